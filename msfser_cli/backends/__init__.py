@@ -1,0 +1,89 @@
+"""Other people's models behind four small protocols, and how one is found by name.
+
+A backend is a module in one of the four folders, or a module that an installed package names in the entry point group
+`msfser.transcribers`, `msfser.emphasizers`, `msfser.describers` or `msfser.encoders`. The module's docstring's first line is
+what lists show, `REQUIRES` names the packages it needs, and `load(...)` returns the object that satisfies the protocol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from msfser_cli.store.audio import Audio
+
+Row = dict[str, Any]
+"""One utterance: column name to value, as `msfser_cli.schemas` describes them."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """One recognised word. Times in seconds from the start of the audio that was given; `score` 0..1 or None."""
+
+    word: str
+    start: float
+    end: float
+    score: float | None
+    aligned: bool = True
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said. `language_probability` is None when the language was given; no words means no speech was found."""
+
+    language: str
+    language_probability: float | None
+    words: list[Word]
+
+
+class Transcriber(Protocol):
+    """Turns audio into words with times."""
+
+    def transcribe(self, samples: np.ndarray, language: str | None) -> Transcript:
+        """Words of `samples` (float32 [n], 16 kHz); detects the language unless it is given."""
+        ...
+
+    def align(self, samples: np.ndarray, text: str, language: str | None) -> Transcript:
+        """Times for the words of a known `text` spoken in `samples`; the words are those of `text.split()`."""
+        ...
+
+
+class Emphasizer(Protocol):
+    """Scores the prominence of each word."""
+
+    def emphasize(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
+        """For each utterance of one recording, `emphasis` and `emphasis_cues`: one entry a word of its `words`."""
+        ...
+
+
+class Describer(Protocol):
+    """Puts the delivery into words."""
+
+    def describe(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
+        """For each utterance of one recording, the columns of `schemas.DESCRIBE`."""
+        ...
+
+
+class SpeechEncoder(Protocol):
+    """Turns stretches of speech into vectors."""
+
+    dimension: int
+
+    def encode(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        """float32 [len(clips), dimension]; each clip is float32 [n], 16 kHz. A batch gives what single clips give, to 1e-4."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """Turns texts into vectors."""
+
+    dimension: int
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [len(texts), dimension]. A batch gives what single texts give, to 1e-4."""
+        ...

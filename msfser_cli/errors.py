@@ -1,0 +1,89 @@
+"""Everything msfser raises on purpose.
+
+MsfserError               exit code
+├── UsageError            2    the command line, or a setting, is wrong
+├── TableError            4    an input table is not what it should be
+│   └── LabelError        4    a label file cannot be read without guessing
+├── ModelError            5    a model is missing, altered or unsafe
+├── OutputHeldError       6    another run is writing to this output
+├── ResourceError         7    disk, memory or permission ran out
+└── RecordingError        -    one recording failed; becomes a ledger line, the run goes on
+
+A run that finishes with some recordings failed exits with `EXIT_SOME_FAILED`; a bug exits with 1 and a signal N with 128+N.
+"""
+
+from __future__ import annotations
+
+EXIT_SOME_FAILED = 3
+
+# Why a recording has no rows. The ledger's `reason` column holds nothing else.
+REASONS: dict[str, str] = {
+    "missing": "the file is not there (any more)",
+    "unreadable": "the file cannot be opened",
+    "empty": "the file has no bytes",
+    "not_audio": "the content is not a known audio or video container",
+    "no_audio_stream": "a container without an audio stream",
+    "no_samples": "an audio stream that decodes to nothing",
+    "decode_error": "the decoder gave up",
+    "bad_samples": "samples that are not finite numbers",
+    "bad_segment": "a manifest's start and end do not fit the recording",
+    "changed": "the file is not the one that the input table was made from",
+    "backend_error": "a model failed on this recording",
+}
+
+
+class MsfserError(Exception):
+    """Base of all deliberate errors; `str()` is the sentence a user reads."""
+
+    exit_code = 1
+
+
+class UsageError(MsfserError):
+    """The command line or a setting is wrong."""
+
+    exit_code = 2
+
+
+class TableError(MsfserError):
+    """An input table is missing, damaged, of the wrong stage or lacks columns."""
+
+    exit_code = 4
+
+    def __init__(self, path: object, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{path}: {problem}" + (f"; {remedy}" if remedy else ""))
+
+
+class LabelError(TableError):
+    """A label file whose format, scale or join cannot be settled without guessing."""
+
+
+class ModelError(MsfserError):
+    """A model is missing, altered or in a format that could run code."""
+
+    exit_code = 5
+
+
+class OutputHeldError(MsfserError):
+    """Another run holds the output's lock."""
+
+    exit_code = 6
+
+    def __init__(self, output: object, holder: str) -> None:
+        super().__init__(f"{output}: another run is writing here ({holder}); wait for it to end, or choose another --out")
+
+
+class ResourceError(MsfserError):
+    """The machine ran out of disk, memory or permission."""
+
+    exit_code = 7
+
+
+class RecordingError(MsfserError):
+    """One recording failed. `reason` is one of `REASONS`, `detail` is for a person."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        if reason not in REASONS:
+            raise ValueError(f"reason must be one of {', '.join(REASONS)}, not {reason!r}")
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

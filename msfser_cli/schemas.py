@@ -1,0 +1,112 @@
+"""Every table msfser writes, column by column.
+
+One row is one utterance, keyed by `recording_id` and `utterance_id`. Each stage adds its own columns to the rows it reads, so
+the table after a stage holds the columns of all stages up to it. `scores` drops the vectors unless asked to keep them.
+
+Column types are written as text so that this module needs nothing but the standard library; `store.tables` gives them their
+Arrow meaning. `vector` is a fixed-size list of float32 whose length is that of the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 1
+SAMPLE_RATE_HZ = 16_000
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, type, unit, range and meaning, and whether it may be null."""
+
+    name: str
+    type: str
+    meaning: str
+    unit: str = ""
+    range: str = ""
+    nullable: bool = False
+
+
+WORDS = "list<struct<word: string, start: float64, end: float64, score: float64, aligned: bool>>"
+CUES = "list<struct<pitch_z: float64, energy_z: float64, duration_z: float64>>"
+SPANS = "list<struct<text: string, start: float64, end: float64, first_word: int64, last_word: int64, score: float64>>"
+
+TRANSCRIBE = (
+    Column("recording_id", "string", "path below the corpus root, with forward slashes"),
+    Column("utterance_id", "string", "recording_id, '#', and the utterance's number in the recording, from 0000"),
+    Column("start", "float64", "start of the utterance in the recording", "s", ">= 0"),
+    Column("end", "float64", "end of the utterance in the recording", "s", "> start"),
+    Column("speaker", "string", "the speaker, where a manifest names one", nullable=True),
+    Column("language", "string", "ISO 639-1 code: the recording's own language, detected or given"),
+    Column("language_probability", "float64", "the detector's probability; null when the language was given", "", "0..1", True),
+    Column("text", "string", "the transcript; empty when no word was recognised"),
+    Column("words", WORDS, "the words with their times in the recording (s); score is the recogniser's or aligner's probability "
+           "(null for a word that was not aligned), aligned is false where the times are interpolated"),
+)
+
+EMPHASIZE = (
+    Column("emphasis", "list<float64>", "prominence of each word, in the order of words; null for a word without a score",
+           "weighted z-scores within the utterance"),
+    Column("emphasis_cues", CUES, "the z-scores of log-F0, energy and phone duration behind each prominence"),
+    Column("emphasis_spans", SPANS, "runs of the most prominent words, with times (s), word indices (inclusive) and highest score"),
+    Column("emphasized_text", "string", "the most prominent words in order: the LES text; null when there are none", nullable=True),
+)
+
+DESCRIBE = (
+    Column("description", "string", "a sentence or two about the delivery: the ES text; null when nothing could be measured",
+           nullable=True),
+)
+
+EMBED = (
+    Column("acoustic_vector", "vector", "the utterance's speech, pooled over its frames", nullable=True),
+    Column("les_vector", "vector", "Local Emphasized Semantics: the emphasised words", nullable=True),
+    Column("gs_vector", "vector", "Global Semantics: the transcript", nullable=True),
+    Column("es_vector", "vector", "Extended Semantics: the description", nullable=True),
+)
+
+PREDICT = (
+    Column("valence", "float64", "negative to positive", "the checkpoint's scale, in the file's metadata"),
+    Column("arousal", "float64", "calm to excited", "the checkpoint's scale"),
+    Column("dominance", "float64", "weak to strong", "the checkpoint's scale"),
+    Column("gate_les", "float64", "weight of LES in the semantic vector; 0 where it is absent", "", "0..1"),
+    Column("gate_gs", "float64", "weight of GS in the semantic vector; 0 where it is absent", "", "0..1"),
+    Column("gate_es", "float64", "weight of ES in the semantic vector; 0 where it is absent", "", "0..1"),
+    Column("router_valence", "list<float64>", "weight of each expert for valence", "", "0..1, sum 1"),
+    Column("router_arousal", "list<float64>", "weight of each expert for arousal", "", "0..1, sum 1"),
+    Column("router_dominance", "list<float64>", "weight of each expert for dominance", "", "0..1, sum 1"),
+)
+
+STAGES: dict[str, tuple[Column, ...]] = {
+    "transcribe": TRANSCRIBE,
+    "emphasize": EMPHASIZE,
+    "describe": DESCRIBE,
+    "embed": EMBED,
+    "predict": PREDICT,
+}
+STAGE_NAMES = tuple(STAGES)
+
+RECORDINGS = (
+    Column("recording_id", "string", "path below the corpus root, with forward slashes"),
+    Column("status", "string", "what became of the recording", "", "done, no_speech, failed"),
+    Column("reason", "string", "why it failed, from the closed list in errors.REASONS", nullable=True),
+    Column("detail", "string", "the failure in words", nullable=True),
+    Column("size_bytes", "int64", "size of the file", "bytes", nullable=True),
+    Column("sha256", "string", "hash of the file's content", nullable=True),
+    Column("duration", "float64", "length of the decoded audio", "s", nullable=True),
+    Column("utterances", "int64", "rows in the table", "", ">= 0"),
+    Column("seconds", "float64", "time spent on it", "s"),
+    Column("input_key", "string", "hash of what the rows were made from: the content and, where given, its segments or input rows"),
+)
+"""The ledger beside every table: one row a recording, so that every input ends somewhere."""
+
+
+def columns_through(stage: str, *, vectors: bool = True) -> tuple[Column, ...]:
+    """The columns of the table that `stage` writes, in order; without the vectors if `vectors` is false."""
+    names = STAGE_NAMES[: STAGE_NAMES.index(stage) + 1]
+    return tuple(c for name in names for c in STAGES[name] if vectors or c.type != "vector")
+
+
+def names(columns: Iterable[Column]) -> list[str]:
+    """The names of `columns`."""
+    return [c.name for c in columns]

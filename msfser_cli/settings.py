@@ -1,0 +1,113 @@
+"""One frozen dataclass a stage: what may be set, and the fingerprint that says "the same work".
+
+The defaults of what a profile decides (which backend, which model) are the `mini` profile's; a profile's file may set any field.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from msfser_cli.errors import UsageError
+
+UNITS = ("utterance", "file")
+
+
+def _require(ok: bool, name: str, value: object, rule: str) -> None:
+    if not ok:
+        raise UsageError(f"{name} must be {rule}, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscribeSettings:
+    """What `transcribe` does. Times in seconds."""
+
+    transcriber: str = "faster-whisper"
+    model: str = "whisper-base"
+    aligner: str | None = None
+    language: str | None = None
+    unit: str = "utterance"
+    beam_size: int = 5
+    min_utterance: float = 1.0
+    max_utterance: float = 12.0
+    pause: float = 0.6
+
+    def __post_init__(self) -> None:
+        _require(self.unit in UNITS, "unit", self.unit, f"one of {', '.join(UNITS)}")
+        _require(self.beam_size >= 1, "beam_size", self.beam_size, "at least 1")
+        _require(0 < self.min_utterance < self.max_utterance <= 30, "min_utterance and max_utterance",
+                 (self.min_utterance, self.max_utterance), "ordered, above 0 and at most 30 s")
+        _require(self.pause > 0, "pause", self.pause, "above 0 s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmphasizeSettings:
+    """What `emphasize` does: the cue weights a, b, c of LEMF and the share of words taken."""
+
+    emphasizer: str = "lemf"
+    pitch: str = "swift-f0"
+    pitch_weight: float = 1.0
+    energy_weight: float = 1.0
+    duration_weight: float = 1.0
+    share: float = 0.2
+
+    def __post_init__(self) -> None:
+        weights = (self.pitch_weight, self.energy_weight, self.duration_weight)
+        _require(min(weights) >= 0 and sum(weights) > 0, "the cue weights", weights, "at least 0 and not all 0")
+        _require(0 < self.share <= 1, "share", self.share, "above 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeSettings:
+    """What `describe` does."""
+
+    describer: str = "prosody"
+    pitch: str = "swift-f0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedSettings:
+    """What `embed` does: an encoder and a model for the acoustics, and one for the three texts."""
+
+    acoustic_encoder: str = "whisper"
+    acoustic_model: str = "whisper-base"
+    text_encoder: str = "transformers-text"
+    text_model: str = "minilm-l6"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings:
+    """What `predict` does: the MSF-SER checkpoint."""
+
+    head: str = "mini"
+
+
+Settings = TranscribeSettings | EmphasizeSettings | DescribeSettings | EmbedSettings | PredictSettings
+
+SETTINGS: dict[str, type[Settings]] = {
+    "transcribe": TranscribeSettings,
+    "emphasize": EmphasizeSettings,
+    "describe": DescribeSettings,
+    "embed": EmbedSettings,
+    "predict": PredictSettings,
+}
+
+
+def build(stage: str, values: dict[str, Any]) -> Settings:
+    """The settings of `stage` from `values`; UsageError for a name that it does not have."""
+    known = {f.name for f in fields(SETTINGS[stage])}
+    if unknown := sorted(set(values) - known):
+        raise UsageError(f"{stage} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    return SETTINGS[stage](**values)
+
+
+def fingerprint(work: dict[str, Any]) -> str:
+    """A short hash of settings and model identities: equal exactly when the work is the same."""
+    return hashlib.sha256(json.dumps(work, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def as_dict(settings: Settings) -> dict[str, Any]:
+    """The settings by name."""
+    return asdict(settings)
