@@ -1,0 +1,29 @@
+"""Where somebody speaks: the Silero detector that faster-whisper ships, and windows for a recogniser cut at its pauses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from msfser_cli.schemas import SAMPLE_RATE_HZ
+
+MERGE_GAP = 1.0
+"""Regions closer than this, in seconds, share a window: the recogniser needs the sentence more than it minds the pause."""
+
+
+def speech_regions(samples: np.ndarray, *, longest: float) -> list[tuple[float, float]]:
+    """Stretches of speech in `samples` (float32 [n], 16 kHz), as (start, end) in seconds, none longer than `longest`."""
+    from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+    options = VadOptions(max_speech_duration_s=longest, min_silence_duration_ms=160, speech_pad_ms=200)
+    return [(r["start"] / SAMPLE_RATE_HZ, r["end"] / SAMPLE_RATE_HZ) for r in get_speech_timestamps(samples, options)]
+
+
+def windows(regions: list[tuple[float, float]], *, longest: float) -> list[tuple[float, float]]:
+    """Neighbouring regions joined, pauses included, into windows of at most `longest` seconds."""
+    joined: list[tuple[float, float]] = []
+    for start, end in regions:
+        if joined and start - joined[-1][1] <= MERGE_GAP and end - joined[-1][0] <= longest:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined

@@ -1,0 +1,141 @@
+"""Whisper on CTranslate2, loaded once and shared by recognition, word alignment and the acoustic encoder."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msfser_cli.backends import Word
+from msfser_cli.schemas import SAMPLE_RATE_HZ
+
+FRAMES_PER_SECOND = 100
+MAX_FRAMES = 30 * FRAMES_PER_SECOND
+"""The longest stretch that Whisper's encoder takes: 30 s of log-mel frames."""
+
+_OPENING = "\"'“¿([{-"
+_CLOSING = "\"'.。,，!！?？:：”)]}、"
+
+
+class Whisper:
+    """A loaded model: log-mel features, encoder states, language, tokens, and word times, each computed once and passed on."""
+
+    def __init__(self, folder: Path) -> None:
+        import ctranslate2
+        from faster_whisper import WhisperModel
+
+        on_gpu = ctranslate2.get_cuda_device_count() > 0
+        self._model: Any = WhisperModel(
+            str(folder),
+            device="cuda" if on_gpu else "cpu",
+            compute_type="int8_float16" if on_gpu else "int8",
+            local_files_only=True,
+        )
+
+    def features(self, samples: np.ndarray) -> np.ndarray:
+        """Log-mel frames of `samples` (float32 [n], 16 kHz): float32 [mels, n / 160], normalised to the loudest frame."""
+        frames = max(2, round(len(samples) / SAMPLE_RATE_HZ * FRAMES_PER_SECOND))
+        needed = frames * SAMPLE_RATE_HZ // FRAMES_PER_SECOND
+        # The extractor reflects 200 samples at each edge and drops the last frame of what it pads.
+        samples = np.pad(samples, (0, max(0, needed - len(samples))))
+        return np.asarray(self._model.feature_extractor(samples)[:, :frames], dtype=np.float32)
+
+    def encode(self, features: Sequence[np.ndarray], frames: int) -> Any:
+        """Encoder states of a batch, each item padded with silence to `frames` (even, at most MAX_FRAMES)."""
+        batch = np.stack([np.pad(f[:, :frames], ((0, 0), (0, max(0, frames - f.shape[1])))) for f in features])
+        return self._model.encode(batch)
+
+    def language(self, encoded: Any) -> dict[str, float]:
+        """Probability of each language, averaged over the batch."""
+        total: dict[str, float] = {}
+        results = self._model.model.detect_language(encoded)
+        for item in results:
+            for token, probability in item:
+                code = token.strip("<|>")
+                total[code] = total.get(code, 0.0) + probability / len(results)
+        return total
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether the model knows more than English."""
+        return bool(self._model.model.is_multilingual)
+
+    @functools.lru_cache(maxsize=128)  # noqa: B019 - one Whisper lives as long as the process
+    def tokenizer(self, language: str) -> Any:
+        """The tokenizer that prompts for `language`; ValueError for a language that Whisper does not know."""
+        from faster_whisper.tokenizer import Tokenizer
+
+        return Tokenizer(self._model.hf_tokenizer, self.multilingual, task="transcribe", language=language)
+
+    def decode(self, encoded: Any, count: int, language: str, *, beam_size: int, no_repeat: int = 0) -> list[Decoded]:
+        """The most likely tokens of each of `count` items, by beam search without sampling."""
+        from faster_whisper.transcribe import get_suppressed_tokens
+
+        tokenizer = self.tokenizer(language)
+        prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
+        results = self._model.model.generate(
+            encoded,
+            [prompt] * count,
+            beam_size=beam_size,
+            max_length=self._model.max_length,
+            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
+            no_repeat_ngram_size=no_repeat,
+            return_scores=True,
+            return_no_speech_prob=True,
+        )
+        return [
+            Decoded([t for t in r.sequences_ids[0] if t < tokenizer.eot], float(r.scores[0]), float(r.no_speech_prob))
+            for r in results
+        ]
+
+    def word_times(self, encoded: Any, tokens: list[list[int]], frames: list[int], language: str) -> list[list[Word]]:
+        """Words and their times within each item, from the decoder's cross-attention; `frames` are the real ones."""
+        from faster_whisper.transcribe import merge_punctuations
+
+        # Aligning needs at least one item with text, and returns nothing for those without.
+        aligned = self._model.find_alignment(self.tokenizer(language), tokens, encoded, frames)
+        words: list[list[Word]] = []
+        for pieces in aligned:
+            merge_punctuations(pieces, _OPENING, _CLOSING)
+            words.append(
+                [
+                    Word(p["word"].strip(), float(p["start"]), float(p["end"]), float(p["probability"]))
+                    for p in pieces
+                    if p["word"].strip()
+                ]
+            )
+        return words
+
+    def pooled(self, samples: np.ndarray) -> np.ndarray:
+        """Mean and standard deviation of the encoder's states over the frames of `samples`: float32 [2 * width].
+
+        The clip is encoded at its own length, without padding; one longer than 30 s in equal parts of at most 30 s.
+        """
+        parts = np.array_split(samples, max(1, -(-len(samples) // (30 * SAMPLE_RATE_HZ))))
+        states = []
+        for part in parts:
+            features = self.features(part)
+            frames = min(MAX_FRAMES, features.shape[1] + features.shape[1] % 2)
+            states.append(np.asarray(self.encode([features], frames))[0])
+        stacked = np.concatenate(states).astype(np.float64)
+        return np.concatenate([stacked.mean(axis=0), stacked.std(axis=0)]).astype(np.float32)
+
+
+class Decoded:
+    """Text tokens of one item, the mean log-probability per token, and the probability that nobody spoke."""
+
+    __slots__ = ("log_probability", "no_speech", "tokens")
+
+    def __init__(self, tokens: list[int], log_probability: float, no_speech: float) -> None:
+        self.tokens = tokens
+        self.log_probability = log_probability
+        self.no_speech = no_speech
+
+
+@functools.lru_cache(maxsize=2)
+def load_whisper(folder: Path) -> Whisper:
+    """The model in `folder`, loaded once a process."""
+    return Whisper(folder)
