@@ -34,11 +34,12 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said. `language_probability` is None when the language was given; no words means no speech was found."""
+    """What was said. `language_probability` is None when the language was given; `speech` says whether a voice was heard."""
 
     language: str
     language_probability: float | None
     words: list[Word]
+    speech: bool
 
 
 class Transcriber(Protocol):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from msfser_cli.backends import Word
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 MERGE_GAP = 1.0
@@ -27,3 +30,11 @@ def windows(regions: list[tuple[float, float]], *, longest: float) -> list[tuple
         else:
             joined.append((start, end))
     return joined
+
+
+def within_speech(word: Word, regions: list[tuple[float, float]]) -> Word:
+    """`word` cut back to the region it overlaps most: attention-based word times run on into the pause beside them."""
+    overlap, start, end = max(
+        ((min(word.end, e) - max(word.start, s), max(word.start, s), min(word.end, e)) for s, e in regions), default=(0.0, 0, 0)
+    )
+    return replace(word, start=start, end=end) if overlap > 0 else word

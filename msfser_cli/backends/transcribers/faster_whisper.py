@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msfser_cli.backends import Transcript, Word
-from msfser_cli.backends.voice_activity import speech_regions, windows
+from msfser_cli.backends.voice_activity import speech_regions, windows, within_speech
 from msfser_cli.backends.whisper_ct2 import FRAMES_PER_SECOND, MAX_FRAMES, Decoded, load_whisper
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -39,7 +39,8 @@ class FasterWhisper:
 
     def transcribe(self, samples: np.ndarray, language: str | None) -> Transcript:
         """Words of `samples` (float32 [n], 16 kHz); the language is that of the first windows unless it is given."""
-        spans = windows(speech_regions(samples, longest=LONGEST_WINDOW), longest=LONGEST_WINDOW)
+        regions = speech_regions(samples, longest=LONGEST_WINDOW)
+        spans = windows(regions, longest=LONGEST_WINDOW)
         probability: float | None = None
         words: list[Word] = []
         for first in range(0, len(spans), BATCH):
@@ -54,8 +55,9 @@ class FasterWhisper:
                 if _repeats(found):
                     found = self._again(feature, language)
                 if not (result.no_speech > NO_SPEECH and result.log_probability < UNLIKELY):
-                    words += [_shifted(w, *span) for w in found]
-        return Transcript(language or "und", probability, words)
+                    inside = [r for r in regions if span[0] <= r[0] and r[1] <= span[1]]
+                    words += [within_speech(_shifted(w, *span), inside) for w in found]
+        return Transcript(language or "und", probability, words, bool(regions))
 
     def align(self, samples: np.ndarray, text: str, language: str | None) -> Transcript:
         """Times for the words of `text.split()`; interpolated, and marked so, where the clip is over 30 s or the text too long."""
@@ -67,9 +69,10 @@ class FasterWhisper:
             language, probability = max(self._whisper.language(encoded).items(), key=lambda item: item[1])
         tokens = self._whisper.tokenizer(language).encode(" " + text.strip())
         if duration > 30 or len(tokens) > MAX_FRAMES / 14 or not tokens:
-            return Transcript(language, probability, interpolated(text.split(), 0.0, duration))
+            return Transcript(language, probability, interpolated(text.split(), 0.0, duration), True)
         found = self._whisper.word_times(encoded, [tokens], [features.shape[1]], language)[0]
-        return Transcript(language, probability, [_shifted(w, 0.0, duration) for w in _regrouped(found, text.split())])
+        words = [_shifted(w, 0.0, duration) for w in _regrouped(found, text.split())]
+        return Transcript(language, probability, words, True)
 
     def _again(self, features: np.ndarray, language: str) -> list[Word]:
         encoded = self._whisper.encode([features], MAX_FRAMES)

@@ -1,0 +1,127 @@
+"""From a model's name to a verified folder on this machine. Nothing is ever downloaded here."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from msfser_cli.errors import ModelError
+from msfser_cli.profiles import RegisteredModel, registry
+from msfser_cli.store.atomic import atomic_write
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model on this machine: its folder, and the identity that lineage records."""
+
+    path: Path
+    identity: str
+
+
+def cache_folder() -> Path:
+    """Where assembled models are kept: `MSFSER_CACHE`, else msfser in the user's cache folder."""
+    if chosen := os.environ.get("MSFSER_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msfser"
+
+
+@cache
+def locate(name: str) -> ModelFolder:
+    """The folder of `name`: a path, a name in the registry, or a hub's `owner/name[@revision]` already in the hub's cache.
+
+    Registered files are verified by sha256. Raises ModelError, with the command that gets it, when the model is not here.
+    """
+    if name in registry():
+        return _registered(registry()[name])
+    if Path(name).is_dir():
+        return ModelFolder(Path(name).resolve(), f"{Path(name).name} sha256:{_folder_sha256(Path(name))}")
+    if _HUB_NAME.fullmatch(name):
+        source, _, revision = name.partition("@")
+        folder = _in_hub_cache(source, revision or None)
+        if folder is None:
+            raise ModelError(f"model {name} is not on this machine; get it with: {_download(source, revision)}")
+        return ModelFolder(folder, f"{source}@{folder.name}")
+    raise ModelError(
+        f"there is no model {name!r}: it is neither a folder, nor owner/name on a hub, nor one of {', '.join(registry())}"
+    )
+
+
+def _registered(model: RegisteredModel) -> ModelFolder:
+    identity = f"{model.source}@{model.revision}"
+    target = cache_folder() / "models" / f"{model.name}-{model.revision[:12]}"
+    if all((target / file).is_file() for file in model.files):
+        _verify(model, target)
+        return ModelFolder(target, identity)
+    if model.wheels and (sources := _in_wheels(model)):
+        for file, parts in sources.items():
+            with atomic_write(target / file) as out:
+                for part in parts:
+                    out.write(part.read_bytes())
+        _verify(model, target)
+        return ModelFolder(target, identity)
+    folder = _in_hub_cache(model.source, model.revision)
+    if folder is not None and all((folder / file).is_file() for file in model.files):
+        _verify(model, folder)
+        return ModelFolder(folder, identity)
+    packages = sorted({part.split("/")[0].replace("_", "-") for parts in model.wheels.values() for part in parts})
+    command = f"pip install {' '.join(packages)}" if packages else _download(model.source, model.revision)
+    raise ModelError(f"model {model.name} ({model.source}) is not on this machine; get it with: {command}")
+
+
+def _in_wheels(model: RegisteredModel) -> dict[str, list[Path]] | None:
+    """The data files of installed packages that make up the model, found without importing the packages."""
+    found: dict[str, list[Path]] = {}
+    for file, parts in model.wheels.items():
+        for part in parts:
+            package, _, inside = part.partition("/")
+            spec = importlib.util.find_spec(package)
+            path = Path(spec.submodule_search_locations[0]) / inside if spec and spec.submodule_search_locations else None
+            if path is None or not path.is_file():
+                return None
+            found.setdefault(file, []).append(path)
+    return found
+
+
+def _in_hub_cache(source: str, revision: str | None) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _download(source: str, revision: str) -> str:
+    return f"hf download {source}" + (f" --revision {revision}" if revision else "")
+
+
+def _verify(model: RegisteredModel, folder: Path) -> None:
+    for file, expected in model.files.items():
+        if _sha256([folder / file]) != expected:
+            raise ModelError(
+                f"{folder / file}: not the published {file} of {model.source}@{model.revision} (its sha256 differs); "
+                "delete the folder and run again"
+            )
+
+
+def _folder_sha256(folder: Path) -> str:
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json", ".txt") and p.is_file())
+    return _sha256(files)[:16]
+
+
+def _sha256(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,173 @@
+"""transcribe: from a recording's audio to utterances with timed words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from msfser_cli.backends import Row, Transcriber, Transcript, Word
+from msfser_cli.errors import RecordingError
+from msfser_cli.store.audio import Audio
+
+if TYPE_CHECKING:
+    from msfser_cli.settings import TranscribeSettings
+
+SENTENCE_END = ".?!…。！？"
+CLAUSE_END = ",;:،、，；："
+CLOSING = "\"'”’»)]"
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "km", "yue"})
+"""Languages written without spaces between words."""
+MARGIN = 0.1
+"""Seconds kept before the first and after the last word: word times cut into soft onsets and endings."""
+NEAR = 1.0
+"""A short utterance joins a neighbour no further away than this, in seconds."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What a manifest says of a stretch of a recording: times in seconds, its text, speaker and language, where given."""
+
+    start: float | None = None
+    end: float | None = None
+    text: str | None = None
+    speaker: str | None = None
+    language: str | None = None
+
+    @property
+    def is_utterance(self) -> bool:
+        """Whether the manifest itself marks off an utterance, by times or by text."""
+        return self.start is not None or self.end is not None or self.text is not None
+
+
+def transcribe(
+    recording_id: str, audio: Audio, segments: Sequence[Segment], transcriber: Transcriber, settings: TranscribeSettings
+) -> list[Row]:
+    """The utterances of one recording, in order, with the columns of `schemas.TRANSCRIBE`; none where nobody speaks.
+
+    A segment that has times or a text is one utterance as given; otherwise utterances are cut by `settings.unit`.
+    Raises RecordingError for a segment whose times do not fit the recording.
+    """
+    rows: list[Row] = []
+    for segment in segments or (Segment(),):
+        start, end = _times(segment, audio.duration)
+        language = segment.language or settings.language
+        samples = audio.clip(start, end)
+        if segment.text is not None:
+            transcript = transcriber.align(samples, segment.text, language)
+        else:
+            transcript = transcriber.transcribe(samples, language)
+        words = [_moved(w, start) for w in transcript.words]
+        if segment.is_utterance or (settings.unit == "file" and transcript.speech):
+            rows.append(_row(segment, transcript, words, start, end, segment.text))
+        else:
+            for group, first, last in utterances(words, start, end, settings):
+                rows.append(_row(segment, transcript, group, first, last, None))
+    rows.sort(key=lambda row: (row["start"], row["end"]))
+    return [{"recording_id": recording_id, "utterance_id": f"{recording_id}#{i:04d}", **row} for i, row in enumerate(rows)]
+
+
+def utterances(
+    words: Sequence[Word], start: float, end: float, settings: TranscribeSettings
+) -> list[tuple[list[Word], float, float]]:
+    """Groups of words with their start and end, cut at pauses and sentence ends, never in a word, within `start`..`end`.
+
+    Groups under `min_utterance` join their nearest neighbour, those over `max_utterance` are cut at their longest pause,
+    a clause end counting as one. A single word longer than that stays as it is.
+    """
+    groups: list[list[Word]] = []
+    for word in words:
+        if groups and not _breaks(groups[-1][-1], word, settings.pause):
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    groups = [part for group in _joined(groups, settings) for part in _split(group, settings)]
+    cut: list[tuple[list[Word], float, float]] = []
+    for i, group in enumerate(groups):
+        before = (groups[i - 1][-1].end + group[0].start) / 2 if i else start
+        after = (group[-1].end + groups[i + 1][0].start) / 2 if i + 1 < len(groups) else end
+        first = min(group[0].start, max(before, group[0].start - MARGIN))
+        last = max(group[-1].end, min(after, group[-1].end + MARGIN))
+        cut.append((group, round(max(start, first), 3), round(min(end, last), 3)))
+    return cut
+
+
+def _length(group: Sequence[Word]) -> float:
+    return group[-1].end - group[0].start
+
+
+def _ends_with(word: Word, marks: str) -> bool:
+    return word.word.rstrip(CLOSING).endswith(tuple(marks))
+
+
+def _breaks(left: Word, right: Word, pause: float) -> bool:
+    return right.start - left.end >= pause or _ends_with(left, SENTENCE_END)
+
+
+def _joined(groups: list[list[Word]], settings: TranscribeSettings) -> list[list[Word]]:
+    """Short groups joined to the nearer neighbour, as long as the two are near and not too long together."""
+    groups = list(groups)
+    i = 0
+    while i < len(groups):
+        if _length(groups[i]) >= settings.min_utterance:
+            i += 1
+            continue
+        neighbours = [j for j in (i - 1, i + 1) if 0 <= j < len(groups)]
+        gaps = {j: groups[max(i, j)][0].start - groups[min(i, j)][-1].end for j in neighbours}
+        fitting = [
+            j
+            for j in neighbours
+            if gaps[j] <= NEAR and groups[max(i, j)][-1].end - groups[min(i, j)][0].start <= settings.max_utterance
+        ]
+        if not fitting:
+            i += 1
+            continue
+        j = min(fitting, key=lambda j: gaps[j])
+        low = min(i, j)
+        groups[low : low + 2] = [groups[low] + groups[low + 1]]
+        i = low
+    return groups
+
+
+def _split(group: list[Word], settings: TranscribeSettings) -> list[list[Word]]:
+    if _length(group) <= settings.max_utterance or len(group) == 1:
+        return [group]
+    middle = (group[0].start + group[-1].end) / 2
+
+    def quality(i: int) -> tuple[float, float]:
+        long_enough = min(_length(group[:i]), _length(group[i:])) >= settings.min_utterance
+        pause = group[i].start - group[i - 1].end + (settings.pause / 2 if _ends_with(group[i - 1], CLAUSE_END) else 0)
+        return (pause if long_enough else -1.0, -abs(group[i].start - middle))
+
+    cut = max(range(1, len(group)), key=quality)
+    return _split(group[:cut], settings) + _split(group[cut:], settings)
+
+
+def _times(segment: Segment, duration: float) -> tuple[float, float]:
+    start = 0.0 if segment.start is None else segment.start
+    # Manifests round their times: a last frame's worth beyond the end is the end.
+    end = duration if segment.end is None else (duration if duration < segment.end <= duration + 0.1 else segment.end)
+    if not 0 <= start < end <= duration:
+        raise RecordingError("bad_segment", f"the manifest gives {start:g} to {end:g} s, the recording has {duration:.3f} s")
+    return round(start, 3), round(end, 3)
+
+
+def _moved(word: Word, offset: float) -> Word:
+    start, end = round(word.start + offset, 3), round(word.end + offset, 3)
+    return Word(word.word, start, end, None if word.score is None else round(word.score, 4), word.aligned)
+
+
+def _row(segment: Segment, transcript: Transcript, words: Sequence[Word], start: float, end: float, text: str | None) -> Row:
+    space = "" if transcript.language in UNSPACED else " "
+    probability = transcript.language_probability
+    return {
+        "start": start,
+        "end": end,
+        "speaker": segment.speaker,
+        "language": transcript.language,
+        "language_probability": None if probability is None else round(probability, 4),
+        "text": space.join(w.word for w in words) if text is None else text,
+        "words": [
+            {"word": w.word, "start": w.start, "end": w.end, "score": w.score, "aligned": w.aligned} for w in words
+        ],
+    }
