@@ -1,0 +1,86 @@
+"""The sizes of an MSF-SER model, and the scale of its scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+DIMENSIONS = ("valence", "arousal", "dominance")
+"""The order of the scores, everywhere."""
+
+SEMANTIC_STREAMS = ("les", "gs", "es")
+"""The order of the gates: emphasised words, transcript, description."""
+
+STREAMS = ("acoustic", *SEMANTIC_STREAMS)
+"""The order of the presence mask."""
+
+# Upper bounds, well above any published size: a forged config must not make us allocate the machine away.
+_SIZES = {"acoustic_dim": 16384, "text_dim": 16384, "hidden_dim": 4096, "semantic_dim": 4096, "expert_dim": 4096, "experts": 64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MsfSerConfig:
+    """What it takes to build an `MsfSer`. Raises ValueError, naming the field, for a value out of bounds.
+
+    acoustic_dim, text_dim: lengths of the input vectors; the three texts come from one encoder.
+    hidden_dim: the projected acoustic vector. semantic_dim: the fused text vector. expert_dim: an expert's hidden state.
+    experts: K, the number of experts shared by the three dimensions.
+    top_k: how many experts a router may use for one utterance; None lets it weigh all of them.
+    dropout: probability, in training only, applied to the inputs and to the hidden states.
+    low, high: the ends of the scale; every score lies between them.
+    acoustic_encoder, text_encoder: what made the vectors the weights were trained on; vectors of another encoder mean nothing
+    to them. Empty when unknown.
+    """
+
+    acoustic_dim: int
+    text_dim: int
+    hidden_dim: int = 64
+    semantic_dim: int = 64
+    expert_dim: int = 32
+    experts: int = 4
+    top_k: int | None = None
+    dropout: float = 0.1
+    low: float = 0.0
+    high: float = 1.0
+    acoustic_encoder: str = ""
+    text_encoder: str = ""
+
+    def __post_init__(self) -> None:
+        for name, bound in _SIZES.items():
+            _check_int(name, getattr(self, name), bound)
+        if self.top_k is not None:
+            _check_int("top_k", self.top_k, self.experts)
+        for name in ("dropout", "low", "high"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, not {value!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout!r}")
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, not {self.low!r} and {self.high!r}")
+        for name in ("acoustic_encoder", "text_encoder"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or len(value) > 1000:
+                raise ValueError(f"{name} must be a text of at most 1000 characters")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name, ready for `json.dumps`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> MsfSerConfig:
+        """The config that `to_json` wrote; ValueError for an unknown or missing field or a value out of bounds."""
+        if not isinstance(values, Mapping):
+            raise ValueError("not a JSON object")
+        if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
+            raise ValueError(f"unknown field {', '.join(map(str, unknown))}")
+        if missing := sorted({f.name for f in fields(cls)} - set(values)):
+            raise ValueError(f"missing field {', '.join(missing)}")
+        return cls(**values)
+
+
+def _check_int(name: str, value: object, bound: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= bound:
+        raise ValueError(f"{name} must be a whole number from 1 to {bound}, not {value!r}")

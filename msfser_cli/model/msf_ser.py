@@ -1,0 +1,93 @@
+"""MSF-SER: gated fusion of the texts, FiLM-modulated experts on the voice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from msfser_cli.model.config import SEMANTIC_STREAMS, STREAMS, MsfSerConfig
+from msfser_cli.model.film_experts import FilmExperts, balance
+from msfser_cli.model.gated_fusion import GatedFusion
+
+
+@dataclass(frozen=True)
+class MsfSerOutput:
+    """What the model says about a batch of B utterances."""
+
+    scores: Tensor
+    """[B, 3]: valence, arousal, dominance, in the config's scale and never outside it."""
+    gates: Tensor
+    """[B, 3]: the weights of LES, GS and ES in the semantic vector; 0 where absent, sum 1 (or 0 with no text at all)."""
+    routes: Tensor
+    """[B, 3, K]: for each dimension the weight of each expert; sum 1."""
+    balance: Tensor
+    """Scalar, 0 .. K - 1: how unevenly the batch used the experts; the only output that depends on the batch."""
+
+
+class MsfSer(nn.Module):
+    """The model. A row's scores depend on that row alone."""
+
+    acoustic_mean: Tensor
+    acoustic_std: Tensor
+    text_mean: Tensor
+    text_std: Tensor
+
+    def __init__(self, config: MsfSerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("acoustic_mean", torch.zeros(config.acoustic_dim))
+        self.register_buffer("acoustic_std", torch.ones(config.acoustic_dim))
+        self.register_buffer("text_mean", torch.zeros(len(SEMANTIC_STREAMS), config.text_dim))
+        self.register_buffer("text_std", torch.ones(len(SEMANTIC_STREAMS), config.text_dim))
+        self.input_dropout = nn.Dropout(config.dropout)
+        self.projection = nn.Linear(config.acoustic_dim, config.hidden_dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.no_speech = nn.Parameter(torch.zeros(config.hidden_dim))
+        self.gated_fusion = GatedFusion(config)
+        self.film_experts = FilmExperts(config)
+
+    @torch.no_grad()
+    def standardise_by(self, acoustic: Tensor, texts: Tensor, present: Tensor) -> None:
+        """Take the inputs' mean and deviation from a training set: shapes as in `forward`, over the rows where present.
+
+        A stream with fewer than two rows keeps mean 0 and deviation 1; so does a component that never varies (deviation only).
+        """
+        inputs = (acoustic, *texts.unbind(dim=1))
+        means, stds = (self.acoustic_mean, *self.text_mean), (self.acoustic_std, *self.text_std)
+        for values, there, mean, std in zip(inputs, present.unbind(dim=1), means, stds, strict=True):
+            rows = values[there]
+            if len(rows) < 2:
+                continue
+            mean.copy_(rows.mean(dim=0))
+            deviation = rows.std(dim=0, correction=0)
+            std.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+    def forward(self, acoustic: Tensor, texts: Tensor, present: Tensor) -> MsfSerOutput:
+        """Score a batch.
+
+        acoustic: float [B, acoustic_dim], the pooled speech vectors.
+        texts: float [B, 3, text_dim], the LES, GS and ES vectors.
+        present: bool [B, 4], whether the row has an acoustic, LES, GS, ES vector. Where it has not, whatever stands in its place,
+        NaN included, is not used. Raises ValueError for other shapes.
+        """
+        c, rows = self.config, len(acoustic)
+        for name, tensor, shape in (
+            ("acoustic", acoustic, (rows, c.acoustic_dim)),
+            ("texts", texts, (rows, len(SEMANTIC_STREAMS), c.text_dim)),
+            ("present", present, (rows, len(STREAMS))),
+        ):
+            if tensor.shape != shape:
+                raise ValueError(f"{name} must have the shape {list(shape)}, not {list(tensor.shape)}")
+        has_speech, has_text = present[:, :1], present[:, 1:]
+        # torch.where, not a product: 0 * NaN is NaN.
+        acoustic = torch.where(has_speech, (acoustic - self.acoustic_mean) / self.acoustic_std, 0.0)
+        texts = torch.where(has_text.unsqueeze(-1), (texts - self.text_mean) / self.text_std, 0.0)
+
+        semantic, gates = self.gated_fusion(self.input_dropout(texts), has_text)
+        voice = nn.functional.gelu(self.projection(self.input_dropout(acoustic)))
+        voice = torch.where(has_speech, self.dropout(voice), self.no_speech)
+        logits, routes = self.film_experts(voice, semantic)
+        scores = c.low + (c.high - c.low) * torch.sigmoid(logits)
+        return MsfSerOutput(scores, gates, routes, balance(routes))

@@ -1,0 +1,120 @@
+"""A checkpoint on disk: a folder with `model.safetensors` and `config.json`.
+
+    config.json   {"format": "msf-ser", "version": 1, "model": {the fields of MsfSerConfig}, "card": {free text by name}}
+
+Reading one runs no code: pickles are refused, sizes are checked against the config before anything is allocated, and every
+number must be finite. Whatever is wrong is a ModelError that names the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from msfser_cli.errors import ModelError
+from msfser_cli.model.config import MsfSerConfig
+from msfser_cli.model.msf_ser import MsfSer
+
+WEIGHTS_NAME = "model.safetensors"
+CONFIG_NAME = "config.json"
+FORMAT, VERSION = "msf-ser", 1
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
+_CONFIG_BYTES = 1_000_000
+_A_CHECKPOINT_IS = f"a checkpoint is a folder with {WEIGHTS_NAME} and {CONFIG_NAME}"
+
+
+def save(folder: Path, model: MsfSer, card: Mapping[str, Any] | None = None) -> None:
+    """Write `model` into `folder`, made if need be. `card` is kept in config.json for a reader; it must be JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {"format": FORMAT, "version": VERSION, "model": model.config.to_json(), "card": dict(card or {})}
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    save_file({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}, folder / WEIGHTS_NAME)
+    (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
+
+
+def load(folder: Path) -> MsfSer:
+    """The model in `folder`, on the CPU, in evaluation mode. ModelError for anything that `save` would not have written."""
+    _refuse_pickles(folder)
+    config = load_config(folder)
+    with torch.device("meta"):
+        model = MsfSer(config)
+    model.load_state_dict(_tensors(folder / WEIGHTS_NAME, model.state_dict()), strict=True, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def load_config(folder: Path) -> MsfSerConfig:
+    """The config of the checkpoint in `folder`; ModelError if it is missing, damaged or out of bounds."""
+    return _parse(folder / CONFIG_NAME)[0]
+
+
+def load_card(folder: Path) -> dict[str, Any]:
+    """The `card` that was saved with the checkpoint; ModelError as `load_config`."""
+    return _parse(folder / CONFIG_NAME)[1]
+
+
+def _parse(path: Path) -> tuple[MsfSerConfig, dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_CONFIG_BYTES + 1)
+    except OSError as e:
+        raise ModelError(f"{path}: cannot be read ({e.strerror}); {_A_CHECKPOINT_IS}") from e
+    if len(raw) > _CONFIG_BYTES:
+        raise ModelError(f"{path}: larger than {_CONFIG_BYTES} bytes, which no config is")
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise ModelError(f"{path}: not JSON ({e})") from e
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ModelError(f"{path}: not an MSF-SER config: it lacks \"format\": \"{FORMAT}\"")
+    if document.get("version") != VERSION:
+        raise ModelError(f"{path}: version {document.get('version')!r} of the format; this program reads version {VERSION}")
+    try:
+        config = MsfSerConfig.from_json(document.get("model", {}))
+    except ValueError as e:
+        raise ModelError(f"{path}: {e}") from e
+    card = document.get("card", {})
+    return config, card if isinstance(card, dict) else {}
+
+
+def _refuse_pickles(folder: Path) -> None:
+    remedy = f"convert it where you trust it, and save a folder with {WEIGHTS_NAME} and {CONFIG_NAME}"
+    if folder.suffix.lower() in _PICKLES:
+        raise ModelError(f"{folder}: a format that can run code when it is loaded; {remedy}")
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: not a folder; {_A_CHECKPOINT_IS}")
+    if not (folder / WEIGHTS_NAME).exists():
+        if found := sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _PICKLES):
+            raise ModelError(f"{folder / found[0]}: a format that can run code when it is loaded; {remedy}")
+        raise ModelError(f"{folder / WEIGHTS_NAME}: missing; {_A_CHECKPOINT_IS}")
+
+
+def _tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of `path`, which must have the names, shapes and types of `expected` and hold finite numbers."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            names = set(file.keys())
+            if names != set(expected):
+                missing, extra = sorted(set(expected) - names) or "nothing", sorted(names - set(expected)) or "nothing"
+                raise ModelError(f"{path}: does not fit {CONFIG_NAME}: missing {missing}, unexpected {extra}")
+            for name, want in expected.items():
+                entry = file.get_slice(name)
+                if (shape := tuple(entry.get_shape())) != want.shape or entry.get_dtype() != "F32":
+                    raise ModelError(
+                        f"{path}: {name} is {entry.get_dtype()} {list(shape)}, but {CONFIG_NAME} asks for F32 {list(want.shape)}"
+                    )
+            tensors = {name: file.get_tensor(name) for name in expected}
+    except (SafetensorError, OSError) as e:
+        raise ModelError(f"{path}: not a readable safetensors file ({e})") from e
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{path}: {name} holds numbers that are not finite")
+        if name.endswith("_std") and not (tensor > 0).all():
+            raise ModelError(f"{path}: {name} must be above 0")
+    return tensors
