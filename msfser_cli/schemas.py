@@ -54,6 +54,24 @@ EMPHASIZE = (
 )
 
 DESCRIBE = (
+    Column("pitch_median_hz", "float64", "median F0 of the voiced frames", "Hz", "65..600", True),
+    Column("pitch_relative_st", "float64", "pitch_median_hz against the median of the same speaker's utterances in the recording; null "
+           "where there is only one", "semitones", nullable=True),
+    Column("pitch_range_st", "float64", "5th to 95th percentile of F0", "semitones", ">= 0", True),
+    Column("pitch_movement_st_per_s", "float64", "median speed of F0 from frame to frame", "semitones/s", ">= 0", True),
+    Column("pitch_slope_st_per_s", "float64", "slope of the line through F0 over the utterance", "semitones/s", nullable=True),
+    Column("pitch_final_st", "float64", "change of F0 within the last half second of voicing", "semitones", nullable=True),
+    Column("loudness_db", "float64", "mean level of the sounding frames; depends on the recording's gain", "dBFS", nullable=True),
+    Column("loudness_relative_db", "float64", "loudness_db against the median of the same speaker's utterances in the recording; null "
+           "where there is only one", "dB", nullable=True),
+    Column("loudness_range_db", "float64", "10th to 95th percentile of the level of the sounding frames", "dB", ">= 0", True),
+    Column("alpha_ratio_db", "float64", "1-5 kHz against 50-1000 Hz in the voiced frames: vocal effort, free of gain", "dB",
+           nullable=True),
+    Column("hnr_db", "float64", "harmonics-to-noise ratio of the voiced frames", "dB", "-20..40", True),
+    Column("articulation_rate_hz", "float64", "syllables, estimated from the spelling, a second of speech without its pauses",
+           "syllables/s", "> 0", True),
+    Column("pause_share", "float64", "time in pauses of 0.25 s and more, of the time between first and last sound", "", "0..1", True),
+    Column("pause_longest", "float64", "the longest pause; 0 for none", "s", ">= 0", True),
     Column("description", "string", "a sentence or two about the delivery: the ES text; null when nothing could be measured",
            nullable=True),
 )

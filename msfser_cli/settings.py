@@ -13,6 +13,7 @@ from typing import Any
 from msfser_cli.errors import UsageError
 
 UNITS = ("utterance", "file")
+PITCH_TRACKERS = ("swift-f0", "harvest")
 
 
 def _require(ok: bool, name: str, value: object, rule: str) -> None:
@@ -57,6 +58,7 @@ class EmphasizeSettings:
         weights = (self.pitch_weight, self.energy_weight, self.duration_weight)
         _require(min(weights) >= 0 and sum(weights) > 0, "the cue weights", weights, "at least 0 and not all 0")
         _require(0 < self.share <= 1, "share", self.share, "above 0 and at most 1")
+        _require(self.pitch in PITCH_TRACKERS, "pitch", self.pitch, f"one of {', '.join(PITCH_TRACKERS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,9 @@ class DescribeSettings:
 
     describer: str = "prosody"
     pitch: str = "swift-f0"
+
+    def __post_init__(self) -> None:
+        _require(self.pitch in PITCH_TRACKERS, "pitch", self.pitch, f"one of {', '.join(PITCH_TRACKERS)}")
 
 
 @dataclass(frozen=True, kw_only=True)

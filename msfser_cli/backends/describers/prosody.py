@@ -1,0 +1,243 @@
+"""Delivery in words from measured pitch, loudness, rate, pauses and voice quality; the same audio gives the same words.
+
+Every number is a column of its own (`schemas.DESCRIBE`), and `sentence` is a function of those columns and the emphasised words
+alone. What could not be measured is null and left out. The words come from fixed bins (`SCALES`), worded alike each time, because
+a small sentence encoder reads them. They speak of delivery only, never of emotion.
+
+Two things follow what a listener hears:
+
+- **Loudness.** The level of a file is mostly a matter of gain, so it is measured (`loudness_db`) but not put into words. A
+  listener tells a shout from a murmur at any playback level by its spectrum: vocal effort lifts the upper partials
+  (Traunmueller & Eriksson 2000). So effort is worded from the alpha ratio of the voiced frames, which no gain changes, and
+  level only as the
+  difference from the same speaker's other utterances. The sentence is the same whatever the gain. A microphone or codec that
+  dulls or sharpens the sound does shift it.
+- **Pitch level.** In a recording of several utterances it is relative to the median of the speaker's, where rows name speakers,
+  else the recording's. One utterance alone has no such reference: its median in Hz is taken, in bins that do not guess at gender,
+  so a man's raised voice may be called what a woman's calm one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msfser_cli.backends import Row, pitch, spectrum, spelling
+
+if TYPE_CHECKING:
+    from msfser_cli.settings import DescribeSettings
+    from msfser_cli.store.audio import Audio
+
+REQUIRES = ("swift_f0",)
+
+Number = float | None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Words for a quantity: `words[i]` from `edges[i - 1]` to below `edges[i]`, "" to say nothing; `source` of the edges."""
+
+    edges: tuple[float, ...]
+    words: tuple[str, ...]
+    source: str
+
+    def word(self, value: Number) -> str:
+        """The word for `value`, "" for None."""
+        return "" if value is None else self.words[int(np.searchsorted(self.edges, value, side="right"))]
+
+
+_PITCH_WORDS = ("very low pitch", "low pitch", "medium pitch", "high pitch", "very high pitch")
+
+SCALES: dict[str, Scale] = {
+    "pitch_median_hz": Scale(
+        (110, 150, 200, 260), _PITCH_WORDS,
+        "about 5 semitones a step, around the means of men, 119 Hz, and women, 207 Hz (Traunmueller & Eriksson 1995)",
+    ),
+    "pitch_relative_st": Scale(
+        (-4, -1.5, 1.5, 4), _PITCH_WORDS,
+        "1.5 semitones is the smallest change of register that listeners agree on ('t Hart 1981 gives 1.5 to 3)",
+    ),
+    "pitch_range_st": Scale(
+        (5, 8, 12, 16), ("a very narrow range", "a narrow range", "a medium range", "a wide range", "a very wide range"),
+        "quantiles .1, .2, .5, .8 of acted German (EmoDB); a neutral sentence has 6 to 10",
+    ),
+    "pitch_movement_st_per_s": Scale(
+        (16, 22, 30, 40), ("very flat movement", "flat movement", "moderate movement", "lively movement", "very lively movement"),
+        "quantiles .1, .25, .5, .75 of acted German (EmoDB)",
+    ),
+    "pitch_slope_st_per_s": Scale(
+        (-4, 1), ("falling throughout", "", "rising throughout"), "read speech declines by 1 to 3 semitones a second",
+    ),
+    "pitch_final_st": Scale(
+        (-4, 2), ("falling at the end", "", "rising at the end"), "above the 1.5 to 3 semitones that are heard ('t Hart 1981)",
+    ),
+    "alpha_ratio_db": Scale(
+        (-16, -10, -5, 0),
+        ("a very soft, dark voice", "a soft, mellow voice", "a voice of medium strength", "a strong, bright voice",
+         "a very strong, sharp, pressed voice"),
+        "medians of sad, neutral and angry speech in EmoDB are -17, -11 and 0",
+    ),
+    "hnr_db": Scale((7, 12), ("rough and breathy", "", "clear"), "quantiles .2 and .8 of EmoDB"),
+    "loudness_range_db": Scale((17, 21), ("even loudness", "", "strongly varying loudness"), "quantiles .15 and .7 of EmoDB"),
+    "loudness_relative_db": Scale(
+        (-5, -2, 2, 5), ("much quieter than usual", "quieter than usual", "", "louder than usual", "much louder than usual"),
+        "1 to 2 dB is the smallest change of level in running speech that is noticed",
+    ),
+    "articulation_rate_hz": Scale(
+        (3.6, 4.8, 6, 7.2), ("very slow", "slow", "moderately fast", "fast", "very fast"),
+        "adults speak 4.5 to 6 syllables a second, pauses left out (Jacewicz et al. 2009; de Jong & Wempe 2009)",
+    ),
+    "pause_share": Scale(
+        (0.001, 0.1, 0.25), ("without pauses", "with few pauses", "with pauses", "with long pauses"),
+        "read speech pauses for 10 to 25 % of its time (Goldman-Eisler 1968)",
+    ),
+}
+"""How numbers become words. Absolute scales unless the name says `relative`."""
+
+MEASURES = (
+    "pitch_median_hz", "pitch_relative_st", "pitch_range_st", "pitch_movement_st_per_s", "pitch_slope_st_per_s", "pitch_final_st",
+    "loudness_db", "loudness_relative_db", "loudness_range_db", "alpha_ratio_db", "hnr_db",
+    "articulation_rate_hz", "pause_share", "pause_longest",
+)
+
+# Shortest silence that is a pause and not the closure of a plosive (Goldman-Eisler 1968).
+_SHORTEST_PAUSE = 0.25
+# Voiced time (s) under which pitch is not spoken of, and the stretch at the end that its final movement is taken from.
+_LEAST_VOICED = 0.2
+_FINAL = 0.5
+# A long utterance has many spans; more than these would drown the rest of the sentence.
+_QUOTED_SPANS = 3
+_DECIMALS = 3
+
+
+def load(settings: DescribeSettings) -> Prosody:
+    """The describer with the pitch tracker of `settings`."""
+    return Prosody(settings.pitch)
+
+
+@dataclass(frozen=True)
+class Prosody:
+    """Measures each utterance, sets it against the recording's others, and words it."""
+
+    pitch_method: str
+
+    def describe(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
+        """For each utterance of one recording, the columns of `schemas.DESCRIBE`."""
+        measured = [self._measure(audio, row) for row in rows]
+        _relate(rows, measured)
+        out: list[Row] = []
+        for row, numbers in zip(rows, measured, strict=True):
+            rounded = {name: _rounded(numbers.get(name)) for name in MEASURES}
+            out.append({**rounded, "description": sentence(rounded, _emphasised(row))})
+        return out
+
+    def _measure(self, audio: Audio, row: Row) -> dict[str, Number]:
+        start, end = max(float(row["start"]), 0.0), min(float(row["end"]), audio.duration)
+        track, frames = pitch.of(audio, self.pitch_method), spectrum.of(audio)
+        part = frames.frames(start, end)
+        voiced = track.voiced_at(frames.times[part])
+        if not row["words"] and not voiced.any():
+            return {}
+        sounding = spectrum.speech(frames, track, start, end)
+        if not sounding.any():
+            return {}
+        numbers = _pitch(track, start, end) | _level(frames.power[part][sounding]) | _timing(sounding, row)
+        if np.count_nonzero(voiced) * spectrum.HOP >= _LEAST_VOICED:
+            high, low = frames.high[part][voiced].sum(), frames.low[part][voiced].sum()
+            numbers["alpha_ratio_db"] = float(spectrum.decibels(high) - spectrum.decibels(low))
+            numbers["hnr_db"] = float(np.mean(spectrum.harmonicity(audio.samples, track, start, end)))
+        return numbers
+
+
+def sentence(numbers: dict[str, Number], emphasised: Sequence[str] = ()) -> str | None:
+    """The description made of `numbers` (by the names of `MEASURES`, None where not measured); None when they say nothing."""
+    said = {name: scale.word(numbers.get(name)) for name, scale in SCALES.items()}
+    level = said["pitch_median_hz"] if numbers.get("pitch_relative_st") is None else said["pitch_relative_st"]
+    movement = _listed([said["pitch_range_st"], said["pitch_movement_st_per_s"]])
+    contour = _listed([said["pitch_slope_st_per_s"], said["pitch_final_st"]])
+    pitch_part = ", ".join(filter(None, (" with ".join(filter(None, (level, movement))), contour)))
+    voice_part = ", ".join(filter(None, (
+        said["alpha_ratio_db"], said["hnr_db"], said["loudness_relative_db"],
+        "with " + said["loudness_range_db"] if said["loudness_range_db"] else "",
+    )))
+    rate = said["articulation_rate_hz"]
+    timing_part = " ".join(filter(None, (rate, "speech", said["pause_share"]))) if rate or said["pause_share"] else ""
+    stress_part = "stress on " + _listed([f'"{text}"' for text in emphasised]) if emphasised else ""
+    first = "; ".join(filter(None, (pitch_part, voice_part)))
+    second = "; ".join(filter(None, (timing_part, stress_part)))
+    return " ".join(part[0].upper() + part[1:] + "." for part in (first, second) if part) or None
+
+
+def _pitch(track: pitch.PitchTrack, start: float, end: float) -> dict[str, Number]:
+    frames = track.frames(start, end)
+    f0, times = track.f0_hz[frames], track.times[frames]
+    voiced = ~np.isnan(f0)
+    if np.count_nonzero(voiced) * track.hop < _LEAST_VOICED:
+        return {}
+    times, semitones = times[voiced], 12 * np.log2(f0[voiced])
+    low, high = np.percentile(semitones, [5, 95])
+    steps = np.abs(np.diff(semitones))[np.diff(times) < 1.5 * track.hop]
+    final = semitones[times > times[-1] - _FINAL]
+    third = max(1, len(final) // 3)
+    return {
+        "pitch_median_hz": float(np.median(f0[voiced])),
+        "pitch_range_st": float(high - low),
+        "pitch_movement_st_per_s": float(np.median(steps) / track.hop) if len(steps) else None,
+        "pitch_slope_st_per_s": float(np.polyfit(times - times[0], semitones, 1)[0]),
+        "pitch_final_st": float(np.median(final[-third:]) - np.median(final[:third])),
+    }
+
+
+def _level(power: np.ndarray) -> dict[str, Number]:
+    low, high = np.percentile(spectrum.decibels(power), [10, 95])
+    return {"loudness_db": float(spectrum.decibels(power.mean())), "loudness_range_db": float(high - low)}
+
+
+def _timing(sounding: np.ndarray, row: Row) -> dict[str, Number]:
+    """Pauses between the first and the last sounding frame, and syllables a second outside them."""
+    where = np.flatnonzero(sounding)
+    total = float(where[-1] - where[0] + 1) * spectrum.HOP
+    silences = (np.diff(where) - 1) * spectrum.HOP
+    pauses = silences[silences >= _SHORTEST_PAUSE]
+    spoken = total - float(pauses.sum())
+    count = sum(spelling.syllables(word["word"], row["language"]) for word in row["words"])
+    return {
+        "articulation_rate_hz": count / spoken if count else None,
+        "pause_share": float(pauses.sum()) / total,
+        "pause_longest": float(pauses.max()) if len(pauses) else 0.0,
+    }
+
+
+def _relate(rows: Sequence[Row], measured: Sequence[dict[str, Number]]) -> None:
+    """Adds pitch and level relative to the median of the same speaker's utterances; nothing where there is only one."""
+    for name, relative in (("pitch_median_hz", "pitch_relative_st"), ("loudness_db", "loudness_relative_db")):
+        by_speaker: dict[str | None, list[float]] = {}
+        for row, numbers in zip(rows, measured, strict=True):
+            if (value := numbers.get(name)) is not None:
+                by_speaker.setdefault(row.get("speaker"), []).append(value)
+        for row, numbers in zip(rows, measured, strict=True):
+            value, others = numbers.get(name), by_speaker.get(row.get("speaker"), [])
+            if value is None or len(others) < 2:
+                continue
+            usual = float(np.median(others))
+            numbers[relative] = 12 * float(np.log2(value / usual)) if relative.endswith("_st") else value - usual
+
+
+def _emphasised(row: Row) -> list[str]:
+    """The texts of the strongest spans, in the order they were said."""
+    spans = row.get("emphasis_spans") or []
+    strongest = sorted(spans, key=lambda span: (-span["score"], span["start"]))[:_QUOTED_SPANS]
+    return [span["text"] for span in sorted(strongest, key=lambda span: span["first_word"])]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """The parts that are not empty: "a", "a and b", "a, b and c"."""
+    *others, last = [part for part in parts if part] or [""]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _rounded(value: Number) -> Number:
+    return None if value is None or not np.isfinite(value) else round(float(value), _DECIMALS) + 0.0

@@ -1,0 +1,141 @@
+"""Short-time spectrum of speech, reduced to what emphasis and description need of it: level, spectral balance, harmonicity.
+
+Frames are 25 ms Hann windows, 10 ms apart; frame i is centred at `i * HOP` seconds. Work goes block by block, so memory holds a
+few numbers a frame and never the spectrogram of a long recording.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msfser_cli.schemas import SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:
+    from msfser_cli.backends.pitch import PitchTrack
+    from msfser_cli.store.audio import Audio
+
+HOP_SAMPLES = 160
+HOP = HOP_SAMPLES / SAMPLE_RATE_HZ
+_WINDOW = np.hanning(401)[:400]
+_FFT = 512
+_BLOCK_FRAMES = 3000
+# Power of a full-scale square wave's frame is 1; anything under -120 dB is silence, and the floor keeps logarithms finite.
+FLOOR_DB = -120.0
+_FLOOR = 10 ** (FLOOR_DB / 10)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Per frame, float64 [frames]: `power` (mean square, 1 = full scale), and the powers `low` (50-1000 Hz) and `high` (1-5 kHz).
+
+    `power` is the squared L2 norm of the frame's short-time Fourier transform up to a constant (Parseval).
+    """
+
+    power: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def times(self) -> np.ndarray:
+        """The frames' centres in seconds, float64 [frames]."""
+        return np.arange(len(self.power)) * HOP
+
+    def frames(self, start: float, end: float) -> slice:
+        """The frames whose centres lie in [start, end) seconds, as a slice; empty when none do."""
+        first, last = (int(np.ceil(max(t, 0.0) / HOP - 1e-9)) for t in (start, end))
+        return slice(first, max(first, last))
+
+
+def decibels(power: np.ndarray | float) -> np.ndarray:
+    """10 log10 of a power, at least `FLOOR_DB`."""
+    level: np.ndarray = 10 * np.log10(np.maximum(power, _FLOOR))
+    return level
+
+
+def of(audio: Audio) -> Spectrum:
+    """The recording's spectrum, computed once and kept with the audio."""
+    return audio.derived("spectrum", measure)
+
+
+def measure(samples: np.ndarray) -> Spectrum:
+    """The `Spectrum` of `samples` (float32 [n], mono, 16 kHz); n // 160 + 1 frames, none for no samples."""
+    total = len(samples) // HOP_SAMPLES + 1 if len(samples) else 0
+    power, low, high = np.zeros(total), np.zeros(total), np.zeros(total)
+    bins_hz = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE_HZ)
+    is_low = (bins_hz >= 50) & (bins_hz < 1000)
+    is_high = (bins_hz >= 1000) & (bins_hz < 5000)
+    # Both sides of the spectrum, over the window's own power: white noise of mean square 1 gives power 1.
+    scale = 2 / (_FFT * np.sum(_WINDOW**2))
+    half = len(_WINDOW) // 2
+    for first in range(0, total, _BLOCK_FRAMES):
+        last = min(first + _BLOCK_FRAMES, total)
+        block = _stretch(samples, first * HOP_SAMPLES - half, (last - 1) * HOP_SAMPLES + half)
+        windows = np.lib.stride_tricks.sliding_window_view(block, len(_WINDOW))[::HOP_SAMPLES]
+        squared = np.abs(np.fft.rfft(windows * _WINDOW, _FFT)) ** 2 * scale
+        power[first:last] = squared.sum(axis=1) - (squared[:, 0] + squared[:, -1]) / 2
+        low[first:last] = squared[:, is_low].sum(axis=1)
+        high[first:last] = squared[:, is_high].sum(axis=1)
+    return Spectrum(power, low, high)
+
+
+def speech(spectrum: Spectrum, track: PitchTrack, start: float, end: float) -> np.ndarray:
+    """Which of the frames between `start` and `end` seconds sound: voiced, or within 25 dB of the stretch's loudest hundredth.
+
+    The 25 dB are those of de Jong & Wempe (2009) for finding pauses by intensity. bool [frames in the stretch]
+    """
+    frames = spectrum.frames(start, end)
+    power = spectrum.power[frames]
+    if len(power) == 0:
+        return np.zeros(0, dtype=bool)
+    loudest = float(np.percentile(power, 99))
+    if loudest <= _FLOOR:
+        return np.zeros(len(power), dtype=bool)
+    loud: np.ndarray = power >= loudest * 10**-2.5
+    sounding: np.ndarray = loud | track.voiced_at(spectrum.times[frames])
+    return sounding
+
+
+def harmonicity(samples: np.ndarray, track: PitchTrack, start: float, end: float) -> np.ndarray:
+    """Harmonics-to-noise ratio (dB) of the voiced frames of `track` between `start` and `end` seconds.
+
+    Boersma (1993): the height r of the peak of the autocorrelation at the pitch period, the window's own autocorrelation divided
+    out, gives 10 log10(r / (1 - r)). Windows of 64 ms hold four periods of the lowest F0. Limited to -20..40 dB by limits on r.
+    """
+    frames = np.arange(len(track.f0_hz))[track.frames(start, end)]
+    frames = frames[~np.isnan(track.f0_hz[frames])]
+    blocks = [frames[i : i + _BLOCK_FRAMES] for i in range(0, len(frames), _BLOCK_FRAMES)]
+    return np.concatenate([_harmonicity(samples, track, block) for block in blocks]) if blocks else np.zeros(0)
+
+
+def _harmonicity(samples: np.ndarray, track: PitchTrack, frames: np.ndarray) -> np.ndarray:
+    half, fft = 512, 2048
+    window = np.hanning(2 * half + 1)[: 2 * half]
+    own = np.fft.irfft(np.abs(np.fft.rfft(window, fft)) ** 2)[:half]
+    centres = np.rint(frames * track.hop * SAMPLE_RATE_HZ).astype(int)
+    stretch = _stretch(samples, centres[0] - half, centres[-1] + half)
+    pieces = stretch[centres[:, None] - centres[0] + np.arange(2 * half)]
+    spectra = np.fft.rfft((pieces - pieces.mean(axis=1, keepdims=True)) * window, fft)
+    correlation = np.fft.irfft(np.abs(spectra) ** 2)[:, :half] * (own[0] / own)
+    correlation /= np.maximum(correlation[:, :1], np.finfo(float).tiny)
+    period = SAMPLE_RATE_HZ / track.f0_hz[frames]
+    lags = np.arange(half)
+    near = (np.abs(lags - period[:, None]) <= np.maximum(0.1 * period[:, None], 1)) & (lags < half - 1)
+    peak = np.argmax(np.where(near, correlation, -np.inf), axis=1)
+    each = np.arange(len(frames))
+    before, at, after = (correlation[each, peak + step] for step in (-1, 0, 1))
+    curve = np.minimum(before - 2 * at + after, -np.finfo(float).tiny)
+    # The top of the parabola through the peak and its neighbours, as the true peak lies between samples; where the
+    # highest of the near lags is no peak, the value at it.
+    is_peak = (at >= before) & (at >= after)
+    r = np.clip(np.where(is_peak, at - (before - after) ** 2 / (8 * curve), at), 0.01, 0.9999)
+    decibel: np.ndarray = 10 * np.log10(r / (1 - r))
+    return decibel
+
+
+def _stretch(samples: np.ndarray, start: int, end: int) -> np.ndarray:
+    """`samples[start:end]` as float64, zeros where it reaches beyond the ends."""
+    inside = samples[max(start, 0) : max(end, 0)].astype(np.float64)
+    return np.pad(inside, (max(-start, 0), end - start - max(-start, 0) - len(inside)))

@@ -1,0 +1,118 @@
+"""How many phones and syllables a written word has, estimated from its spelling.
+
+An estimate, not a pronunciation: it serves to compare the words of one sentence (duration per phone) and to count syllables
+over an utterance (articulation rate), for any language without a dictionary. By script:
+
+- Latin, Greek and Cyrillic: a run of vowel letters is one syllable, a letter is one phone; letters that are written together
+  for one sound (`_DIGRAPHS`, doubled letters) count once, x counts twice, Cyrillic signs not at all. English, and only English,
+  has a silent final e and the silent e of -ed and -es.
+- Han: a character is one syllable of three phones (initial, medial or nucleus, final). Kana: a character is one mora, two
+  phones. Hangul: a block is one syllable with as many phones as it has letters.
+- Abjads (Arabic, Hebrew): short vowels are not written: a letter is 1.5 phones, two letters make a syllable.
+- Indic scripts and others: a letter is one phone; a base consonant carries its vowel, so a vowel sign replaces it.
+- A digit is a word of its own: one syllable of three phones.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+_DIGRAPHS = re.compile(
+    r"tsch|sch|tch|eau|igh|(?<=[a-z])gh|ch|sh|th|ph|wh|ck|ng|kn(?=[aeiou])|qu(?=[eiy])|"
+    r"ai|ay|au|aw|ea|ee|ei|eu|ey|ie|oa|oe|oo|ou|ow|oy|oi|ue|ui|uy|"
+    r"([bcdfghjklmnpqrstvwxzаеёиоуыэюябвгдзклмнпрстфхцч])\1"
+)
+_VOWELS = "aeiouyæøœıαεηιουωаеёиоуыэюяіїє"
+_VOWEL_RUN = re.compile(rf"[{_VOWELS}]+")
+_GLIDE = re.compile(rf"(?<=[{_VOWELS}])y(?=[{_VOWELS}])")
+_SILENT_E = re.compile(r"(?<=[^aeiouy])e$")
+_SILENT_ED = re.compile(r"(?<=[^aeiouytd])e(?=d$)")
+_SILENT_ES = re.compile(r"(?<=[^aeiouysxzcg])e(?=s$)")
+
+
+@lru_cache(maxsize=65_536)
+def phones(word: str, language: str) -> float:
+    """The estimated phones of `word` (ISO 639-1 `language`): 0 for a word without letters or digits, else at least 1."""
+    return _count(word, language)[0]
+
+
+@lru_cache(maxsize=65_536)
+def syllables(word: str, language: str) -> float:
+    """The estimated syllables of `word` (ISO 639-1 `language`): 0 for a word without letters or digits, else at least 1."""
+    return _count(word, language)[1]
+
+
+def _count(word: str, language: str) -> tuple[float, float]:
+    phone_count = syllable_count = 0.0
+    for script, run in _runs(word):
+        p, s = _count_run(script, run, language)
+        phone_count, syllable_count = phone_count + p, syllable_count + s
+    if phone_count == 0:
+        return 0.0, 0.0
+    return max(phone_count, 1.0), max(syllable_count, 1.0)
+
+
+def _runs(word: str) -> list[tuple[str, str]]:
+    """The word's letters and digits as runs of one script: ("alphabet", "cafe"), ("digit", "12"), ..."""
+    runs: list[tuple[str, str]] = []
+    for character in unicodedata.normalize("NFC", word.lower()):
+        if (script := _script(character)) is None:
+            continue
+        if runs and runs[-1][0] == script:
+            runs[-1] = (script, runs[-1][1] + character)
+        else:
+            runs.append((script, character))
+    return runs
+
+
+@lru_cache(maxsize=8192)
+def _script(character: str) -> str | None:
+    category = unicodedata.category(character)
+    if category.startswith("N"):
+        return "digit"
+    if not category.startswith(("L", "M")):
+        return None
+    name = unicodedata.name(character, "")
+    for script, prefixes in (
+        ("alphabet", ("LATIN", "GREEK", "CYRILLIC")),
+        ("han", ("CJK",)),
+        ("kana", ("HIRAGANA", "KATAKANA")),
+        ("hangul", ("HANGUL",)),
+        ("abjad", ("ARABIC", "HEBREW")),
+    ):
+        if name.startswith(prefixes):
+            # Vowel points of an abjad and combining accents are no sounds of their own.
+            return None if category == "Mn" else script
+    return None if category == "Mn" and name.startswith("COMBINING") else "other"
+
+
+def _count_run(script: str, run: str, language: str) -> tuple[float, float]:
+    size = len(run)
+    if script == "digit":
+        return 3.0 * size, float(size)
+    if script == "han":
+        return 3.0 * size, float(size)
+    if script == "kana":
+        return 2.0 * size, float(size)
+    if script == "hangul":
+        return float(sum(len(unicodedata.normalize("NFD", c)) for c in run)), float(size)
+    if script == "abjad":
+        return 1.5 * size, max(1.0, size / 2)
+    if script == "other":
+        bases = sum(unicodedata.category(c).startswith("L") for c in run)
+        return float(size), float(max(bases, 1))
+    # Accents are stripped for the count: a vowel with a mark is still one vowel.
+    plain = "".join(c for c in unicodedata.normalize("NFD", run) if not unicodedata.combining(c))
+    plain = _GLIDE.sub("j", plain)
+    spoken = plain
+    if language == "en" and len(_VOWEL_RUN.findall(plain)) > 1:
+        for silent in (_SILENT_E, _SILENT_ED, _SILENT_ES):
+            spoken = silent.sub("", spoken)
+        # A final -le after a consonant is a syllable: table, little.
+        syllable_count = len(_VOWEL_RUN.findall(spoken)) + bool(re.search(r"[^aeiouylr]le$", plain))
+    else:
+        syllable_count = len(_VOWEL_RUN.findall(plain))
+    phone_text = _DIGRAPHS.sub("1", re.sub(r"[ьъ]", "", spoken))
+    return float(len(phone_text) + phone_text.count("x")), float(syllable_count)
