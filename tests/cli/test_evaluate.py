@@ -1,0 +1,111 @@
+"""`msfser evaluate` as a user meets it: help, table, JSON, and what it says of what it did."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from msfser_cli.cli.evaluate import evaluate
+from msfser_cli.errors import LabelError, UsageError
+from msfser_cli.stages.evaluate import COLUMNS
+from msfser_cli.store import tables
+
+app = typer.Typer()
+app.command()(evaluate)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with scores.parquet: three recordings, four utterances."""
+    rows = [("audio/a.wav", 0, 1.0, 2.0, 0.2), ("audio/a.wav", 1, 2.0, 5.0, 0.4), ("audio/b.wav", 0, 0.0, 1.0, 0.9),
+            ("audio/c.wav", 0, 0.0, 1.0, 0.6)]
+    tables.write_rows(tmp_path / "scores.parquet", [
+        {"recording_id": name, "utterance_id": f"{name}#{i:04d}", "start": start, "end": end,
+         "valence": value, "arousal": value, "dominance": 0.5}
+        for name, i, start, end, value in rows
+    ], COLUMNS, tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]}))
+    (tmp_path / "labels.csv").write_text("file,V,A,D\na.flac,2,1.5,3\nb.flac,5,,3\nz.flac,1,1,3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+def run(*arguments: str) -> tuple[str, str]:
+    result = CliRunner().invoke(app, arguments)
+    if result.exception:
+        raise result.exception
+    return result.stdout, result.stderr
+
+
+def test_the_table_is_on_stdout_and_the_words_on_stderr(folder: Path) -> None:
+    out, err = run("--gold", "labels.csv")
+    assert out.splitlines()[0] == "scores.parquet against labels.csv"
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
+    # a.wav: (.2 x 1 + .4 x 3) / 4 = .35, on 1..5 2.4; b.wav: 4.6. Against 2 and 5: covariance 1.65, variances 2.25 and 1.21.
+    assert cells[0] == ["valence", "0.954", "1.000", "0.400", "0.400", "2"]
+    assert cells[1] == ["arousal", "not defined", "not defined", "0.900", "0.900", "1"]
+    assert cells[2][0] == "dominance"
+    assert "RMSE and MAE are in units of the labels' scale, 1..5" in out
+    for line in (
+        "labels' scale: 1..5 (detected from values 1 to 5)",
+        "scores' scale: 0..1, brought to 1..5",
+        "matched: 2 labels, one recording each (2 by end of the path, without extension)",
+        "unmatched labels: 1 of 3 (z.flac)",
+        "unmatched scored recordings: 1 of 3 (audio/c.wav)",
+        "unmatched scored utterances: 1 of 4 (audio/c.wav#0000)",
+        "arousal: 1 matched labels without a number",
+        "arousal: not defined: CCC and Pearson need two pairs, and there is one",
+        "dominance: not defined: CCC and Pearson: every label and every score is the same number",
+    ):
+        assert line in err.splitlines()
+
+
+def test_json_holds_everything_and_only_json(folder: Path) -> None:
+    out, err = run("--gold", "labels.csv", "--json", "scores.parquet")
+    document = json.loads(out)
+    assert err == ""
+    assert set(document) == {
+        "scores", "gold", "label_format", "columns", "label_scale", "label_scale_source", "labels_outside_scale", "score_scale",
+        "unit", "matched", "matched_by", "unmatched_labels", "unmatched_recordings", "unmatched_utterances", "dimensions",
+    }
+    assert document["columns"] == {"recording": "file", "valence": "V", "arousal": "A", "dominance": "D"}
+    assert document["unmatched_labels"] == {"count": 1, "of": 3, "examples": ["z.flac"]}
+    assert document["dimensions"]["arousal"]["pearson"] is None
+    assert document["dimensions"]["valence"]["n"] == 2
+
+
+def test_a_scale_may_be_given(folder: Path) -> None:
+    out, err = run("--gold", "labels.csv", "--scale", "0:10")
+    assert "labels' scale: 0..10 (given)" in err
+    assert "the labels' scale, 0..10" in out
+    (folder / "signed.csv").write_text("file,V\na.flac,0.5\nb.flac,0.25\n")
+    with pytest.raises(LabelError, match="give it with --scale"):
+        run("--gold", "signed.csv")
+    assert "labels' scale: -1..1 (given)" in run("--gold", "signed.csv", "--scale", "-1:1")[1]
+    with pytest.raises(UsageError, match="LOW:HIGH"):
+        run("--gold", "labels.csv", "--scale", "7")
+
+
+def test_the_output_fits_eighty_columns(folder: Path) -> None:
+    out, _ = run("--gold", "labels.csv")
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_help_has_an_example_and_loads_nothing_heavy() -> None:
+    code = ("import sys, typer\n"
+            "from msfser_cli.cli.evaluate import evaluate\n"
+            "app = typer.Typer(); app.command()(evaluate)\n"
+            "try:\n    app(['--help'])\n"
+            "finally:\n    print('LOADED', sorted({m.split('.')[0] for m in sys.modules}))\n")
+    environment = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    text, loaded = done.stdout.split("LOADED")
+    assert "Example: msfser evaluate --gold labels.csv" in text
+    assert not {"numpy", "polars", "pyarrow", "torch"} & set(json.loads(loaded.replace("'", '"')))

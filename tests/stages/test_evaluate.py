@@ -1,0 +1,355 @@
+"""Labels meet the scores that belong to them, and the agreement is the field's own."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import audmetric
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msfser_cli.errors import LabelError, TableError
+from msfser_cli.stages import evaluate as stage
+from msfser_cli.stages.evaluate import COLUMNS, SHARE, agreement, match_names, pair, read_scores
+from msfser_cli.stages.labels import Labels, Scale, read_labels
+from msfser_cli.store import tables
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+UNIT = Scale(0, 1)
+HERE = Path("labels.csv")
+
+
+def scores(*rows: tuple[str, float, float, float | None], names: tuple[str, ...] = ()) -> pl.DataFrame:
+    """Utterances (recording, start, end, valence); arousal is 1 - valence, dominance .5."""
+    return pl.DataFrame(
+        [{"recording_id": recording, "utterance_id": names[i] if names else f"{recording}#{i:04d}", "start": start, "end": end,
+          "valence": valence, "arousal": None if valence is None else 1 - valence, "dominance": 0.5}
+         for i, (recording, start, end, valence) in enumerate(rows)],
+        schema={c.name: pl.String if c.type == "string" else pl.Float64 for c in COLUMNS},
+    )
+
+
+def labels_of(folder: Path, header: str, *rows: str) -> Labels:
+    path = folder / "labels.csv"
+    path.write_text("\n".join((header, *rows)) + "\n", encoding="utf-8")
+    return read_labels(path)
+
+
+def test_a_recording_scores_the_mean_of_its_utterances_weighted_by_duration(tmp_path: Path) -> None:
+    table = scores(("a.wav", 0, 1, 0.2), ("a.wav", 5, 8, 0.6), ("b.wav", 0, 2, 0.9), ("c.wav", 0, 2, 0.1))
+    pairs = pair(table, labels_of(tmp_path, "file,valence", "b.wav,0.8", "a.wav,0.3", "x.wav,0.5"))
+    assert pairs.unit == "recording"
+    assert pairs.frame["recording_id"].to_list() == ["b.wav", "a.wav"]
+    assert pairs.frame["valence_score"].to_list() == pytest.approx([0.9, (0.2 * 1 + 0.6 * 3) / 4])
+    assert pairs.matched_by == {"recording_id": 2}
+    assert (pairs.labels.count, pairs.labels.of, pairs.labels.examples) == (1, 3, ("x.wav",))
+    assert (pairs.recordings.count, pairs.recordings.of, pairs.recordings.examples) == (1, 3, ("c.wav",))
+    assert (pairs.utterances.count, pairs.utterances.of, pairs.utterances.examples) == (1, 4, ("c.wav#0003",))
+
+
+def test_an_utterance_without_a_score_does_not_weigh(tmp_path: Path) -> None:
+    table = scores(("a.wav", 0, 1, 0.2), ("a.wav", 5, 8, None), ("b.wav", 0, 1, None))
+    pairs = pair(table, labels_of(tmp_path, "file,valence", "a.wav,0.3", "b.wav,0.3"))
+    assert pairs.frame["valence_score"].to_list() == [pytest.approx(0.2), None]
+    assert pairs.frame["dominance_score"].to_list() == [0.5, 0.5]
+
+
+def test_segments_take_the_utterances_that_belong_to_them(tmp_path: Path) -> None:
+    table = scores(
+        ("a.wav", 0.0, 2.0, 0.1),  # all of it in the first segment
+        ("a.wav", 2.2, 4.2, 0.5),  # 1.8 s in the first, .2 s in the second
+        ("a.wav", 5.0, 9.0, 0.9),  # holds the third segment and ends the second
+        ("a.wav", 20.0, 22.0, 0.3),  # in no segment
+    )
+    labels = labels_of(tmp_path, "file,start,end,valence", "a.wav,0,4,0.1", "a.wav,4,5.5,0.1", "a.wav,6,7,0.1", "a.wav,30,31,0.1")
+    pairs = pair(table, labels)
+    assert pairs.unit == "segment"
+    assert pairs.frame["row"].to_list() == [2, 4]
+    assert pairs.frame["valence_score"].to_list() == pytest.approx([(0.1 * 2 + 0.5 * 1.8) / 3.8, 0.9])
+    assert pairs.labels.count == 2
+    assert pairs.utterances.examples == ("a.wav#0003",)
+    assert pairs.recordings.count == 0
+
+
+def test_an_open_segment_reaches_to_the_end_of_the_recording(tmp_path: Path) -> None:
+    table = scores(("a.wav", 0, 1, 0.2), ("a.wav", 1, 2, 0.4), ("a.wav", 2, 3, 0.9))
+    pairs = pair(table, labels_of(tmp_path, "file,start,end,valence", "a.wav,1,,0.3", "a.wav,,1,0.3"))
+    assert pairs.frame["valence_score"].to_list() == pytest.approx([0.65, 0.2])
+
+
+def test_utterance_ids_are_joined_exactly(tmp_path: Path) -> None:
+    table = scores(("a.wav", 0, 1, 0.2), ("a.wav", 1, 2, 0.4), ("b.wav", 0, 1, 0.6))
+    pairs = pair(table, labels_of(tmp_path, "utterance_id,V", "b.wav#0002,0.5", "a.wav#0001,0.1", "a.wav#0009,0.1"))
+    assert pairs.unit == "utterance"
+    assert pairs.frame["valence_score"].to_list() == [0.6, 0.4]
+    assert pairs.matched_by == {"utterance_id": 2}
+    assert (pairs.labels.examples, pairs.utterances.examples) == (("a.wav#0009",), ("a.wav#0000",))
+
+
+def test_a_corpus_own_utterance_names_stand_for_recordings(tmp_path: Path) -> None:
+    table = scores(("x/Ses01F_impro01_F000.wav", 0, 1, 0.2), ("x/Ses01F_impro01_F001.wav", 0, 1, 0.4))
+    pairs = pair(table, labels_of(tmp_path, "utterance_id,V", "Ses01F_impro01_F001,0.5", "Ses01F_impro01_F000,0.1"))
+    assert pairs.unit == "recording"
+    assert pairs.frame["valence_score"].to_list() == [0.4, 0.2]
+
+
+@pytest.mark.parametrize(("header", "rows", "says"), [
+    ("file,valence", ("a.wav,1", "b.wav,1", "a.wav,1"), "'a.wav' is labelled more than once (rows '2', '4')"),
+    ("file,start,end,valence", ("a.wav,0,1,1", "a.wav,0,1,1"), "'a.wav' is labelled more than once"),
+    ("file,utterance_id,valence", ("a.wav,a.wav#0000,1", "a.wav,a.wav#0000,1"), "'a.wav#0000' is labelled more than once"),
+    ("file,valence", ("y.wav,1", "z.wav,1"), "the labels name 'y.wav', 'z.wav'; the scores name 'a.wav', 'b.wav'"),
+    ("file,start,end,valence", ("a.wav,7,8,1",), "no label belongs to any scored utterance"),
+])
+def test_a_join_that_needs_guessing_is_refused(tmp_path: Path, header: str, rows: tuple[str, ...], says: str) -> None:
+    table = scores(("a.wav", 0, 1, 0.2), ("b.wav", 0, 1, 0.4))
+    with pytest.raises(LabelError) as refused:
+        pair(table, labels_of(tmp_path, header, *rows))
+    assert says in str(refused.value)
+
+
+times = st.floats(0, 100).map(lambda x: round(x, 2))
+
+
+@st.composite
+def utterances_and_segments(draw: st.DrawFn) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    spans = st.tuples(st.sampled_from("abc"), times, st.floats(0.05, 20).map(lambda x: round(x, 2)), st.floats(0, 1))
+    made = [(r + ".wav", s, round(s + d, 2), v) for r, s, d, v in draw(st.lists(spans, min_size=1, max_size=12))]
+    wanted = [(r + ".wav", s, round(s + d, 2), v) for r, s, d, v in draw(st.lists(spans, min_size=1, max_size=12))]
+    return made, list({row[:3]: row for row in wanted}.values())
+
+
+@given(both=utterances_and_segments(), order=st.randoms())
+def test_segment_scores_are_those_of_the_plain_definition(tmp_path_factory: pytest.TempPathFactory,
+                                                          both: tuple[Any, Any],
+                                                          order: random.Random) -> None:
+    made, wanted = both
+    table = scores(*made)
+    expected = {}
+    for i, (recording, start, end, _) in enumerate(wanted):
+        overlaps = [(min(end, e) - max(start, s), e - s, v) for r, s, e, v in made if r == recording]
+        parts = [(shared, v) for shared, length, v in overlaps if shared > 0 and shared >= SHARE * min(length, end - start)]
+        if parts:
+            expected[i + 2] = sum(shared * v for shared, v in parts) / sum(shared for shared, _ in parts)
+    labels = labels_of(tmp_path_factory.mktemp("labels"), "file,start,end,v", *(f"{r},{s},{e},{v}" for r, s, e, v in wanted))
+    if not expected:
+        with pytest.raises(LabelError):
+            pair(table, labels)
+        return
+    pairs = pair(table, labels)
+    assert dict(zip(pairs.frame["row"], pairs.frame["valence_score"], strict=True)) == pytest.approx(expected, abs=1e-12)
+    assert pairs.frame.height + pairs.labels.count == pairs.labels.of == len(wanted)
+    shuffled = pair(table.sample(fraction=1, shuffle=True, seed=order.randrange(1000)), labels)
+    assert shuffled.frame.equals(pairs.frame)
+
+
+def test_many_segments_of_a_long_recording_are_joined_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = scores(*(("a.wav", i, i + 1, i / 50) for i in range(50)))
+    labels = labels_of(tmp_path, "file,start,end,v", *(f"a.wav,{i},{i + 2},{i / 50}" for i in range(49)))
+    whole = pair(table, labels)
+    monkeypatch.setattr(stage, "_CELLS_AT_ONCE", 120)
+    batched = pair(table, labels)
+    assert batched.frame.equals(whole.frame)
+    assert batched.frame.height == 49
+    assert batched.utterances == whole.utterances
+
+
+@pytest.mark.parametrize(("name", "recordings", "expected"), [
+    ("a.wav", ["a.wav", "b/a.wav"], ("a.wav", "recording_id")),
+    ("audio/a.flac", ["a.flac", "b.flac"], ("a.flac", "end of the path")),
+    ("a.flac", ["audio/a.flac", "audio/aa.flac"], ("audio/a.flac", "end of the path")),
+    ("/corpora/x/s1/a.wav", ["s1/a.wav", "s2/a.wav", "a.wav"], ("s1/a.wav", "end of the path")),
+    ("C:\\corpora\\s1\\a.wav", ["s1/a.wav", "s2/a.wav"], ("s1/a.wav", "end of the path")),
+    ("./s1/a.wav", ["s1/a.wav", "s2/a.wav"], ("s1/a.wav", "end of the path")),
+    ("a", ["s1/a.wav", "s1/b.wav"], ("s1/a.wav", "end of the path, without extension")),
+    ("s1/a.wav", ["s1/a.flac", "s2/a.flac"], ("s1/a.flac", "end of the path, without extension")),
+    ("take1.5", ["take1.5.wav", "take1.wav"], ("take1.5.wav", "end of the path, without extension")),
+    ("Mu\u0308ller.wav", ["M\u00fcller.wav"], ("M\u00fcller.wav", "end of the path")),
+    ("a.wav", ["ba.wav", "a.wav.d/x.wav", "A.wav"], None),
+    ("s2/a.wav", ["s1/a.wav"], None),
+    ("take1.5", ["take1.wav"], None),
+])
+def test_a_file_name_finds_its_recording(name: str, recordings: list[str], expected: tuple[str, str] | None) -> None:
+    assert match_names(HERE, [name], recordings) == ({} if expected is None else {name: expected})
+
+
+@pytest.mark.parametrize(("names", "recordings", "says"), [
+    (["a.wav"], ["s1/a.wav", "s2/a.wav"], "'a.wav' may be 's1/a.wav', 's2/a.wav'"),
+    (["a"], ["a.wav", "a.flac"], "'a' may be 'a.flac', 'a.wav'"),
+    (["s1/a.wav", "s2/a.wav"], ["a.wav"], "'s1/a.wav', 's2/a.wav' all fit the one recording 'a.wav'"),
+])
+def test_an_ambiguous_name_is_refused(names: list[str], recordings: list[str], says: str) -> None:
+    with pytest.raises(LabelError) as refused:
+        match_names(HERE, names, recordings)
+    assert says in str(refused.value)
+
+
+def test_a_recording_that_is_named_exactly_is_not_open_to_a_weaker_rule() -> None:
+    found = match_names(HERE, ["old/a.wav", "a.wav", "a"], ["a.wav", "b.wav"])
+    assert found == {"a.wav": ("a.wav", "recording_id")}
+
+
+paths = st.lists(st.lists(st.sampled_from(["a", "b", "ä", "a.b"]), min_size=1, max_size=3), min_size=1, max_size=6).map(
+    lambda many: sorted({"/".join(parts) + ".wav" for parts in many}))
+
+
+@given(recordings=paths, prefix=st.sampled_from(["", "root/", "/data/root/", "./"]),
+       extension=st.sampled_from([".wav", ".mp3", ""]))
+def test_names_below_another_root_find_their_recording_or_are_refused(recordings: list[str], prefix: str, extension: str) -> None:
+    truth = {prefix + str(PurePosixPath(r).with_suffix("")) + extension: r for r in recordings}
+    if len(truth) < len(recordings):
+        return
+    try:
+        found = match_names(HERE, truth, recordings)
+    except LabelError:
+        assert extension != ".wav"  # without its extension, 'a.b' is 'a'; with it, a whole path is never ambiguous
+        return
+    assert {name: recording for name, (recording, _) in found.items()} == truth
+
+
+numbers = st.floats(0, 1, allow_subnormal=False).map(lambda x: round(x, 6))
+
+
+@given(rows=st.lists(st.tuples(numbers, numbers), min_size=2, max_size=40),
+       scale=st.sampled_from([UNIT, Scale(1, 7), Scale(-1, 1)]))
+def test_ccc_is_audmetrics(rows: list[tuple[float, float]], scale: Scale) -> None:
+    label = np.array([x for x, _ in rows]) * (scale.high - scale.low) + scale.low
+    score = np.array([y for _, y in rows])
+    found = agreement(pl.Series(label), pl.Series(score), UNIT, scale)
+    expected = audmetric.concordance_cc(label, scale.low + score * (scale.high - scale.low))
+    if math.isnan(expected):
+        assert math.isnan(found.ccc)
+    elif label.std() > 1e-6 or score.std() > 1e-6:
+        assert found.ccc == pytest.approx(expected, abs=1e-12)
+    assert found.n == len(rows)
+
+
+@given(rows=st.lists(st.tuples(numbers, numbers), min_size=3, max_size=20, unique_by=(lambda r: r[0], lambda r: r[1])))
+def test_errors_are_in_the_labels_units_and_correlations_have_none(rows: list[tuple[float, float]]) -> None:
+    label, score = (pl.Series(side) for side in zip(*rows, strict=True))
+    own = agreement(label, score, UNIT, UNIT)
+    wide = agreement(label * 6 + 1, score, UNIT, Scale(1, 7))
+    assert wide.rmse == pytest.approx(6 * own.rmse, abs=1e-12)
+    assert wide.mae == pytest.approx(6 * own.mae, abs=1e-12)
+    assert wide.ccc == pytest.approx(own.ccc, abs=1e-9)
+    assert wide.pearson == pytest.approx(own.pearson, abs=1e-6)
+
+
+def test_known_numbers() -> None:
+    found = agreement(pl.Series([1.0, 2.0, 3.0]), pl.Series([2.0, 2.0, 5.0]), Scale(0, 6), Scale(0, 6))
+    # Means 2 and 3, variances 2/3 and 2, covariance 1: CCC = 2 / (8/3 + 1).
+    assert found.ccc == pytest.approx(6 / 11)
+    assert found.pearson == pytest.approx(1 / math.sqrt(4 / 3))
+    assert found.rmse == pytest.approx(math.sqrt(5 / 3))
+    assert found.mae == pytest.approx(1)
+
+
+def test_missing_labels_and_scores_are_skipped_and_counted() -> None:
+    found = agreement(pl.Series([0.1, None, 0.3, None, 0.9]), pl.Series([0.2, 0.3, None, None, 0.8]), UNIT, UNIT)
+    assert (found.n, found.unlabelled, found.unscored, found.not_defined) == (2, 2, 1, None)
+
+
+@pytest.mark.parametrize(("label", "score", "defined", "says"), [
+    ([], [], (), "CCC and Pearson need two pairs, and there are none"),
+    ([0.5], [0.4], ("rmse", "mae"), "CCC and Pearson need two pairs, and there is one"),
+    ([0.1, 0.1, 0.1], [0.1, 0.1, 0.1], ("rmse", "mae"), "CCC and Pearson: every label and every score is the same number"),
+    ([0.1, 0.1, 0.1], [0.1, 0.2, 0.3], ("ccc", "rmse", "mae"), "Pearson: every label is the same number"),
+    ([0.1, 0.2, 0.3], [0.1, 0.1, 0.1], ("ccc", "rmse", "mae"), "Pearson: every score is the same number"),
+])
+def test_what_is_not_defined_is_said(label: list[float], score: list[float], defined: tuple[str, ...], says: str) -> None:
+    found = agreement(pl.Series(label, dtype=pl.Float64), pl.Series(score, dtype=pl.Float64), UNIT, UNIT)
+    assert found.not_defined == says
+    for name in ("ccc", "pearson", "rmse", "mae"):
+        assert math.isfinite(getattr(found, name)) == (name in defined)
+
+
+def write_scores(path: Path, table: pl.DataFrame, extra: dict[str, Any] | None = None) -> Path:
+    extra = {"scale": [0, 1]} if extra is None else extra
+    lineage = tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra=extra)
+    tables.write_rows(path, table.to_dicts(), COLUMNS, lineage)
+    return path
+
+
+def test_evaluate_reads_both_files_and_reports_every_row(tmp_path: Path) -> None:
+    table = scores(("a.wav", 0, 1, 0.2), ("a.wav", 1, 3, 0.5), ("b.wav", 0, 1, 0.9), ("c.wav", 0, 1, 0.1))
+    gold = tmp_path / "gold.csv"
+    gold.write_text("FileName,EmoClass,EmoAct,EmoVal,EmoDom\na.wav,N,2,3.1,4\nb.wav,H,6,,5\nz.wav,H,6,6,7\n")
+    found = stage.evaluate(write_scores(tmp_path / "scores.parquet", table), gold)
+    assert (found.label_format, found.unit, found.matched) == ("MSP-Podcast", "recording", 2)
+    assert (found.label_scale, found.score_scale) == (Scale(1, 7), UNIT)
+    assert (found.unmatched_labels.count, found.unmatched_recordings.count, found.unmatched_utterances.count) == (1, 1, 1)
+    # a.wav's valence is (.2 + 2 x .5) / 3 = .4, on 1..7 3.4; its arousal .6 is 4.6, and b.wav's .1 is 1.6.
+    assert found.dimensions["valence"].n == 1
+    assert found.dimensions["valence"].unlabelled == 1
+    assert found.dimensions["valence"].mae == pytest.approx(0.3)
+    assert found.dimensions["arousal"].rmse == pytest.approx(math.sqrt((2.6**2 + 4.4**2) / 2))
+    document = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert document["dimensions"]["valence"]["ccc"] is None
+    assert document["dimensions"]["valence"]["not_defined"] == "CCC and Pearson need two pairs, and there is one"
+    assert document["dimensions"]["dominance"]["ccc"] == found.dimensions["dominance"].ccc == 0
+    assert document["label_scale"] == {"low": 1, "high": 7}
+
+
+@pytest.mark.parametrize(("extra", "says"), [
+    ({}, "does not say the scale of its scores"),
+    ({"scale": "0..1"}, "does not say the scale of its scores"),
+    ({"scale": [1, 0]}, "is no scale"),
+])
+def test_scores_without_a_scale_are_refused(tmp_path: Path, extra: dict[str, Any], says: str) -> None:
+    path = write_scores(tmp_path / "scores.parquet", scores(("a.wav", 0, 1, 0.2)), extra)
+    with pytest.raises(TableError, match=says):
+        read_scores(path)
+
+
+def test_tables_that_are_not_scores_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="is not there; `msfser predict` writes it"):
+        read_scores(tmp_path / "scores.parquet")
+    with pytest.raises(TableError, match="holds no utterances"):
+        read_scores(write_scores(tmp_path / "empty.parquet", scores()))
+    twice = scores(("a.wav", 0, 1, 0.2), ("a.wav", 1, 2, 0.3), names=("x", "x"))
+    with pytest.raises(TableError, match="holds the utterance 'x' more than once"):
+        read_scores(write_scores(tmp_path / "twice.parquet", twice))
+    lineage = tables.Lineage(stage="transcribe", tool_version="0", fingerprint="0")
+    tables.write_rows(tmp_path / "u.parquet", scores(("a.wav", 0, 1, 0.2)).to_dicts(), COLUMNS[:4], lineage)
+    with pytest.raises(TableError, match="without the column 'valence'; `msfser predict` writes it"):
+        read_scores(tmp_path / "u.parquet")
+
+
+def test_a_folder_of_parts_is_one_table_if_it_has_one_scale(tmp_path: Path) -> None:
+    write_scores(tmp_path / "1.parquet", scores(("a.wav", 0, 1, 0.2)))
+    write_scores(tmp_path / "2.parquet", scores(("b.wav", 0, 1, math.nan)))
+    frame, scale = read_scores(tmp_path)
+    assert frame["valence"].to_list() == [0.2, None]
+    assert scale == UNIT
+    write_scores(tmp_path / "3.parquet", scores(("c.wav", 0, 1, 0.2)), {"scale": [1, 7]})
+    with pytest.raises(TableError, match=r"different scales, 0\.\.1 and 1\.\.7"):
+        read_scores(tmp_path)
+
+
+@pytest.mark.parametrize("named", [lambda file: file, lambda file: file.split("/")[-1]])
+@pytest.mark.parametrize("corpus", ["ravdess", "emodb"])
+def test_a_manifest_of_mapped_labels_is_scored_as_it_is(tmp_path: Path, corpus: str, named: Callable[[str], str]) -> None:
+    manifest = DATA / corpus / "manifest.csv"
+    if not manifest.exists():
+        pytest.skip(f"{manifest} is not there")
+    gold = read_labels(manifest).frame
+    noise = random.Random(0)
+    truth, rows = gold["valence"].to_list(), []
+    for file, value in zip(gold["recording"], truth, strict=True):
+        score = min(max(value + noise.gauss(0, 0.2), 0), 1)
+        # Two utterances whose duration-weighted mean is the score.
+        rows += [(named(file), 0.0, 1.0, score + 0.03), (named(file), 1.5, 4.5, score - 0.01)]
+    found = stage.evaluate(write_scores(tmp_path / "scores.parquet", scores(*rows)), manifest)
+    assert found.label_scale == UNIT
+    assert found.matched_by == {"recording_id" if named("a/b") == "a/b" else "end of the path": len(truth)}
+    assert (found.unmatched_labels.count, found.unmatched_recordings.count) == (0, 0)
+    predicted = [rows[2 * i][3] - 0.03 for i in range(len(truth))]
+    assert found.dimensions["valence"].ccc == pytest.approx(audmetric.concordance_cc(truth, predicted), abs=1e-12)
+    assert found.dimensions["arousal"].n == len(truth)
