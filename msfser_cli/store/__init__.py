@@ -1,1 +1,8 @@
+"""The disk: audio decoding, tables, and everything that must survive `kill -9` and a full disk.
 
+- `audio`   a file becomes samples, or a reason why not
+- `tables`  rows become Parquet with checksums and a lineage, and back
+- `atomic`  a file is there whole or not at all
+- `lock`    one writer per output
+- `output`  a run's work in parts, its ledger, and publishing
+"""

@@ -1,0 +1,106 @@
+"""Atomic writes: after a crash at any moment a file is the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from msfser_cli.errors import ResourceError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than this system or process may write",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "this user may not write here",
+    errno.EPERM: "this user may not write here",
+    errno.EIO: "the disk reports an error",
+    errno.ENOLCK: "the file system offers no locks",
+    errno.EMFILE: "too many files are open",
+    errno.ENFILE: "too many files are open",
+}
+
+
+@contextlib.contextmanager
+def resources(path: Path) -> Iterator[None]:
+    """Raise what the machine refuses while writing `path` as ResourceError: a sentence instead of an errno."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REASONS:
+            raise
+        raise ResourceError(f"{path}: cannot write: {_REASONS[error.errno]} ({os.strerror(error.errno)})") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path, output: Path | None = None) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `path` when the block ends well and is removed when it does not.
+
+    The temporary file lies beside `output` (default: `path`), so that the readers of a folder of parts never see it and one
+    `sweep` finds all that belong to an output. Its mode follows the umask. ResourceError when the machine refuses.
+    """
+    with resources(path):
+        temporary = _temporary(output or path)
+        # "x": never through a link or over a file that someone else put there
+        with temporary.open("xb") as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.replace(path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable. Some network file systems cannot, and say EINVAL; that is all they can promise."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sweep(output: Path) -> None:
+    """Remove the temporary files and folders that a killed run left for `output`; only for the holder of the output's lock."""
+    prefix = _temporary_prefix(output)
+    with resources(output):
+        for entry in list(output.parent.iterdir()):
+            if entry.name.startswith(prefix):
+                _remove(entry)
+
+
+def discard(folder: Path, output: Path) -> None:
+    """Remove a folder with all that is in it, in one step: it is there whole or gone, whatever happens meanwhile."""
+    temporary = _temporary(output)
+    with resources(folder), contextlib.suppress(FileNotFoundError):
+        folder.replace(temporary)
+        sync_folder(folder.parent)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _temporary_prefix(output: Path) -> str:
+    return f".{output.name}.tmp-"
+
+
+def _temporary(output: Path) -> Path:
+    return output.with_name(_temporary_prefix(output) + secrets.token_hex(4))

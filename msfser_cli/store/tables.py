@@ -1,0 +1,343 @@
+"""Tables: rows become Parquet with page checksums and a lineage, and come back verified or not at all.
+
+A row is a dict, column name to Python value; a vector is a float32 array or None. All failures of reading are TableError.
+A table is a file, or a folder of files with the same columns (an `--out dir/`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from msfser_cli.errors import TableError
+from msfser_cli.schemas import SCHEMA_VERSION, STAGES, Column
+from msfser_cli.store.atomic import replacing
+
+Row = dict[str, Any]
+
+ROW_GROUP = 4096
+"""Rows that are compressed, and held in memory, together."""
+
+_BATCH = 1024
+METADATA_KEY = b"msfser"
+_SCALARS = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """Where a table comes from; written into its file.
+
+    `settings` holds a dict for each stage so far, `models` the revision or sha256 of each model by its id, `fingerprint` the hash
+    that says "the same work", `extra` anything else that a reader needs, such as the scale of the checkpoint.
+    """
+
+    stage: str
+    tool_version: str
+    fingerprint: str
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+    corpus_root: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+
+def arrow_type(text: str, length: int | None = None) -> pa.DataType:
+    """The Arrow type of a `schemas.Column.type`; `length` is a vector's, whose list has no fixed size until it is known."""
+    if text == "vector":
+        return pa.list_(pa.float32(), -1 if length is None else length)
+    if text in _SCALARS:
+        return _SCALARS[text]
+    outer, _, inner = text.partition("<")
+    inner = inner.removesuffix(">")
+    if outer == "list":
+        return pa.list_(arrow_type(inner))
+    if outer == "struct":
+        members = (member.partition(":") for member in _split(inner))
+        return pa.struct([(name.strip(), arrow_type(kind.strip())) for name, _, kind in members])
+    raise ValueError(f"not a column type: {text!r}")
+
+
+def _split(members: str) -> list[str]:
+    """Split at the commas that are not inside of angle brackets."""
+    parts, depth = [""], 0
+    for char in members:
+        depth += (char == "<") - (char == ">")
+        if char == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def schema(columns: Iterable[Column], lengths: Mapping[str, int], metadata: Mapping[bytes, bytes] | None = None) -> pa.Schema:
+    """The Arrow schema of `columns`; `lengths` of the vectors as far as they are known."""
+    return pa.schema([pa.field(c.name, arrow_type(c.type, lengths.get(c.name)), c.nullable) for c in columns], metadata)
+
+
+def to_table(rows: Sequence[Row], columns: Sequence[Column]) -> pa.Table:
+    """The Arrow table of `rows`; keys that are no column are left out. ValueError names the column that does not fit."""
+    arrays = {}
+    for column in columns:
+        try:
+            values = [row[column.name] for row in rows]
+            array = _vectors(values) if column.type == "vector" else pa.array(values, arrow_type(column.type))
+        except KeyError:
+            raise ValueError(f"a row lacks the column {column.name!r}") from None
+        except (pa.ArrowException, UnicodeError, ValueError, TypeError) as error:
+            raise ValueError(f"the column {column.name!r} does not fit its type, {column.type}: {error}") from error
+        if array.null_count and not column.nullable:
+            raise ValueError(f"the column {column.name!r} may not be null")
+        arrays[column.name] = array
+    found = pa.table(arrays)
+    return found.cast(schema(columns, vector_lengths(found.schema)))
+
+
+def to_rows(table: pa.Table) -> list[Row]:
+    """The rows of `table`; vectors are read-only views of its memory."""
+    values = [_views(column) if _is_vector(column.type) else column.to_pylist() for column in table.columns]
+    names = table.column_names
+    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _vectors(values: Sequence[np.ndarray | None]) -> pa.Array:
+    shapes = {np.shape(v) for v in values if v is not None}
+    if not shapes:
+        return pa.nulls(len(values), arrow_type("vector"))
+    if len(shapes) > 1 or len(shape := shapes.pop()) != 1:
+        raise ValueError("vectors must be of one dimension and of the same length")
+    flat = np.zeros((len(values), *shape), np.float32)
+    for place, value in zip(flat, values, strict=True):
+        if value is not None:
+            place[:] = value
+    mask = pa.array([v is None for v in values])
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), type=arrow_type("vector", shape[0]), mask=mask)
+
+
+def _views(column: pa.ChunkedArray) -> list[np.ndarray | None]:
+    views: list[np.ndarray | None] = []
+    for chunk in column.chunks:
+        if not pa.types.is_fixed_size_list(chunk.type):  # the length was never known: there is no vector at all
+            views += [None] * len(chunk)
+            continue
+        length = chunk.type.list_size
+        flat = chunk.values.to_numpy(zero_copy_only=False).reshape(-1, length)[chunk.offset : chunk.offset + len(chunk)]
+        views += [view if valid else None for view, valid in zip(flat, chunk.is_valid().to_pylist(), strict=True)]
+    return views
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    return bool((pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind)) and kind.value_type == pa.float32())
+
+
+def conform(table: pa.Table, target: pa.Schema) -> pa.Table:
+    """`table` with the columns of `target`; an all-null vector column made before the length was known takes its type."""
+    columns = []
+    for wanted in target:
+        column = table.column(wanted.name)
+        if column.type != wanted.type and _is_vector(column.type) and column.null_count == len(column):
+            column = pa.chunked_array([pa.nulls(len(column), wanted.type)])
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=target)
+
+
+def write(
+    path: Path, tables: Iterable[pa.Table], target: pa.Schema, *, output: Path | None = None, row_group: int = ROW_GROUP
+) -> None:
+    """Write `tables` one after another, atomically; groups of at least `row_group` rows, the last one aside.
+
+    ResourceError when the machine refuses; `output` as in `atomic.replacing`.
+    """
+    strings = [name for name, kind in zip(target.names, target.types, strict=True) if kind == pa.string()]
+    with replacing(path, output) as file, pq.ParquetWriter(
+        file, target, compression="zstd", use_dictionary=strings, write_page_checksum=True, store_schema=True
+    ) as writer:
+        waiting: list[pa.Table] = []
+        rows = 0
+        for table in tables:
+            waiting.append(conform(table, target))
+            rows += len(table)
+            if rows >= row_group:
+                writer.write_table(pa.concat_tables(waiting), row_group_size=rows)
+                waiting, rows = [], 0
+        if rows:
+            writer.write_table(pa.concat_tables(waiting), row_group_size=rows)
+
+
+def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[Column], lineage: Lineage) -> None:
+    """Write `rows` as one table, atomically. ValueError for a row that does not fit, ResourceError when the machine refuses."""
+    table = to_table(rows, columns)
+    write(path, [table], table.schema.with_metadata(metadata(lineage)))
+
+
+def metadata(lineage: Lineage) -> dict[bytes, bytes]:
+    """What a file says about itself: the JSON of its lineage under the key `msfser`."""
+    return {METADATA_KEY: json.dumps(asdict(lineage), ensure_ascii=False, sort_keys=True).encode()}
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What pyarrow raises on a damaged file, as TableError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TableError(path, f"damaged or cut short ({reason})", "restore it, or make it again") from error
+
+
+def files(path: Path) -> list[Path]:
+    """The files of a table: itself, or the Parquet files in the folder. TableError when there is none."""
+    try:
+        path.stat()
+    except OSError as error:
+        raise TableError(path, f"cannot be read ({error.strerror})") from error
+    found = sorted(p for p in path.glob("*.parquet") if not p.name.startswith(".")) if path.is_dir() else [path]
+    if not found:
+        raise TableError(path, "a folder without Parquet files")
+    for file in found:
+        if not file.is_file():
+            raise TableError(file, "not a regular file")
+    return found
+
+
+def open_file(file: Path, columns: Iterable[Column] = ()) -> tuple[pq.ParquetFile, Lineage]:
+    """One file that msfser wrote, and that has `columns`: opened with its checksums verified on reading, and its lineage."""
+    try:
+        with file.open("rb") as head:
+            magic = head.read(4)
+    except OSError as error:
+        raise TableError(file, f"cannot be read ({error.strerror})") from error
+    if magic != b"PAR1":
+        raise TableError(file, "not a Parquet file" if magic else "an empty file")
+    with _reading(file):
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        content = (parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
+    if content is None:
+        raise TableError(file, "a Parquet file that msfser did not write: its metadata lacks the key 'msfser'")
+    with _reading(file):
+        values = json.loads(content)
+        version = int(values["schema_version"])
+    if version > SCHEMA_VERSION:
+        raise TableError(file, f"written by a newer msfser: schema {version}, known here is {SCHEMA_VERSION}", "upgrade msfser")
+    with _reading(file):
+        lineage = Lineage(**{f.name: values[f.name] for f in fields(Lineage)})
+    _check_columns(file, parquet.schema_arrow, lineage, columns)
+    return parquet, lineage
+
+
+def read_lineage(path: Path) -> Lineage:
+    """Where the table comes from; of a folder, the newest part's."""
+    return open_file(files(path)[-1])[1]
+
+
+def vector_lengths(found: pa.Schema) -> dict[str, int]:
+    """The lengths of the vector columns, as far as they are known."""
+    return {f.name: f.type.list_size for f in found if pa.types.is_fixed_size_list(f.type)}
+
+
+def read_row_group(file: Path, parquet: pq.ParquetFile, number: int) -> pa.Table:
+    """One row group of an opened file."""
+    with _reading(file):
+        return parquet.read_row_group(number)
+
+
+def _check_columns(file: Path, found: pa.Schema, lineage: Lineage, columns: Iterable[Column]) -> None:
+    """TableError unless `found` has `columns` with their types; says which command writes what is missing."""
+    for column in columns:
+        if column.name not in found.names:
+            writer = next((stage for stage, written in STAGES.items() if column in written), None)
+            remedy = f"`msfser {writer}` writes it" if writer else ""
+            raise TableError(file, f"a table of `{lineage.stage}` without the column {column.name!r}", remedy)
+        kind = found.field(column.name).type
+        wanted = arrow_type(column.type, kind.list_size if pa.types.is_fixed_size_list(kind) else None)
+        if kind != wanted:
+            raise TableError(file, f"the column {column.name!r} is {kind} and should be {column.type}")
+
+
+def slices(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Table]]:
+    """Each recording's rows as an Arrow table, in the order of the file, a batch in memory at a time.
+
+    The files are opened and their columns checked at once, so that a wrong table is refused before any work. TableError also
+    when the rows of a recording do not lie together.
+    """
+    found = files(path)
+    for file in found:
+        open_file(file, columns)
+    names = [c.name for c in columns]
+
+    def recordings() -> Iterator[tuple[str, pa.Table]]:
+        seen: set[str] = set()
+        for file in found:
+            held: list[pa.Table] = []  # the recording that may go on in the next batch
+            current = None
+            for recording_id, part in _runs(file, names):
+                if recording_id != current:
+                    if current is not None:
+                        yield current, pa.concat_tables(held)
+                    if recording_id in seen:
+                        raise TableError(file, f"the rows of {recording_id!r} do not lie together", "sort it by recording_id")
+                    seen.add(recording_id)
+                    current, held = recording_id, []
+                held.append(part)
+            if current is not None:
+                yield current, pa.concat_tables(held)
+
+    return recordings()
+
+
+def _runs(file: Path, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
+    """Stretches of rows with the same recording_id."""
+    parquet, _ = open_file(file)
+    with _reading(file), parquet:
+        for batch in parquet.iter_batches(_BATCH, columns=names):
+            table = pa.Table.from_batches([batch])
+            ids = table.column("recording_id").to_pylist()
+            start = 0
+            for end in range(1, len(ids) + 1):
+                if end == len(ids) or ids[end] != ids[start]:
+                    yield ids[start], table.slice(start, end - start)
+                    start = end
+
+
+def iter_recordings(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, list[Row]]]:
+    """Each recording and its rows, restricted to `columns`, which must be there. As `slices`: checked at once, then streamed."""
+    return ((recording_id, _to_rows_of(path, table)) for recording_id, table in slices(path, columns))
+
+
+def _to_rows_of(path: Path, table: pa.Table) -> list[Row]:
+    with _reading(path):
+        return to_rows(table)
+
+
+def read(path: Path, columns: Sequence[Column]) -> pa.Table:
+    """The whole table, restricted to `columns`, which must be there; verified, so that other readers may have it."""
+    tables = []
+    for file in files(path):
+        parquet, _ = open_file(file, columns)
+        with _reading(file):
+            tables.append(parquet.read([c.name for c in columns]))
+    lengths = {name: length for table in tables for name, length in vector_lengths(table.schema).items()}
+    target = schema(columns, lengths)
+    with _reading(path):
+        return pa.concat_tables([conform(t, target) for t in tables])
+
+
+def recording_ids(path: Path) -> list[str]:
+    """The recordings that have rows in the table, in its order."""
+    return [recording_id for recording_id, _ in slices(path, [STAGES["transcribe"][0]])]
+
+
+def is_ours(path: Path) -> bool:
+    """Whether `path` is a Parquet file, or a folder with one, that msfser wrote. TableError for a damaged Parquet file."""
+    file = next(iter(sorted(path.glob("part-*.parquet"))), None) if path.is_dir() else path
+    if file is None or file.suffix != ".parquet" or not file.is_file():
+        return False
+    with _reading(file):
+        return _KEY in (pq.read_schema(file).metadata or {})
