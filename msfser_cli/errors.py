@@ -7,6 +7,7 @@ MsfserError               exit code
 ├── ModelError            5    a model is missing, altered or unsafe
 ├── OutputHeldError       6    another run is writing to this output
 ├── ResourceError         7    disk, memory or permission ran out
+├── Stopped           128+N    signal N asked the run to stop
 └── RecordingError        -    one recording failed; becomes a ledger line, the run goes on
 
 A run that finishes with some recordings failed exits with `EXIT_SOME_FAILED`; a bug exits with 1 and a signal N with 128+N.
@@ -76,6 +77,14 @@ class ResourceError(MsfserError):
     """The machine ran out of disk, memory or permission."""
 
     exit_code = 7
+
+
+class Stopped(MsfserError):
+    """Signal `number` asked the run to stop; what was finished is kept."""
+
+    def __init__(self, number: int, name: str) -> None:
+        super().__init__(f"stopped by {name}; what was finished is kept, and the same command goes on from there")
+        self.exit_code = 128 + number
 
 
 class RecordingError(MsfserError):

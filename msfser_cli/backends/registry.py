@@ -1,0 +1,34 @@
+"""Finding a backend by its name: a module of ours, or one that an installed package registers."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from importlib.metadata import entry_points
+from types import ModuleType
+
+from msfser_cli.errors import ModelError, UsageError
+
+KINDS = ("transcribers", "emphasizers", "describers", "encoders")
+
+
+def names(kind: str) -> list[str]:
+    """The names of all backends of `kind`, ours and those of installed packages."""
+    package = importlib.import_module(f"msfser_cli.backends.{kind}")
+    ours = [module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__)]
+    return sorted({*ours, *(point.name for point in entry_points(group=f"msfser.{kind}"))})
+
+
+def backend(kind: str, name: str) -> ModuleType:
+    """The module of the backend `name`. UsageError if there is none, ModelError if a package that it requires is missing."""
+    if name not in names(kind):
+        raise UsageError(f"there is no {kind[:-1]} {name!r}; choose one of {', '.join(names(kind))}")
+    for point in entry_points(group=f"msfser.{kind}", name=name):
+        module: ModuleType = point.load()
+        break
+    else:
+        module = importlib.import_module(f"msfser_cli.backends.{kind}.{name.replace('-', '_')}")
+    if missing := [package for package in module.REQUIRES if importlib.util.find_spec(package) is None]:
+        raise ModelError(f"the {kind[:-1]} {name} needs {', '.join(missing)}; pip install {' '.join(missing)}")
+    return module

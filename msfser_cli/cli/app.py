@@ -1,0 +1,116 @@
+"""The program `msfser`: its commands, its configuration file, and what an error looks like."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from msfser_cli import __version__
+from msfser_cli.cli.describe import describe
+from msfser_cli.cli.embed import embed
+from msfser_cli.cli.emphasize import emphasize
+from msfser_cli.cli.evaluate import evaluate
+from msfser_cli.cli.predict import predict
+from msfser_cli.cli.transcribe import transcribe
+from msfser_cli.errors import MsfserError, UsageError
+
+app = typer.Typer(
+    name="msfser",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (transcribe, emphasize, describe, embed, predict, evaluate):
+    app.command()(command)
+
+CONFIG = Path("msfser.toml")
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", envvar="MSFSER_DEBUG", help="Show tracebacks and what the libraries say.")] = False,
+) -> None:
+    """Annotate speech for emotion: words, emphasis, delivery, and valence, arousal and dominance for every utterance.
+
+    `msfser predict FOLDER` does it all; the other commands are its steps, from table to table.
+
+    Options come from the command line, else from MSFSER_* variables, else from msfser.toml in the working directory, else from
+    the profile.
+
+    Exit codes: 0 all done; 1 a bug; 2 usage; 3 finished, some recordings failed (the ledger names them); 4 an input table or
+    label file is wrong; 5 a model is missing or unsafe; 6 another run holds the output; 7 disk, memory or permission ran out;
+    128+N stopped by signal N, safe to run again.
+    """
+    if version:
+        typer.echo(f"msfser {__version__}")
+        raise typer.Exit
+    context.default_map = _configured()
+    if debug:
+        import logging
+
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+
+
+def _configured() -> dict[str, Any]:
+    """msfser.toml as defaults of each command: its top level for all of them, a table such as [predict] for one."""
+    if not CONFIG.is_file():
+        return {}
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        content = tomllib.loads(CONFIG.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{CONFIG}: not a TOML file ({error})") from error
+    known = {c.callback.__name__: _parameters(c.callback) for c in app.registered_commands if c.callback}
+    shared = {name: value for name, value in content.items() if name not in known}
+    everywhere = set().union(*known.values())
+    own = {name: table for name, table in content.items() if name in known}
+    wrong = [name for name in shared if _plain(name) not in everywhere]
+    wrong += [f"{command}.{name}" for command, table in own.items() for name in table if _plain(name) not in known[command]]
+    if wrong:
+        raise UsageError(f"{CONFIG}: there is no option {', '.join(wrong)}")
+    return {
+        command: {_plain(n): v for n, v in {**shared, **own.get(command, {})}.items() if _plain(n) in parameters}
+        for command, parameters in known.items()
+    }
+
+
+def _parameters(callback: Any) -> set[str]:
+    return set(callback.__code__.co_varnames[: callback.__code__.co_argcount])
+
+
+def _plain(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def main() -> None:
+    """Run the program. Models are only ever read from this machine, and nothing is reported to anyone."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    debug = "--debug" in sys.argv or bool(os.environ.get("MSFSER_DEBUG"))
+    try:
+        app()
+    except MsfserError as error:
+        if debug:
+            raise
+        print(f"msfser: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"msfser: a bug: {type(error).__name__}: {error}\nRun it again with --debug for the traceback: msfser --debug ...",
+            file=sys.stderr,
+        )
+        sys.exit(1)

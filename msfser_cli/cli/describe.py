@@ -1,0 +1,30 @@
+"""msfser describe: the delivery in words."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from msfser_cli.cli import options as o
+from msfser_cli.cli.execute import execute
+
+
+def describe(
+    emphasized: Annotated[str, typer.Argument(help="The table that emphasize wrote.")],
+    out: o.Out = "described.parquet",
+    describer: o.Describer = None,
+    pitch: o.Pitch = None,
+    profile: o.Profile = "mini",
+    root: o.Root = None,
+    redo: o.Redo = False,
+    retry_failed: o.RetryFailed = False,
+    dry_run: o.DryRun = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Emphasis to description: pitch, loudness, rate, pauses and voice, as numbers and as a sentence or two.
+
+    Example: msfser describe emphasized.parquet --out described.parquet
+    """
+    execute("describe", [emphasized], locals())

@@ -1,0 +1,32 @@
+"""msfser embed: the four vectors."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from msfser_cli.cli import options as o
+from msfser_cli.cli.execute import execute
+
+
+def embed(
+    described: Annotated[str, typer.Argument(help="The table that describe wrote.")],
+    out: o.Out = "embedded.parquet",
+    acoustic_encoder: o.AcousticEncoder = None,
+    acoustic_model: o.AcousticModel = None,
+    text_encoder: o.TextEncoder = None,
+    text_model: o.TextModel = None,
+    profile: o.Profile = "mini",
+    root: o.Root = None,
+    redo: o.Redo = False,
+    retry_failed: o.RetryFailed = False,
+    dry_run: o.DryRun = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Description to vectors: of the voice, the emphasised words, the transcript and the description.
+
+    Example: msfser embed described.parquet --out embedded.parquet
+    """
+    execute("embed", [described], locals())

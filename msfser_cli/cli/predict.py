@@ -1,0 +1,59 @@
+"""msfser predict: the whole chain, or what is left of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from msfser_cli.cli import options as o
+from msfser_cli.cli.execute import execute
+
+
+def predict(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="A corpus (folders, files, one manifest, or - for a list of paths on stdin), or a table that one of the other "
+            "commands wrote."
+        ),
+    ],
+    out: o.Out = "scores.parquet",
+    keep_vectors: o.KeepVectors = False,
+    transcriber: o.Transcriber = None,
+    model: o.Model = None,
+    aligner: o.Aligner = None,
+    language: o.Language = None,
+    unit: o.Unit = None,
+    beam_size: o.BeamSize = None,
+    min_utterance: o.MinUtterance = None,
+    max_utterance: o.MaxUtterance = None,
+    pause: o.Pause = None,
+    emphasizer: o.Emphasizer = None,
+    pitch: o.Pitch = None,
+    pitch_weight: o.PitchWeight = None,
+    energy_weight: o.EnergyWeight = None,
+    duration_weight: o.DurationWeight = None,
+    share: o.Share = None,
+    describer: o.Describer = None,
+    acoustic_encoder: o.AcousticEncoder = None,
+    acoustic_model: o.AcousticModel = None,
+    text_encoder: o.TextEncoder = None,
+    text_model: o.TextModel = None,
+    head: o.Head = None,
+    profile: o.Profile = "mini",
+    root: o.Root = None,
+    redo: o.Redo = False,
+    retry_failed: o.RetryFailed = False,
+    dry_run: o.DryRun = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Valence, arousal and dominance for every utterance, with words, emphasis and description.
+
+    From a corpus this runs the whole chain, each recording decoded once; from a table of transcribe, emphasize, describe or embed
+    it runs the stages that are left. Run again, it does only what is new.
+
+    Example: msfser predict ./corpus --out scores.parquet
+    """
+    execute("predict", inputs, locals())

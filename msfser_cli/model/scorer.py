@@ -1,0 +1,39 @@
+"""A trained MSF-SER as a function of NumPy arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from msfser_cli.model.config import MsfSerConfig
+from msfser_cli.model.weights import load
+
+
+@dataclass(frozen=True)
+class Scores:
+    """For n utterances: scores float [n, 3] in the checkpoint's scale, gates float [n, 3], routes float [n, 3, K]."""
+
+    scores: np.ndarray
+    gates: np.ndarray
+    routes: np.ndarray
+
+
+class Scorer:
+    """The checkpoint in a folder, on the CPU: the head is small, its vectors were the work."""
+
+    def __init__(self, folder: Path) -> None:
+        self._model = load(folder)
+
+    @property
+    def config(self) -> MsfSerConfig:
+        """The checkpoint's sizes, scale and encoders."""
+        return self._model.config
+
+    def score(self, acoustic: np.ndarray, texts: np.ndarray, present: np.ndarray) -> Scores:
+        """Score n utterances: acoustic float32 [n, Da], texts float32 [n, 3, Dt], present bool [n, 4] (acoustic, LES, GS, ES)."""
+        with torch.inference_mode():
+            out = self._model(*(torch.from_numpy(a) for a in (acoustic, texts, present)))
+        return Scores(*(t.double().numpy() for t in (out.scores, out.gates, out.routes)))

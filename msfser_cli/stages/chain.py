@@ -1,0 +1,125 @@
+"""The stages as steps on one recording, loaded from settings, and the lineage that says what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from msfser_cli import settings as st
+from msfser_cli.backends import Row
+from msfser_cli.backends.registry import backend
+from msfser_cli.profiles.models import ModelFolder, checkpoint, locate
+from msfser_cli.stages.corpus import Recording
+from msfser_cli.store.audio import Audio
+
+Step = Callable[[Recording, Audio, list[Row]], list[Row]]
+"""What a stage does to one recording: its rows so far in, its rows with the stage's columns out."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Consecutive stages with their settings. Making one checks that every model is here; `load` loads them."""
+
+    settings: dict[str, st.Settings]
+    models: dict[str, ModelFolder]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of the stages, in order."""
+        return tuple(self.settings)
+
+    @property
+    def needs_audio(self) -> bool:
+        """Whether any stage listens; scoring vectors does not."""
+        return self.stages != ("predict",)
+
+    def identities(self) -> dict[str, str]:
+        """The models by their role, with revision or sha256."""
+        return {role: folder.identity for role, folder in self.models.items()}
+
+    def extra(self) -> dict[str, Any]:
+        """What else a reader of the table needs: the scale of the scores and their order in the checkpoint."""
+        if "head" not in self.models:
+            return {}
+        from msfser_cli.model.weights import load_config
+
+        config = load_config(self.models["head"].path)
+        return {"scale": [config.low, config.high]}
+
+    def load(self) -> list[Step]:
+        """The stages, ready to run: models are loaded here and nowhere later."""
+        return [_STEPS[name](settings, self.models) for name, settings in self.settings.items()]
+
+
+def plan(settings: dict[str, st.Settings]) -> Chain:
+    """The chain with these settings by stage. ModelError, with the command that gets it, for a model that is not here."""
+    models: dict[str, ModelFolder] = {}
+    for name, s in settings.items():
+        if isinstance(s, st.TranscribeSettings):
+            models["transcriber"] = locate(s.model)
+            if s.aligner:
+                models["aligner"] = locate(s.aligner)
+        elif isinstance(s, st.EmbedSettings):
+            models["acoustic"] = locate(s.acoustic_model)
+            models["text"] = locate(s.text_model)
+        elif isinstance(s, st.PredictSettings):
+            models["head"] = checkpoint(s.head)
+        for kind, field in (("transcribers", "transcriber"), ("emphasizers", "emphasizer"), ("describers", "describer")):
+            if hasattr(s, field):
+                backend(kind, getattr(s, field))
+        if isinstance(s, st.EmbedSettings):
+            backend("encoders", s.acoustic_encoder)
+            backend("encoders", s.text_encoder)
+    return Chain(settings, models)
+
+
+def _transcribe(settings: st.TranscribeSettings, models: dict[str, ModelFolder]) -> Step:
+    from msfser_cli.stages.transcribe import transcribe
+
+    aligner = models["aligner"].path if "aligner" in models else None
+    transcriber = backend("transcribers", settings.transcriber).load(models["transcriber"].path, aligner, settings)
+
+    def step(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
+        return transcribe(recording.recording_id, audio, recording.segments, transcriber, settings)
+
+    return step
+
+
+def _emphasize(settings: st.EmphasizeSettings, models: dict[str, ModelFolder]) -> Step:
+    from msfser_cli.stages.emphasize import emphasize
+
+    emphasizer = backend("emphasizers", settings.emphasizer).load(settings)
+    return lambda recording, audio, rows: emphasize(audio, rows, emphasizer, settings)
+
+
+def _describe(settings: st.DescribeSettings, models: dict[str, ModelFolder]) -> Step:
+    from msfser_cli.stages.describe import describe
+
+    describer = backend("describers", settings.describer).load(settings)
+    return lambda recording, audio, rows: describe(audio, rows, describer)
+
+
+def _embed(settings: st.EmbedSettings, models: dict[str, ModelFolder]) -> Step:
+    from msfser_cli.stages.embed import embed
+
+    speech = backend("encoders", settings.acoustic_encoder).load(models["acoustic"].path)
+    text = backend("encoders", settings.text_encoder).load(models["text"].path)
+    return lambda recording, audio, rows: embed(audio, rows, speech, text)
+
+
+def _predict(settings: st.PredictSettings, models: dict[str, ModelFolder]) -> Step:
+    from msfser_cli.model.scorer import Scorer
+    from msfser_cli.stages.predict import predict
+
+    scorer = Scorer(models["head"].path)
+    return lambda recording, audio, rows: predict(rows, scorer)
+
+
+_STEPS: dict[str, Any] = {
+    "transcribe": _transcribe,
+    "emphasize": _emphasize,
+    "describe": _describe,
+    "embed": _embed,
+    "predict": _predict,
+}

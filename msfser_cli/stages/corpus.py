@@ -1,0 +1,160 @@
+"""What the user pointed at: folders, files, a list on stdin or a manifest, as recordings with identities."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from msfser_cli.errors import TableError, UsageError
+from msfser_cli.stages.transcribe import Segment
+from msfser_cli.store.audio import is_audio_name
+
+MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+PATH_COLUMNS = ("path", "file", "filename", "audio", "recording_id")
+"""The names under which a manifest's path column is found, the first that is there."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One file of the corpus. `segments` are a manifest's, empty where it gives none."""
+
+    recording_id: str
+    path: Path
+    segments: tuple[Segment, ...] = ()
+
+    def input_key(self, sha256: str) -> str:
+        """What its rows are made from: the content and the manifest's segments."""
+        if not self.segments:
+            return sha256
+        described = json.dumps([asdict(s) for s in self.segments], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(f"{sha256}{described}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The recordings in order of their ids, the folder their ids are relative to, and how many other files lay beside them."""
+
+    root: Path
+    recordings: tuple[Recording, ...]
+    ignored: int = 0
+
+
+def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
+    """The recordings that `inputs` name: folders (searched recursively), files, one manifest, or `-` for paths on stdin.
+
+    Raises UsageError for what does not exist or is named so that two recordings would share an id, TableError for a
+    manifest that cannot be read.
+    """
+    if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in MANIFEST_SUFFIXES:
+        return _from_manifest(Path(inputs[0]), root)
+    paths: list[Path] = []
+    folders: list[Path] = []
+    ignored = 0
+    if absent := [given for given in inputs if given != "-" and not os.path.lexists(given)]:
+        raise UsageError(f"{', '.join(absent)}: no such file or folder")
+    for given in _expanded(inputs):
+        path = Path(given)
+        if path.is_dir():
+            folders.append(path)
+            inside = sorted(p for p in path.rglob("*") if p.is_file() or p.is_symlink())
+            found = [p for p in inside if is_audio_name(p) and not p.name.startswith("._")]
+            ignored += len(inside) - len(found)
+            paths += found
+        elif path.suffix.lower() in MANIFEST_SUFFIXES:
+            raise UsageError(f"{path}: a manifest must be the only input")
+        else:
+            paths.append(path)
+    if folders and not paths:
+        raise UsageError(f"{', '.join(map(str, folders))}: no audio or video files in it")
+    if root is None:
+        root = folders[0] if len(folders) == 1 == len(inputs) else _common_folder(paths)
+    unique = {os.path.abspath(p): p for p in paths}
+    return Corpus(root, _identified(root, [(p, ()) for p in unique.values()]), ignored)
+
+
+def _expanded(inputs: Iterable[str]) -> Iterable[str]:
+    for given in inputs:
+        if given == "-":
+            yield from (line for line in sys.stdin.read().splitlines() if line.strip())
+        else:
+            yield given
+
+
+def _common_folder(paths: Sequence[Path]) -> Path:
+    if not paths:
+        raise UsageError("no recordings were named")
+    return Path(os.path.commonpath([os.path.abspath(p.parent) for p in paths]))
+
+
+def _identified(root: Path, found: Iterable[tuple[Path, tuple[Segment, ...]]]) -> tuple[Recording, ...]:
+    base = os.path.abspath(root)
+    recordings = []
+    for path, segments in found:
+        relative = os.path.relpath(os.path.abspath(path), base)
+        if relative.startswith(os.pardir + os.sep):
+            raise UsageError(f"{path}: not below the corpus root {root}; name a root above it with --root")
+        # A name that is not UTF-8 still needs an id that a table can hold.
+        identity = os.fsencode(relative.replace(os.sep, "/")).decode("utf-8", "backslashreplace")
+        recordings.append(Recording(identity, path, segments))
+    return tuple(sorted(recordings, key=lambda r: r.recording_id))
+
+
+def _from_manifest(path: Path, root: Path | None) -> Corpus:
+    import polars as pl
+
+    from msfser_cli.store import tables
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            frame = pl.from_arrow(tables.read_foreign(path))
+        elif path.suffix.lower() == ".jsonl":
+            frame = pl.read_ndjson(path, infer_schema_length=None)
+        else:
+            frame = pl.read_csv(path, separator="\t" if path.suffix.lower() == ".tsv" else ",", infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise TableError(path, f"the manifest cannot be read ({error})") from error
+    assert isinstance(frame, pl.DataFrame)
+    frame = frame.rename({name: name.strip().lower() for name in frame.columns})
+    column = next((name for name in PATH_COLUMNS if name in frame.columns), None)
+    if column is None:
+        raise TableError(path, f"no path column; a manifest has one of {', '.join(PATH_COLUMNS)}")
+    folder = path.parent if root is None else root
+    grouped: dict[str, list[Segment]] = {}
+    for number, row in enumerate(frame.iter_rows(named=True), start=1):
+        if not row[column]:
+            raise TableError(path, f"row {number} has no {column}")
+        grouped.setdefault(str(row[column]), []).append(_segment(path, number, row))
+    found = []
+    for name, segments in grouped.items():
+        plain = len(segments) == 1 and segments[0] == Segment()
+        found.append((folder / name, () if plain else tuple(segments)))
+    if not found:
+        raise TableError(path, "the manifest has no rows")
+    return Corpus(folder, _identified(folder, found))
+
+
+def _segment(path: Path, number: int, row: dict[str, Any]) -> Segment:
+    return Segment(
+        start=_number(path, number, "start", row.get("start")),
+        end=_number(path, number, "end", row.get("end")),
+        **{name: str(row[name]) if row.get(name) not in (None, "") else None for name in ("text", "speaker", "language")},
+    )
+
+
+def _number(path: Path, row: int, name: str, value: object) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise TableError(path, f"row {row}: {name} is {value!r}, not seconds from the start of the recording")
+    return number

@@ -1,0 +1,299 @@
+"""The only batch loop: recordings in, a table and its ledger out, whatever becomes of a single recording."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from msfser_cli import __version__, schemas
+from msfser_cli.backends import Row
+from msfser_cli.errors import MsfserError, RecordingError, ResourceError, TableError
+from msfser_cli.settings import as_dict, fingerprint
+from msfser_cli.stages.chain import Chain, Step
+from msfser_cli.stages.corpus import Corpus, Recording, find
+from msfser_cli.stages.stopping import stop_on_signals
+from msfser_cli.store import tables
+from msfser_cli.store.audio import Audio, decode, file_sha256
+from msfser_cli.store.output import Output, ledger_path, read_ledger
+from msfser_cli.store.tables import Lineage
+
+logger = logging.getLogger("msfser")
+
+_NO_AUDIO = Audio(np.empty(0, np.float32))
+
+
+@dataclass(frozen=True)
+class Item:
+    """One recording to be done: from a corpus, or with the rows and the ledger line that an input table has of it."""
+
+    recording: Recording
+    rows: list[Row] = field(default_factory=list)
+    known: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a run reads: its items in order, how many and how many bytes they are, and the lineage of an input table.
+
+    `ignored` counts the files in the corpus that are no recordings by their names.
+    """
+
+    root: Path
+    count: int
+    size_bytes: int
+    items: Iterable[Item]
+    lineage: Lineage | None = None
+    ignored: int = 0
+
+
+@dataclass(frozen=True)
+class Destination:
+    """What a run writes to: `out`, with or without the vectors; whether to start over, and to try failed recordings again."""
+
+    out: str
+    vectors: bool = True
+    redo: bool = False
+    retry_failed: bool = False
+
+
+@dataclass
+class Summary:
+    """What a run did: `done + no_speech + failed + unchanged == recordings`. `published` is what the ledger says in all."""
+
+    out: str
+    ledger: str
+    recordings: int
+    ignored: int
+    done: int = 0
+    no_speech: int = 0
+    failed: int = 0
+    unchanged: int = 0
+    utterances: int = 0
+    audio_seconds: float = 0.0
+    seconds: float = 0.0
+    published: dict[str, int] = field(default_factory=dict)
+
+
+class Reporter(Protocol):
+    """Whoever tells the user how it goes."""
+
+    def start(self, source: Source) -> None:
+        """The run begins."""
+        ...
+
+    def recording(self, line: dict[str, Any], *, unchanged: bool) -> None:
+        """One recording is finished, with its ledger line."""
+        ...
+
+
+@dataclass
+class _Prepared:
+    """An item whose content was looked at: its ledger line so far and, if it is to be done, its audio or why there is none."""
+
+    item: Item
+    line: dict[str, Any]
+    unchanged: bool = False
+    audio: Audio = field(default_factory=lambda: _NO_AUDIO)
+    error: RecordingError | None = None
+
+
+def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[tuple[str, ...], Source]:
+    """The stages that `command` runs on `inputs`, and what they read.
+
+    transcribe reads a corpus; emphasize, describe and embed the table of the stage before; predict any of these, and runs the
+    stages that are left. Raises UsageError or TableError where the input is something else.
+    """
+    names = schemas.STAGE_NAMES
+    last = names.index(command)
+    table = Path(inputs[0])
+    if command == "transcribe" or (command == "predict" and not (len(inputs) == 1 and tables.is_ours(table))):
+        return names[: last + 1], _from_corpus(find(inputs, root))
+    lineage = tables.read_lineage(table)
+    first = names.index(lineage.stage) + 1 if lineage.stage in names else 0
+    if first == 0 or first > last or (first < last and command != "predict"):
+        raise TableError(table, f"a table of {lineage.stage}", f"{command} reads one that {names[last - 1]} wrote")
+    return names[first : last + 1], _from_table(table, lineage, root)
+
+
+def pending(chain: Chain, source: Source, destination: Destination) -> list[str]:
+    """The recordings that `run` would do now; nothing is done by asking."""
+    with _open(chain, source, destination) as output:
+        looked_at = [_look(item, output) for item in source.items]
+    return [prepared.item.recording.recording_id for prepared in looked_at if not prepared.unchanged]
+
+
+def run(chain: Chain, source: Source, destination: Destination, reporter: Reporter) -> Summary:
+    """Do what is not done yet, and publish it.
+
+    A recording that fails becomes a line of the ledger and the run goes on. Raises UsageError where the output holds other
+    work, OutputHeldError where another run writes to it, ResourceError where the machine gives out, Stopped on a signal;
+    whatever was finished by then is kept.
+    """
+    began = time.monotonic()
+    out = destination.out
+    summary = Summary(out=out, ledger=str(ledger_path(out)), recordings=source.count, ignored=source.ignored)
+    steps: list[Step] = []
+    with _open(chain, source, destination) as output, stop_on_signals() as stopping:
+        reporter.start(source)
+        for prepared in _ahead(source.items, lambda item: _prepare(item, chain, output)):
+            if not prepared.unchanged:
+                if prepared.error is None and not steps:
+                    steps = chain.load()
+                rows = _annotate(prepared, steps)
+                with stopping.postponed():
+                    output.add(prepared.line, rows)
+            _count(summary, prepared)
+            reporter.recording(prepared.line, unchanged=prepared.unchanged)
+        with stopping.postponed():
+            summary.published = output.publish()
+    summary.seconds = round(time.monotonic() - began, 3)
+    return summary
+
+
+def _from_corpus(corpus: Corpus) -> Source:
+    size = sum(r.path.stat().st_size for r in corpus.recordings if r.path.is_file())
+    return Source(corpus.root, len(corpus.recordings), size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored)
+
+
+def _from_table(path: Path, lineage: Lineage, root: Path | None) -> Source:
+    """The recordings of a table, and those that its ledger has no rows of: they go on into the next ledger."""
+    ledger = read_ledger(path)
+    folder = Path(lineage.corpus_root or ".") if root is None else root
+
+    def items() -> Iterator[Item]:
+        for identity, line in ledger.items():
+            if not line["utterances"]:
+                yield Item(Recording(identity, folder / identity), [], line)
+        for identity, rows in tables.iter_recordings(path, schemas.columns_through(lineage.stage)):
+            if identity not in ledger:
+                raise TableError(path, f"its ledger, {ledger_path(path)}, has no line for {identity}", "keep the two together")
+            yield Item(Recording(identity, folder / identity), rows, ledger[identity])
+
+    return Source(folder, len(ledger), sum(line["size_bytes"] or 0 for line in ledger.values()), items(), lineage)
+
+
+def _open(chain: Chain, source: Source, destination: Destination) -> Any:
+    before = source.lineage
+    settings = {**(before.settings if before else {}), **{name: as_dict(s) for name, s in chain.settings.items()}}
+    models = {**(before.models if before else {}), **chain.identities()}
+    lineage = Lineage(
+        stage=chain.stages[-1],
+        tool_version=__version__,
+        fingerprint=fingerprint({"schema_version": schemas.SCHEMA_VERSION, "settings": settings, "models": models}),
+        settings=settings,
+        models=models,
+        corpus_root=str(source.root.resolve()),
+        extra=chain.extra(),
+    )
+    columns = schemas.columns_through(chain.stages[-1], vectors=destination.vectors)
+    return Output.open(destination.out, columns, lineage, redo=destination.redo, retry_failed=destination.retry_failed)
+
+
+def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Iterator[_Prepared]:
+    """Items prepared in order, the next one in a thread of its own while the caller works on this one."""
+    pool = ThreadPoolExecutor(1)
+    waiting: deque[Future[_Prepared]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(prepare, item))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _look(item: Item, output: Output) -> _Prepared:
+    """Whether the item was done already, from the same content."""
+    recording, known = item.recording, item.known
+    line = dict(known) if known else dict.fromkeys(schemas.names(schemas.RECORDINGS))
+    line |= {"recording_id": recording.recording_id, "status": "done", "reason": None, "detail": None, "utterances": 0}
+    line |= {"seconds": 0.0, "input_key": ""}
+    prepared = _Prepared(item, line)
+    try:
+        if known is None:
+            line["sha256"], line["size_bytes"] = file_sha256(recording.path)
+            line["input_key"] = recording.input_key(line["sha256"])
+        else:
+            line["input_key"] = _rows_key(known["input_key"], item.rows)
+    except RecordingError as error:
+        prepared.error = error
+    prepared.unchanged = output.done(recording.recording_id, line["input_key"])
+    return prepared
+
+
+def _prepare(item: Item, chain: Chain, output: Output) -> _Prepared:
+    began = time.perf_counter()
+    prepared = _look(item, output)
+    line, known = prepared.line, item.known
+    if prepared.unchanged or prepared.error or not chain.needs_audio or (known and not item.rows):
+        return prepared
+    try:
+        if known and file_sha256(item.recording.path)[0] != known["sha256"]:
+            raise RecordingError("changed", "its content is not what the input table was made from; transcribe it again")
+        prepared.audio = decode(item.recording.path)
+        line["duration"] = round(prepared.audio.duration, 3)
+    except RecordingError as error:
+        prepared.error = error
+    line["seconds"] = time.perf_counter() - began
+    return prepared
+
+
+def _rows_key(input_key: str, rows: list[Row]) -> str:
+    """A hash of a recording's rows: an edited transcript is new work, a table written again with the same rows is not."""
+    digest = hashlib.sha256(input_key.encode())
+    for row in rows:
+        for name, value in row.items():
+            plain = value.tobytes() if isinstance(value, np.ndarray) else json.dumps(value, ensure_ascii=False).encode()
+            digest.update(b"%s\0%s\0" % (name.encode(), plain))
+    return digest.hexdigest()
+
+
+def _annotate(prepared: _Prepared, steps: Sequence[Step]) -> list[Row]:
+    """The rows that the stages make of the recording; completes its ledger line."""
+    began = time.perf_counter()
+    item, line = prepared.item, prepared.line
+    rows = item.rows
+    try:
+        if prepared.error:
+            raise prepared.error
+        if item.known and not rows:
+            line |= {name: item.known[name] for name in ("status", "reason", "detail")}
+        else:
+            for step in steps:
+                rows = step(item.recording, prepared.audio, rows)
+            line["status"] = "done" if rows else "no_speech"
+    except RecordingError as error:
+        rows = []
+        line |= {"status": "failed", "reason": error.reason, "detail": error.detail}
+    except MemoryError as error:
+        raise ResourceError(f"{item.recording.path}: not enough memory for this recording") from error
+    except MsfserError:
+        raise
+    except Exception as error:
+        logger.debug("%s failed", item.recording.path, exc_info=True)
+        rows = []
+        line |= {"status": "failed", "reason": "backend_error", "detail": f"{type(error).__name__}: {error}"}
+    line["utterances"] = len(rows)
+    line["seconds"] = round(line["seconds"] + time.perf_counter() - began, 3)
+    return rows
+
+
+def _count(summary: Summary, prepared: _Prepared) -> None:
+    line = prepared.line
+    outcome = "unchanged" if prepared.unchanged else line["status"]
+    setattr(summary, outcome, getattr(summary, outcome) + 1)
+    if not prepared.unchanged:
+        summary.utterances += line["utterances"]
+        summary.audio_seconds = round(summary.audio_seconds + (line["duration"] or 0.0), 3)
