@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from msfser_cli.cli import options as o
+from msfser_cli.cli.console import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,12 +27,14 @@ def evaluate(
         typer.Option(metavar="LOW:HIGH",
                      help="The labels' scale, such as 1:7, when it is neither declared nor shown by the values."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
 ) -> None:
-    """Score the annotation: CCC, Pearson, RMSE, MAE and n for valence, arousal and dominance.
+    """Scores against labels: CCC, Pearson, RMSE, MAE and n for valence, arousal and dominance.
 
-    Labels are found by the names of their columns and matched by recording (one score a recording: the mean of its utterances,
-    weighted by their duration), by start and end, or by utterance_id. What was matched, and the scale, is said.
+    Columns are found by name. A label belongs to an utterance_id, to a part of
+    a recording from start to end, or to a whole recording, whose score is the
+    mean of its utterances, weighted by their duration.
 
     Example: msfser evaluate --gold labels.csv
     """
@@ -37,13 +42,16 @@ def evaluate(
     from msfser_cli.stages.labels import Scale
 
     result = run(scores, gold, scale=None if scale is None else Scale.parse(scale))
-    if as_json:
-        import json
+    if json:
+        from json import dumps
 
-        typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
+        typer.echo(dumps(result.to_json(), ensure_ascii=False, allow_nan=False))
         return
-    for line in _notes(result):
-        typer.echo(line, err=True)
+    if not quiet:
+        for line in _account(result):
+            typer.echo(printable(line), err=True)
+    for line in _warnings(result):
+        typer.echo(printable(line), err=True)
     _print_table(result)
 
 
@@ -60,32 +68,39 @@ def _print_table(result: Evaluation) -> None:
         table.add_column(heading, justify="right")
     for dimension, a in result.dimensions.items():
         table.add_row(dimension, *map(number, (a.ccc, a.pearson, a.rmse, a.mae)), str(a.n))
-    typer.echo(f"{result.scores} against {result.gold}")
+    typer.echo(printable(f"{result.scores} against {result.gold}"))
     Console().print(table)
     typer.echo(f"One pair is one {result.unit}. RMSE and MAE are in units of the labels' scale, {result.label_scale}.")
 
 
-def _notes(result: Evaluation) -> Iterator[str]:
-    roles = ", ".join(f"{name} = {role}" for role, name in result.columns.items())
-    yield f"labels: {result.gold} ({result.label_format}: {roles})"
-    outside = f"; {result.labels_outside_scale} values lie outside it" if result.labels_outside_scale else ""
-    yield f"labels' scale: {result.label_scale} ({result.label_scale_source}){outside}"
+def _account(result: Evaluation) -> Iterator[str]:
+    """How the labels were read and joined."""
+    yield f"labels: {result.label_format}, {', '.join(f'{role} = {name!r}' for role, name in result.columns.items())}"
     same = "the same" if result.score_scale == result.label_scale else f"brought to {result.label_scale}"
-    yield f"scores' scale: {result.score_scale}, {same}"
+    yield f"scales: labels {result.label_scale} ({result.label_scale_source}); scores {result.score_scale}, {same}"
     rules = ", ".join(f"{count} by {rule}" for rule, count in result.matched_by.items())
-    yield f"matched: {result.matched} labels, one {result.unit} each ({rules})"
-    for what, left in (("labels", result.unmatched_labels), ("scored recordings", result.unmatched_recordings),
-                       ("scored utterances", result.unmatched_utterances)):
-        yield f"unmatched {what}: {_left(left)}"
+    yield f"matched: {result.matched} labels, one {result.unit} each: {rules}"
+    left = (f"{unmatched.count} of {unmatched.of} {what}" for what, unmatched in _unmatched(result).items())
+    yield f"unmatched: {', '.join(left)}"
+
+
+def _warnings(result: Evaluation) -> Iterator[str]:
+    """What keeps the numbers from being about all labels and all scores."""
+    for what, unmatched in _unmatched(result).items():
+        if unmatched.count:
+            more = ", ..." if unmatched.count > len(unmatched.examples) else ""
+            yield f"warning: {what} without a partner: {unmatched.count} ({', '.join(unmatched.examples)}{more})"
+    if result.labels_outside_scale:
+        yield f"warning: labels outside their scale, {result.label_scale}: {result.labels_outside_scale}"
     for dimension, a in result.dimensions.items():
         if a.unlabelled:
-            yield f"{dimension}: {a.unlabelled} matched labels without a number"
+            yield f"warning: {dimension}: matched labels without a number: {a.unlabelled}"
         if a.unscored:
-            yield f"{dimension}: {a.unscored} matched labels without a score"
+            yield f"warning: {dimension}: matched labels without a score: {a.unscored}"
         if a.not_defined:
-            yield f"{dimension}: not defined: {a.not_defined}"
+            yield f"warning: {dimension}: {a.not_defined}"
 
 
-def _left(left: Unmatched) -> str:
-    more = ", ..." if left.count > len(left.examples) else ""
-    return f"{left.count} of {left.of}" + (f" ({', '.join(left.examples)}{more})" if left.count else "")
+def _unmatched(result: Evaluation) -> dict[str, Unmatched]:
+    return {"labels": result.unmatched_labels, "recordings": result.unmatched_recordings,
+            "utterances": result.unmatched_utterances}

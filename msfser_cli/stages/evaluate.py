@@ -187,11 +187,11 @@ def agreement(label: pl.Series, score: pl.Series, score_scale: Scale, label_scal
     ccc, pearson = metrics.ccc(truth, prediction), metrics.pearson(truth, prediction)
     not_defined = None
     if n < 2:
-        not_defined = f"CCC and Pearson need two pairs, and there {'is one' if n else 'are none'}"
+        not_defined = f"CCC and Pearson are not defined: two pairs are needed, and there {'is one' if n else 'are none'}"
     elif math.isnan(ccc):
-        not_defined = "CCC and Pearson: every label and every score is the same number"
+        not_defined = "CCC and Pearson are not defined: all labels and all scores are one number"
     elif math.isnan(pearson):
-        not_defined = f"Pearson: every {'label' if label.filter(both).n_unique() == 1 else 'score'} is the same number"
+        not_defined = f"Pearson is not defined: all {'labels' if label.filter(both).n_unique() == 1 else 'scores'} are one number"
     return Agreement(
         n=n, ccc=ccc, pearson=pearson, rmse=metrics.rmse(truth, prediction), mae=metrics.mae(truth, prediction),
         unlabelled=label.null_count(), unscored=int((label.is_not_null() & score.is_null()).sum()), not_defined=not_defined,

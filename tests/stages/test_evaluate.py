@@ -257,11 +257,12 @@ def test_missing_labels_and_scores_are_skipped_and_counted() -> None:
 
 
 @pytest.mark.parametrize(("label", "score", "defined", "says"), [
-    ([], [], (), "CCC and Pearson need two pairs, and there are none"),
-    ([0.5], [0.4], ("rmse", "mae"), "CCC and Pearson need two pairs, and there is one"),
-    ([0.1, 0.1, 0.1], [0.1, 0.1, 0.1], ("rmse", "mae"), "CCC and Pearson: every label and every score is the same number"),
-    ([0.1, 0.1, 0.1], [0.1, 0.2, 0.3], ("ccc", "rmse", "mae"), "Pearson: every label is the same number"),
-    ([0.1, 0.2, 0.3], [0.1, 0.1, 0.1], ("ccc", "rmse", "mae"), "Pearson: every score is the same number"),
+    ([], [], (), "CCC and Pearson are not defined: two pairs are needed, and there are none"),
+    ([0.5], [0.4], ("rmse", "mae"), "CCC and Pearson are not defined: two pairs are needed, and there is one"),
+    ([0.1, 0.1, 0.1], [0.1, 0.1, 0.1], ("rmse", "mae"),
+     "CCC and Pearson are not defined: all labels and all scores are one number"),
+    ([0.1, 0.1, 0.1], [0.1, 0.2, 0.3], ("ccc", "rmse", "mae"), "Pearson is not defined: all labels are one number"),
+    ([0.1, 0.2, 0.3], [0.1, 0.1, 0.1], ("ccc", "rmse", "mae"), "Pearson is not defined: all scores are one number"),
 ])
 def test_what_is_not_defined_is_said(label: list[float], score: list[float], defined: tuple[str, ...], says: str) -> None:
     found = agreement(pl.Series(label, dtype=pl.Float64), pl.Series(score, dtype=pl.Float64), UNIT, UNIT)
@@ -292,7 +293,8 @@ def test_evaluate_reads_both_files_and_reports_every_row(tmp_path: Path) -> None
     assert found.dimensions["arousal"].rmse == pytest.approx(math.sqrt((2.6**2 + 4.4**2) / 2))
     document = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert document["dimensions"]["valence"]["ccc"] is None
-    assert document["dimensions"]["valence"]["not_defined"] == "CCC and Pearson need two pairs, and there is one"
+    assert document["dimensions"]["valence"]["not_defined"] == found.dimensions["valence"].not_defined
+    assert found.dimensions["valence"].not_defined == "CCC and Pearson are not defined: two pairs are needed, and there is one"
     assert document["dimensions"]["dominance"]["ccc"] == found.dimensions["dominance"].ccc == 0
     assert document["label_scale"] == {"low": 1, "high": 7}
 
