@@ -40,7 +40,7 @@ def resources(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path, output: Path | None = None) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of `path` when the block ends well and is removed when it does not.
+    """A file to write and re-read, which takes the place of `path` when the block ends well and is removed when it does not.
 
     The temporary file lies beside `output` (default: `path`), so that the readers of a folder of parts never see it and one
     `sweep` finds all that belong to an output. Its mode follows the umask. ResourceError when the machine refuses.
@@ -48,7 +48,7 @@ def replacing(path: Path, output: Path | None = None) -> Iterator[BinaryIO]:
     with resources(path):
         temporary = _temporary(output or path)
         # "x": never through a link or over a file that someone else put there
-        with temporary.open("xb") as file:
+        with temporary.open("x+b") as file:
             try:
                 yield file
                 file.flush()

@@ -204,7 +204,7 @@ class Output:
     def _inspect(self, file: Path, stage: str, columns: Sequence[Column]) -> int:
         """The rows in a file that must be our own, of `stage`, and (unless we start over) the same work; UsageError if not."""
         try:
-            parquet, lineage = tables.open_file(file)
+            parquet, lineage = tables.open_file(file, verify=False)  # whoever reads its rows verifies them
         except TableError as error:
             raise UsageError(f"{error}. It is in the way of this output: move it, or choose another --out") from error
         if lineage.stage != stage:
@@ -249,7 +249,7 @@ class Output:
         fresh = dict(self._in_parts)
         for file in old:
             known = {rid: place for rid in tables.recording_ids(file) if (place := fresh.pop(rid, None))}
-            if known or tables.vector_lengths(tables.open_file(file)[0].schema_arrow) != self._lengths:
+            if known or tables.vector_lengths(tables.open_file(file, verify=False)[0].schema_arrow) != self._lengths:
                 self._merge([file], known, file)
         fresh = {rid: place for rid, place in fresh.items() if place.row_group is not None}
         if fresh or not old:

@@ -1,17 +1,22 @@
-"""Tables: rows become Parquet with page checksums and a lineage, and come back verified or not at all.
+"""Tables: rows become Parquet with a lineage and a seal, and come back verified or not at all.
 
 A row is a dict, column name to Python value; a vector is a float32 array or None. All failures of reading are TableError.
 A table is a file, or a folder of files with the same columns (an `--out dir/`).
+
+The seal is the sha256 of the file, with zeros in its own place in the footer. Parquet's page checksums, which other readers
+can verify, cover neither the footer nor the headers of pages: a bit flipped there can change what is read without an error.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +33,10 @@ ROW_GROUP = 4096
 
 _BATCH = 1024
 METADATA_KEY = b"msfser"
+_MAGIC = b"PAR1"
+_SEAL_KEY = "msfser.sha256"
+_SEAL_SIZE = 64
+_BEFORE_SEAL = _SEAL_KEY.encode() + bytes([0x18, _SEAL_SIZE])  # as Thrift's compact protocol writes a key and its value's length
 _SCALARS = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
 
@@ -169,6 +178,38 @@ def write(
                 waiting, rows = [], 0
         if rows:
             writer.write_table(pa.concat_tables(waiting), row_group_size=rows)
+        writer.add_key_value_metadata({_SEAL_KEY: "0" * _SEAL_SIZE})
+        writer.close()
+        place = _seal_place(file)
+        seal = _digest(file, place)
+        file.seek(place)
+        file.write(seal)
+
+
+def _seal_place(file: BinaryIO) -> int:
+    """Where in a Parquet file its seal is; -1 when there is none."""
+    size = file.seek(0, os.SEEK_END)
+    if size < 12:
+        return -1
+    file.seek(-8, os.SEEK_END)
+    footer = int.from_bytes(file.read(4), "little")
+    if not 0 < footer <= size - 12:
+        return -1
+    file.seek(-8 - footer, os.SEEK_END)
+    found = file.read(footer).rfind(_BEFORE_SEAL)
+    return -1 if found < 0 else size - 8 - footer + found + len(_BEFORE_SEAL)
+
+
+def _digest(file: BinaryIO, place: int) -> bytes:
+    """The seal that belongs into the `place` of a file."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while left := place - file.tell():
+        digest.update(file.read(min(left, 1 << 20)))
+    digest.update(bytes(_SEAL_SIZE))
+    file.seek(place + _SEAL_SIZE)
+    digest.update(file.read())  # the rest of the footer
+    return digest.hexdigest().encode()
 
 
 def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[Column], lineage: Lineage) -> None:
@@ -188,8 +229,11 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise TableError(path, f"damaged or cut short ({reason})", "restore it, or make it again") from error
+        raise _damaged(path, " ".join(str(error).split())[:200]) from error
+
+
+def _damaged(path: Path, reason: str) -> TableError:
+    return TableError(path, f"damaged, cut short or changed by another tool ({reason})", "restore it, or make it again")
 
 
 def files(path: Path) -> list[Path]:
@@ -207,22 +251,29 @@ def files(path: Path) -> list[Path]:
     return found
 
 
-def open_file(file: Path, columns: Iterable[Column] = ()) -> tuple[pq.ParquetFile, Lineage]:
-    """One file that msfser wrote, and that has `columns`: opened with its checksums verified on reading, and its lineage."""
+def open_file(file: Path, columns: Iterable[Column] = (), *, verify: bool = True) -> tuple[pq.ParquetFile, Lineage]:
+    """One file that msfser wrote, and that has `columns`, and its lineage; its seal is verified first unless told otherwise."""
     try:
-        with file.open("rb") as head:
-            magic = head.read(4)
+        with file.open("rb") as content:
+            if content.read(4) != _MAGIC:
+                raise TableError(file, "not a Parquet file" if file.stat().st_size else "an empty file")
+            place = _seal_place(content)
+            if verify and place >= 0:
+                seal = _digest(content, place)
+                content.seek(place)
+                if content.read(_SEAL_SIZE) != seal:
+                    raise _damaged(file, "its content is not that of its seal")
     except OSError as error:
         raise TableError(file, f"cannot be read ({error.strerror})") from error
-    if magic != b"PAR1":
-        raise TableError(file, "not a Parquet file" if magic else "an empty file")
     with _reading(file):
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        content = (parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
-    if content is None:
+        about = (parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
+    if about is None:
         raise TableError(file, "a Parquet file that msfser did not write: its metadata lacks the key 'msfser'")
+    if place < 0:
+        raise _damaged(file, "its seal is not there")
     with _reading(file):
-        values = json.loads(content)
+        values = json.loads(about)
         version = int(values["schema_version"])
     if version > SCHEMA_VERSION:
         raise TableError(file, f"written by a newer msfser: schema {version}, known here is {SCHEMA_VERSION}", "upgrade msfser")
@@ -294,7 +345,7 @@ def slices(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Tabl
 
 def _runs(file: Path, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
     """Stretches of rows with the same recording_id."""
-    parquet, _ = open_file(file)
+    parquet, _ = open_file(file, verify=False)  # `slices` did
     with _reading(file), parquet:
         for batch in parquet.iter_batches(_BATCH, columns=names):
             table = pa.Table.from_batches([batch])
@@ -340,4 +391,4 @@ def is_ours(path: Path) -> bool:
     if file is None or file.suffix != ".parquet" or not file.is_file():
         return False
     with _reading(file):
-        return _KEY in (pq.read_schema(file).metadata or {})
+        return METADATA_KEY in (pq.read_schema(file).metadata or {})

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_rows import COLUMNS, LINEAGE, make_rows, plain
+
+from msfser_cli import schemas
+from msfser_cli.errors import TableError
+from msfser_cli.schemas import Column, columns_through
+from msfser_cli.store import tables
+
+FLOATS = st.floats(width=64)
+WORD = st.fixed_dictionaries(
+    {"word": st.text(), "start": FLOATS, "end": FLOATS, "score": st.none() | FLOATS, "aligned": st.booleans()}
+)
+CUE = st.fixed_dictionaries({name: st.none() | FLOATS for name in ("pitch_z", "energy_z", "duration_z")})
+VECTOR = st.none() | hnp.arrays(np.float32, 5, elements=st.floats(width=32))
+ROW = st.fixed_dictionaries({
+    "recording_id": st.sampled_from(["a/b.wav", "ünï/ß 語.flac", "c"]),
+    "utterance_id": st.text(),
+    "start": FLOATS,
+    "number": st.none() | st.integers(-(2**63), 2**63 - 1),
+    "sure": st.none() | st.booleans(),
+    "speaker": st.none() | st.text(),
+    "words": st.lists(WORD, max_size=4),
+    "emphasis": st.lists(st.none() | FLOATS, max_size=4),
+    "emphasis_cues": st.lists(CUE, max_size=4),
+    "gs_vector": VECTOR,
+    "es_vector": VECTOR,
+})  # fmt: skip
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A good table of three recordings."""
+    path = tmp_path / "x.parquet"
+    tables.write_rows(path, [row for name in "abc" for row in make_rows(name, 40)], COLUMNS, LINEAGE)
+    return path
+
+
+@given(st.lists(ROW, max_size=12))
+@settings(deadline=None, max_examples=60)
+def test_rows_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]]) -> None:
+    rows = sorted(rows, key=lambda row: str(row["recording_id"]))
+    path = tmp_path_factory.mktemp("t") / "x.parquet"
+    tables.write_rows(path, rows, COLUMNS, LINEAGE)
+    back = [row for _, recording in tables.iter_recordings(path, COLUMNS) for row in recording]
+    assert plain(back) == plain(rows)
+    assert plain(tables.to_rows(tables.read(path, COLUMNS))) == plain(rows)
+    assert tables.read_lineage(path) == LINEAGE
+
+
+def test_vectors_are_views_of_one_memory(table: Path) -> None:
+    rows = tables.to_rows(tables.read(table, COLUMNS).combine_chunks())
+    first, second = rows[0]["gs_vector"], rows[1]["gs_vector"]
+    assert first.dtype == np.float32
+    assert second.__array_interface__["data"][0] - first.__array_interface__["data"][0] == first.nbytes
+
+
+def test_the_slice_of_a_table_has_its_own_vectors() -> None:
+    rows = make_rows("a", 11)
+    whole = tables.to_table(rows, COLUMNS)
+    for start in range(11):
+        assert plain(tables.to_rows(whole.slice(start, 4))) == plain(rows[start : start + 4])
+
+
+def test_recordings_stream_across_batches_and_row_groups(tmp_path: Path) -> None:
+    counts = {"a": 1, "b": 3000, "c": 2000, "d": 2, "e": 5000}
+    rows = {name: make_rows(name, count) for name, count in counts.items()}
+    path = tmp_path / "x.parquet"
+    found = [tables.to_table(of, COLUMNS) for of in rows.values()]
+    tables.write(path, found, tables.schema(COLUMNS, {"gs_vector": 3}, tables.metadata(LINEAGE)))
+    assert pq.ParquetFile(path).num_row_groups > 1
+    back = list(tables.iter_recordings(path, COLUMNS))
+    assert [(name, len(recording)) for name, recording in back] == list(counts.items())
+    assert plain(dict(back)) == plain(rows)
+    assert tables.recording_ids(path) == list(counts)
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+@pytest.mark.parametrize("stage", schemas.STAGE_NAMES)
+def test_a_table_of_any_stage_may_be_empty(tmp_path: Path, stage: str, vectors: bool) -> None:
+    columns = columns_through(stage, vectors=vectors)
+    path = tmp_path / "x.parquet"
+    tables.write_rows(path, [], columns, LINEAGE)
+    assert list(tables.iter_recordings(path, columns)) == []
+    assert pl.read_parquet(path).columns == schemas.names(columns)
+
+
+def test_polars_reads_what_was_written(table: Path) -> None:
+    frame = pl.read_parquet(table)
+    assert len(frame) == 120
+    assert frame["gs_vector"].dtype == pl.Array(pl.Float32, 3)
+    assert frame["gs_vector"].null_count() == 30
+    assert frame["words"].dtype == pl.List(pl.Struct({
+        "word": pl.String, "start": pl.Float64, "end": pl.Float64, "score": pl.Float64, "aligned": pl.Boolean}))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": "soon"}, "start"),
+        ({"start": None}, "'start' may not be null"),
+        ({"words": None}, "'words' may not be null"),
+        ({"speaker": "\udcff"}, "speaker"),
+        ({"gs_vector": np.zeros(4, np.float32)}, "gs_vector"),
+        ({"gs_vector": np.zeros((1, 3), np.float32)}, "gs_vector"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_a_bug_that_names_the_column(change: dict[str, object], message: str) -> None:
+    rows = make_rows("a", 2)
+    with pytest.raises(ValueError, match=message):
+        tables.to_table([rows[0], rows[1] | change], COLUMNS)
+
+
+def test_a_row_without_a_column_is_a_bug() -> None:
+    (row,) = make_rows("a", 1)
+    del row["speaker"]
+    with pytest.raises(ValueError, match="lacks the column 'speaker'"):
+        tables.to_table([row], COLUMNS)
+
+
+def test_what_is_no_column_is_left_out() -> None:
+    assert tables.to_table([row | {"other": 1} for row in make_rows("a", 2)], COLUMNS).column_names == schemas.names(COLUMNS)
+
+
+@pytest.mark.parametrize("text", ["int", "list<int>", "struct<a: list<b>>", ""])
+def test_an_unknown_type_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a column type"):
+        tables.arrow_type(text)
+
+
+def test_a_missing_column_names_the_command_that_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    tables.write_rows(path, [], schemas.TRANSCRIBE, replace(LINEAGE, stage="transcribe"))
+    with pytest.raises(TableError, match=r"x\.parquet: a table of `transcribe` without .*'emphasis'; `msfser emphasize`"):
+        tables.iter_recordings(path, columns_through("emphasize"))
+
+
+def test_a_wrong_type_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    tables.write_rows(path, [], [Column("recording_id", "string", ""), Column("start", "string", "")], LINEAGE)
+    with pytest.raises(TableError, match="'start' is string and should be float64"):
+        tables.iter_recordings(path, schemas.TRANSCRIBE[:1] + schemas.TRANSCRIBE[2:3])
+
+
+def _foreign(path: Path) -> str:
+    pq.write_table(pa.table({"recording_id": ["a"]}), path)
+    return "did not write"
+
+
+def _newer(path: Path) -> str:
+    tables.write_rows(path, [], COLUMNS, replace(LINEAGE, schema_version=schemas.SCHEMA_VERSION + 1))
+    return "newer msfser"
+
+
+def _senseless_lineage(path: Path) -> str:
+    pq.write_table(pa.table({"recording_id": ["a"]}).replace_schema_metadata({"msfser": json.dumps([1])}), path)
+    return "damaged"
+
+
+def _text(path: Path) -> str:
+    path.write_text("recording_id,valence\na,1\n")
+    return "not a Parquet file"
+
+
+def _empty(path: Path) -> str:
+    path.touch()
+    return "empty file"
+
+
+def _magic_only(path: Path) -> str:
+    path.write_bytes(b"PAR1")
+    return "damaged"
+
+
+def _folder(path: Path) -> str:
+    path.mkdir()
+    return "without Parquet files"
+
+
+def _nothing(path: Path) -> str:
+    return "No such file"
+
+
+@pytest.mark.parametrize("make", [_foreign, _newer, _senseless_lineage, _text, _empty, _magic_only, _folder, _nothing])
+def test_what_is_no_table_of_ours_is_refused(tmp_path: Path, make: object) -> None:
+    path = tmp_path / "x.parquet"
+    message = make(path)  # type: ignore[operator]
+    for read in (tables.read, tables.iter_recordings):
+        with pytest.raises(TableError, match=message) as caught:
+            read(path, COLUMNS[:1])
+        assert "x.parquet" in str(caught.value)
+
+
+def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "x.parquet")
+    with pytest.raises(TableError, match="not a regular file"):
+        tables.read(tmp_path / "x.parquet", COLUMNS)
+
+
+def test_rows_of_a_recording_must_lie_together(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    tables.write_rows(path, make_rows("a", 2) + make_rows("b", 2) + make_rows("a", 1), COLUMNS, LINEAGE)
+    with pytest.raises(TableError, match="rows of 'a' do not lie together"):
+        list(tables.iter_recordings(path, COLUMNS))
+
+
+def test_a_cut_table_is_never_read(table: Path) -> None:
+    content = table.read_bytes()
+    for cut in [*range(0, len(content), 97), len(content) - 1]:
+        table.write_bytes(content[:cut])
+        with pytest.raises(TableError):
+            tables.read(table, COLUMNS)
+
+
+def test_a_flipped_bit_anywhere_is_noticed(table: Path) -> None:
+    content = table.read_bytes()
+    chance = random.Random(0)
+    for place in [chance.randrange(len(content)) for _ in range(500)]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << chance.randrange(8)
+        table.write_bytes(damaged)
+        for read in (tables.read, tables.iter_recordings):
+            with pytest.raises(TableError):
+                read(table, COLUMNS)
+    table.write_bytes(content)
+    assert len(tables.read(table, COLUMNS)) == 120
+
+
+def test_a_table_that_another_tool_changed_is_noticed(table: Path) -> None:
+    pq.write_table(pq.read_table(table).slice(0, 50), table)
+    with pytest.raises(TableError, match="changed by another tool"):
+        tables.read(table, COLUMNS)
+
+
+def test_other_readers_can_verify_the_pages(table: Path) -> None:
+    content = bytearray(table.read_bytes())
+    column = pq.ParquetFile(table).metadata.row_group(0).column(2)
+    assert column.path_in_schema == "start"
+    content[column.data_page_offset + column.total_compressed_size - 3] ^= 1
+    table.write_bytes(content)
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(table, page_checksum_verification=True)
+
+
+@given(st.binary(max_size=400))
+@settings(deadline=None)
+def test_bytes_of_any_kind_are_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("t") / "x.parquet"
+    for whole in (content, b"PAR1" + content, b"PAR1" + content + b"PAR1"):
+        path.write_bytes(whole)
+        with pytest.raises(TableError):
+            tables.read(path, COLUMNS)
