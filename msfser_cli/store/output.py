@@ -73,6 +73,7 @@ class Output:
         self._waiting: dict[str, tuple[Row, pa.Table]] = {}  # recordings that are in no part yet: ledger line and rows
         self._in_parts: dict[str, _Place] = {}  # recordings that are in a part, and not published
         self._lengths: dict[str, int] = {}  # of the vector columns, as far as they are known
+        self._abandoned = False  # the parts that are there are of no use, and go when there is something to put in their place
         self._last_commit = time.monotonic()
 
     @classmethod
@@ -113,7 +114,10 @@ class Output:
         Replaces what an earlier run said of this recording; now and then a part is committed. ValueError for a line or row that
         does not fit its columns, TableError for a vector of another length than before; nothing is added then.
         """
-        (full,) = tables.to_table([{name: line.get(name) for name in names(RECORDINGS)}], RECORDINGS).to_pylist()
+        full = {name: line.get(name) for name in names(RECORDINGS)}
+        if full["detail"]:  # it may quote a file name that is not Unicode
+            full["detail"] = full["detail"].encode("utf-8", "backslashreplace").decode()
+        (full,) = tables.to_table([full], RECORDINGS).to_pylist()
         recording_id = full["recording_id"]
         if full["utterances"] != len(rows) or any(row.get("recording_id") != recording_id for row in rows):
             raise ValueError(f"{recording_id}: its ledger line says {full['utterances']} utterances, its rows do not")
@@ -131,6 +135,7 @@ class Output:
         self._last_commit = time.monotonic()
         if not self._waiting:
             return
+        self._drop_abandoned()
         with resources(self._parts):
             self._parts.mkdir(exist_ok=True)
             sync_folder(self._parts.parent)
@@ -150,6 +155,7 @@ class Output:
         of `utterances`.
         """
         self.commit()
+        self._drop_abandoned()
         old = [] if self._redo else self._files()
         if self._in_parts or not old or not self.ledger.exists():
             if self.is_folder:
@@ -157,8 +163,7 @@ class Output:
             else:
                 self._merge(old, self._in_parts, self.path)
             self._publish_ledger(published=bool(old))
-        if self._parts.exists():
-            discard(self._parts, self.path)
+        discard(self._parts, self.path)
         self._in_parts.clear()
         self._redo = False
         ledger = tables.read(self.ledger, RECORDINGS)
@@ -177,8 +182,7 @@ class Output:
         parts = {part: _head(part) for part in self._part_files()}
         if self._redo:
             if not all(head.redo and head.lineage.fingerprint == self._lineage.fingerprint for head in parts.values()):
-                discard(self._parts, self.path)
-                parts = {}
+                self._abandoned, parts = True, {}
             published_files = []
         for part in parts:
             self._inspect(part, self._lineage.stage, self._columns)
@@ -243,6 +247,11 @@ class Output:
         return sorted(self._parts.glob("*.parquet"))
 
     # Writing
+
+    def _drop_abandoned(self) -> None:
+        if self._abandoned:
+            discard(self._parts, self.path)
+            self._abandoned = False
 
     def _publish_folder(self, old: Sequence[Path]) -> None:
         """Recordings that a published part holds are replaced there, in one step; the others become a new part."""

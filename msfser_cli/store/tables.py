@@ -392,3 +392,10 @@ def is_ours(path: Path) -> bool:
         return False
     with _reading(file):
         return METADATA_KEY in (pq.read_schema(file).metadata or {})
+
+
+def read_foreign(path: Path) -> pa.Table:
+    """A Parquet file of someone else's, such as a manifest; a damaged one is a TableError, where polars may abort the process."""
+    (file,) = files(path)
+    with _reading(file):
+        return pq.read_table(file, page_checksum_verification=True)
