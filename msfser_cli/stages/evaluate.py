@@ -268,19 +268,19 @@ def match_names(path: Path, names: Iterable[str], recordings: Iterable[str]) -> 
 
 
 def _match_ends(path: Path, names: list[str], recordings: list[str], *, drop_extension: bool) -> dict[str, str]:
-    def parts(name: str) -> tuple[str, ...]:
+    def ends(whole: str) -> Iterator[str]:
+        while whole:
+            yield whole
+            whole = whole.partition("/")[2]
+
+    def spellings(name: str) -> tuple[str, ...]:
         plain = unicodedata.normalize("NFC", name).replace("\\", "/")
-        return tuple(part for part in plain.split("/") if part not in ("", "."))
+        plain = "/".join(part for part in plain.split("/") if part not in ("", "."))
+        stem = _EXTENSION.sub("", plain) if drop_extension else plain
+        return (plain,) if stem == plain else (plain, stem)
 
-    def ends(whole: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        return (whole[i:] for i in range(len(whole)))
-
-    def spellings(name: str) -> set[tuple[str, ...]]:
-        stem = _EXTENSION.sub("", name) if drop_extension else name
-        return {parts(name), parts(stem)}
-
-    by_end: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
-    by_whole: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+    by_end: defaultdict[str, set[str]] = defaultdict(set)
+    by_whole: defaultdict[str, set[str]] = defaultdict(set)
     for recording in recordings:
         for whole in spellings(recording):
             by_whole[whole].add(recording)
