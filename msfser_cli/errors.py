@@ -79,7 +79,7 @@ class ResourceError(MsfserError):
     exit_code = 7
 
 
-class Stopped(MsfserError):
+class Stopped(MsfserError):  # noqa: N818 - it is no error of the program's
     """Signal `number` asked the run to stop; what was finished is kept."""
 
     def __init__(self, number: int, name: str) -> None:

@@ -49,20 +49,20 @@ EMPHASIZE = (
     Column("emphasis", "list<float64>", "prominence of each word, in the order of words; null for a word without a score",
            "weighted z-scores within the utterance"),
     Column("emphasis_cues", CUES, "the z-scores of log-F0, energy and phone duration behind each prominence"),
-    Column("emphasis_spans", SPANS, "runs of the most prominent words, with times (s), word indices (inclusive) and highest score"),
-    Column("emphasized_text", "string", "the most prominent words in order: the LES text; null when there are none", nullable=True),
+    Column("emphasis_spans", SPANS, "runs of the most prominent words: times (s), word indices (inclusive), highest score"),
+    Column("emphasized_text", "string", "the most prominent words in order: the LES text; null for none", nullable=True),
 )
 
 DESCRIBE = (
     Column("pitch_median_hz", "float64", "median F0 of the voiced frames", "Hz", "65..600", True),
-    Column("pitch_relative_st", "float64", "pitch_median_hz against the median of the same speaker's utterances in the recording; null "
+    Column("pitch_relative_st", "float64", "pitch_median_hz against the median of the speaker's utterances in the recording; null "
            "where there is only one", "semitones", nullable=True),
     Column("pitch_range_st", "float64", "5th to 95th percentile of F0", "semitones", ">= 0", True),
     Column("pitch_movement_st_per_s", "float64", "median speed of F0 from frame to frame", "semitones/s", ">= 0", True),
     Column("pitch_slope_st_per_s", "float64", "slope of the line through F0 over the utterance", "semitones/s", nullable=True),
     Column("pitch_final_st", "float64", "change of F0 within the last half second of voicing", "semitones", nullable=True),
     Column("loudness_db", "float64", "mean level of the sounding frames; depends on the recording's gain", "dBFS", nullable=True),
-    Column("loudness_relative_db", "float64", "loudness_db against the median of the same speaker's utterances in the recording; null "
+    Column("loudness_relative_db", "float64", "loudness_db against the median of the speaker's utterances in the recording; null "
            "where there is only one", "dB", nullable=True),
     Column("loudness_range_db", "float64", "10th to 95th percentile of the level of the sounding frames", "dB", ">= 0", True),
     Column("alpha_ratio_db", "float64", "1-5 kHz against 50-1000 Hz in the voiced frames: vocal effort, free of gain", "dB",
@@ -70,7 +70,7 @@ DESCRIBE = (
     Column("hnr_db", "float64", "harmonics-to-noise ratio of the voiced frames", "dB", "-20..40", True),
     Column("articulation_rate_hz", "float64", "syllables, estimated from the spelling, a second of speech without its pauses",
            "syllables/s", "> 0", True),
-    Column("pause_share", "float64", "time in pauses of 0.25 s and more, of the time between first and last sound", "", "0..1", True),
+    Column("pause_share", "float64", "share of pauses of 0.25 s and more between first and last sound", "", "0..1", True),
     Column("pause_longest", "float64", "the longest pause; 0 for none", "s", ">= 0", True),
     Column("description", "string", "a sentence or two about the delivery: the ES text; null when nothing could be measured",
            nullable=True),
@@ -114,7 +114,7 @@ RECORDINGS = (
     Column("duration", "float64", "length of the decoded audio", "s", nullable=True),
     Column("utterances", "int64", "rows in the table", "", ">= 0"),
     Column("seconds", "float64", "time spent on it", "s"),
-    Column("input_key", "string", "hash of what the rows were made from: the content and, where given, its segments or input rows"),
+    Column("input_key", "string", "hash of what the rows are made from: the content, and segments or input rows if given"),
 )
 """The ledger beside every table: one row a recording, so that every input ends somewhere."""
 

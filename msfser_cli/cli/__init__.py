@@ -1,1 +1,1 @@
-
+"""The words a user types: options in, one call out."""

@@ -35,18 +35,28 @@ CONFIG = Path("msfser.toml")
 def options(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option("--debug", envvar="MSFSER_DEBUG", help="Show tracebacks and what the libraries say.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="MSFSER_DEBUG", help="Show tracebacks and what the libraries say.")
+    ] = False,
 ) -> None:
     """Annotate speech for emotion: words, emphasis, delivery, and valence, arousal and dominance for every utterance.
 
-    `msfser predict FOLDER` does it all; the other commands are its steps, from table to table.
+    `msfser predict FOLDER` does it all; the other commands are its steps.
 
-    Options come from the command line, else from MSFSER_* variables, else from msfser.toml in the working directory, else from
-    the profile.
+    An option comes from the command line, else from the variable of its name
+    (--max-utterance: MSFSER_MAX_UTTERANCE), else from msfser.toml in the
+    working directory, else from the profile. Defaults shown are mini's.
 
-    Exit codes: 0 all done; 1 a bug; 2 usage; 3 finished, some recordings failed (the ledger names them); 4 an input table or
-    label file is wrong; 5 a model is missing or unsafe; 6 another run holds the output; 7 disk, memory or permission ran out;
-    128+N stopped by signal N, safe to run again.
+    Exit codes:
+      0      all done
+      1      a bug
+      2      the command line or a setting is wrong
+      3      finished, some recordings failed: the ledger names them
+      4      an input table or label file is wrong
+      5      a model is missing or unsafe
+      6      another run holds the output
+      7      disk, memory or permission ran out
+      128+N  stopped by signal N, safe to run again
     """
     if version:
         typer.echo(f"msfser {__version__}")
@@ -98,7 +108,9 @@ def main() -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    debug = "--debug" in sys.argv or bool(os.environ.get("MSFSER_DEBUG"))
+    if debug := "--debug" in sys.argv[1:]:
+        # Wherever it stands: people add it at the end of the line that failed.
+        sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
     try:
         app()
     except MsfserError as error:

@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from msfser_cli.settings import SETTINGS, build
+
 if TYPE_CHECKING:
     from msfser_cli.settings import Settings
 
 
 def _option(name: str, help: str, panel: str, **more: Any) -> Any:
-    return typer.Option(f"--{name}", help=help, rich_help_panel=panel, envvar=f"MSFSER_{name.replace('-', '_').upper()}", **more)
+    variable = f"MSFSER_{name.replace('-', '_').upper()}"
+    return typer.Option(f"--{name}", help=help, rich_help_panel=panel, envvar=variable, show_envvar=False, **more)
+
+
+def _setting(name: str, help: str, panel: str) -> Any:
+    """An option that sets the field of the same name in a stage's settings, whose default its help shows."""
+    defaults = {f.name: f.default for settings in SETTINGS.values() for f in fields(settings)}
+    default = defaults[name.replace("-", "_")]
+    return _option(name, help, panel, show_default=False if default is None else str(default))
 
 
 _RUN, _WORDS, _EMPHASIS, _DELIVERY, _VECTORS, _HEAD = "Run", "Words and utterances", "Emphasis", "Delivery", "Vectors", "Scores"
@@ -34,38 +44,37 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 Json = Annotated[bool, typer.Option("--json", help="Print a summary as one JSON object on stdout.", rich_help_panel=_RUN)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=_RUN)]
 
-Transcriber = Annotated[str | None, _option("transcriber", "faster-whisper or whisperx.", _WORDS)]
-Model = Annotated[str | None, _option("model", "The Whisper model: registered name, folder, or owner/name in the hub's cache.", _WORDS)]
-Aligner = Annotated[str | None, _option("aligner", "A wav2vec 2.0 CTC model for whisperx's forced alignment.", _WORDS)]
-Language = Annotated[str | None, _option("language", "The recordings' language, such as en; detected for each if not given.", _WORDS)]
-Unit = Annotated[str | None, _option("unit", "utterance: cut at pauses and sentence ends; file: one a file.", _WORDS)]
-BeamSize = Annotated[int | None, _option("beam-size", "Beams of the recogniser.", _WORDS, min=1)]
-MinUtterance = Annotated[float | None, _option("min-utterance", "Shorter ones join a neighbour, in seconds.", _WORDS)]
-MaxUtterance = Annotated[float | None, _option("max-utterance", "Longer ones are cut, in seconds.", _WORDS)]
-Pause = Annotated[float | None, _option("pause", "A silence that ends an utterance, in seconds.", _WORDS)]
+Transcriber = Annotated[str | None, _setting("transcriber", "faster-whisper or whisperx.", _WORDS)]
+Model = Annotated[str | None, _setting("model", "Its model: registered name, folder, or owner/name in a hub's cache.", _WORDS)]
+Aligner = Annotated[str | None, _setting("aligner", "A wav2vec 2.0 CTC model for whisperx's forced alignment.", _WORDS)]
+Language = Annotated[str | None, _setting("language", "The recordings' language, such as en; else detected.", _WORDS)]
+Unit = Annotated[str | None, _setting("unit", "utterance: cut at pauses and sentence ends; file: one a file.", _WORDS)]
+BeamSize = Annotated[int | None, _setting("beam-size", "Beams of the recogniser.", _WORDS)]
+MinUtterance = Annotated[float | None, _setting("min-utterance", "Shorter ones join a neighbour, in seconds.", _WORDS)]
+MaxUtterance = Annotated[float | None, _setting("max-utterance", "Longer ones are cut, in seconds.", _WORDS)]
+Pause = Annotated[float | None, _setting("pause", "A silence that ends an utterance, in seconds.", _WORDS)]
 
-Emphasizer = Annotated[str | None, _option("emphasizer", "How prominence is scored.", _EMPHASIS)]
-Pitch = Annotated[str | None, _option("pitch", "F0 tracker: swift-f0 or harvest (the paper's).", _EMPHASIS)]
-PitchWeight = Annotated[float | None, _option("pitch-weight", "Weight of log-F0 in the prominence.", _EMPHASIS)]
-EnergyWeight = Annotated[float | None, _option("energy-weight", "Weight of energy.", _EMPHASIS)]
-DurationWeight = Annotated[float | None, _option("duration-weight", "Weight of phone duration.", _EMPHASIS)]
-Share = Annotated[float | None, _option("share", "Share of an utterance's words taken as emphasised.", _EMPHASIS)]
+Emphasizer = Annotated[str | None, _setting("emphasizer", "How prominence is scored.", _EMPHASIS)]
+Pitch = Annotated[str | None, _setting("pitch", "F0 tracker: swift-f0 or harvest (the paper's).", _EMPHASIS)]
+PitchWeight = Annotated[float | None, _setting("pitch-weight", "Weight of log-F0 in the prominence.", _EMPHASIS)]
+EnergyWeight = Annotated[float | None, _setting("energy-weight", "Weight of energy.", _EMPHASIS)]
+DurationWeight = Annotated[float | None, _setting("duration-weight", "Weight of phone duration.", _EMPHASIS)]
+Share = Annotated[float | None, _setting("share", "Share of an utterance's words taken as emphasised.", _EMPHASIS)]
 
-Describer = Annotated[str | None, _option("describer", "How the delivery is described.", _DELIVERY)]
+Describer = Annotated[str | None, _setting("describer", "How the delivery is described.", _DELIVERY)]
 
-AcousticEncoder = Annotated[str | None, _option("acoustic-encoder", "whisper or transformers-speech.", _VECTORS)]
-AcousticModel = Annotated[str | None, _option("acoustic-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]
-TextEncoder = Annotated[str | None, _option("text-encoder", "transformers-text.", _VECTORS)]
-TextModel = Annotated[str | None, _option("text-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]
+AcousticEncoder = Annotated[str | None, _setting("acoustic-encoder", "whisper or transformers-speech.", _VECTORS)]
+AcousticModel = Annotated[str | None, _setting("acoustic-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]
+TextEncoder = Annotated[str | None, _setting("text-encoder", "transformers-text.", _VECTORS)]
+TextModel = Annotated[str | None, _setting("text-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]
 KeepVectors = Annotated[bool, typer.Option("--keep-vectors", help="Keep the vectors in the scores.", rich_help_panel=_VECTORS)]
 
-Head = Annotated[str | None, _option("head", "The MSF-SER checkpoint: mini, or a folder.", _HEAD)]
+Head = Annotated[str | None, _setting("head", "The MSF-SER checkpoint: mini, or a folder.", _HEAD)]
 
 
 def settings_of(stages: tuple[str, ...], options: dict[str, Any]) -> dict[str, Settings]:
     """The settings of `stages` from a command's options by name, over those of its profile. UsageError for a bad value."""
     from msfser_cli.profiles import profile
-    from msfser_cli.settings import SETTINGS, build
 
     chosen = profile(options["profile"])
     built = {}

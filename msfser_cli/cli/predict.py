@@ -51,8 +51,9 @@ def predict(
 ) -> None:
     """Valence, arousal and dominance for every utterance, with words, emphasis and description.
 
-    From a corpus this runs the whole chain, each recording decoded once; from a table of transcribe, emphasize, describe or embed
-    it runs the stages that are left. Run again, it does only what is new.
+    From a corpus this runs the whole chain, each recording decoded once;
+    from a table of transcribe, emphasize, describe or embed the stages that
+    are left. Run again, it does only what is new.
 
     Example: msfser predict ./corpus --out scores.parquet
     """

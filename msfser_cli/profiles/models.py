@@ -90,7 +90,9 @@ def _registered(model: RegisteredModel) -> ModelFolder:
 def _safe(model: ModelFolder) -> ModelFolder:
     """`model`, unless its weights are pickles: those can run code, and only a registered hash says what is in them."""
     if any(model.path.glob("pytorch_model*.bin")) and not any(model.path.glob("*.safetensors")):
-        raise ModelError(f"{model.path}: its weights are a pickle, which can run code; convert them to safetensors where you trust them")
+        raise ModelError(
+            f"{model.path}: its weights are a pickle, which can run code; convert them to safetensors where you trust them"
+        )
     return model
 
 

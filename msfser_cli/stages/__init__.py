@@ -1,1 +1,1 @@
-
+"""What each command does: (rows, audio, backend) to rows, and the one batch loop."""

@@ -55,7 +55,7 @@ class Chain:
 def plan(settings: dict[str, st.Settings]) -> Chain:
     """The chain with these settings by stage. ModelError, with the command that gets it, for a model that is not here."""
     models: dict[str, ModelFolder] = {}
-    for name, s in settings.items():
+    for s in settings.values():
         if isinstance(s, st.TranscribeSettings):
             models["transcriber"] = locate(s.model)
             if s.aligner:

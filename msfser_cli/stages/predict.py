@@ -19,7 +19,7 @@ DIGITS = 6
 
 
 def predict(rows: Sequence[Row], scorer: Scorer) -> list[Row]:
-    """`rows` with the columns of `schemas.PREDICT`. ModelError where the vectors are not of the length the head was trained on."""
+    """`rows` with the columns of `schemas.PREDICT`. ModelError where a vector is not of the length that the head expects."""
     if not rows:
         return []
     config = scorer.config
@@ -27,8 +27,9 @@ def predict(rows: Sequence[Row], scorer: Scorer) -> list[Row]:
     texts = np.stack([_stacked([row[v] for row in rows], config.text_dim, v) for v in VECTORS[1:]], axis=1)
     present = np.array([[row[v] is not None for v in VECTORS] for row in rows])
     out = scorer.score(acoustic, texts, present)
+    numbers = (out.scores.round(DIGITS), out.gates.round(DIGITS), out.routes.round(DIGITS))
     scored = []
-    for row, scores, gates, routes in zip(rows, out.scores.round(DIGITS), out.gates.round(DIGITS), out.routes.round(DIGITS), strict=True):
+    for row, scores, gates, routes in zip(rows, *numbers, strict=True):
         valence, arousal, dominance = scores.tolist()
         les, gs, es = gates.tolist()
         to_valence, to_arousal, to_dominance = routes.tolist()

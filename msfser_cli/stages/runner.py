@@ -217,7 +217,7 @@ def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Itera
 def _look(item: Item, output: Output) -> _Prepared:
     """Whether the item was done already, from the same content."""
     recording, known = item.recording, item.known
-    line = dict(known) if known else dict.fromkeys(schemas.names(schemas.RECORDINGS))
+    line: dict[str, Any] = dict(known) if known else dict.fromkeys(schemas.names(schemas.RECORDINGS))
     line |= {"recording_id": recording.recording_id, "status": "done", "reason": None, "detail": None, "utterances": 0}
     line |= {"seconds": 0.0, "input_key": ""}
     prepared = _Prepared(item, line)

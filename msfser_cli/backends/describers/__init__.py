@@ -1,1 +1,1 @@
-
+"""Describers: the delivery in words, one a file."""

@@ -1,1 +1,1 @@
-
+"""Encoders: vectors of speech and of text, one a file."""

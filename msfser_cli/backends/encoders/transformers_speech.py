@@ -27,12 +27,14 @@ class TransformersSpeech:
     def __init__(self, folder: Path) -> None:
         import torch
         from transformers import AutoFeatureExtractor, AutoModel
+        from transformers.utils import logging
 
+        logging.set_verbosity_error()  # a checkpoint's unused heads are no news
         try:
             self._extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
-            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            model = AutoModel.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
-            raise ModelError(f"{folder}: not a transformers speech encoder with safetensors weights ({error})") from error
+            raise ModelError(f"{folder}: not a transformers speech encoder ({error})") from error
         if not hasattr(model, "_get_feature_vector_attention_mask"):
             raise ModelError(f"{folder}: {type(model).__name__} is not a speech encoder on raw waveforms such as WavLM or HuBERT")
         if self._extractor.sampling_rate != SAMPLE_RATE_HZ:
@@ -80,9 +82,9 @@ class TransformersSpeech:
             count = weight.sum(1)
             mean = (states * weight).sum(1) / count
             deviation = (((states - mean.unsqueeze(1)) ** 2 * weight).sum(1) / count).sqrt()
-            return torch.cat([mean, deviation], dim=1).float().cpu().numpy()  # type: ignore[no-any-return]
+            return torch.cat([mean, deviation], dim=1).float().cpu().numpy()
 
 
 def load(folder: Path) -> TransformersSpeech:
-    """The encoder in `folder`: config.json, preprocessor_config.json and safetensors weights. ModelError otherwise."""
+    """The encoder in `folder`: config.json, preprocessor_config.json and weights. ModelError otherwise."""
     return TransformersSpeech(folder)

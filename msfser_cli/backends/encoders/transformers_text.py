@@ -23,12 +23,14 @@ class TransformersText:
     def __init__(self, folder: Path) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.set_verbosity_error()  # a checkpoint's unused heads are no news
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, add_pooling_layer=False)
+            model = AutoModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False)
         except (OSError, ValueError, TypeError) as error:
-            raise ModelError(f"{folder}: not a transformers text encoder with safetensors weights ({error})") from error
+            raise ModelError(f"{folder}: not a transformers text encoder ({error})") from error
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = model.eval().to(self._device)
         # RoBERTa counts positions from its padding index, so fewer tokens fit than its table has rows.
@@ -56,5 +58,5 @@ class TransformersText:
 
 
 def load(folder: Path) -> TransformersText:
-    """The encoder in `folder`: config.json, safetensors weights and a tokenizer. ModelError otherwise."""
+    """The encoder in `folder`: config.json, weights and a tokenizer. ModelError otherwise."""
     return TransformersText(folder)

@@ -1,1 +1,1 @@
-
+"""Transcribers: words with times, one a file."""

@@ -61,7 +61,7 @@ class FasterWhisper:
         return Transcript(language or "und", probability, words, bool(regions))
 
     def align(self, samples: np.ndarray, text: str, language: str | None) -> Transcript:
-        """Times for the words of `text.split()`; interpolated, and marked so, where the clip is over 30 s or the text too long."""
+        """Times for the words of `text.split()`; interpolated and marked so if the clip is over 30 s or the text too long."""
         probability: float | None = None
         duration = len(samples) / SAMPLE_RATE_HZ
         features = self._whisper.features(samples[: 30 * SAMPLE_RATE_HZ])
@@ -101,7 +101,7 @@ def _cut(samples: np.ndarray, span: tuple[float, float]) -> np.ndarray:
 
 def _padded(features: list[np.ndarray]) -> int:
     longest = max(f.shape[1] for f in features)
-    return min(MAX_FRAMES, max(longest + longest % 2, round(SHORTEST_PADDED * FRAMES_PER_SECOND)))
+    return int(min(MAX_FRAMES, max(longest + longest % 2, round(SHORTEST_PADDED * FRAMES_PER_SECOND))))
 
 
 def _repeats(words: list[Word]) -> bool:
