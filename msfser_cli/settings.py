@@ -50,7 +50,7 @@ class EmphasizeSettings:
     emphasizer: str = "lemf"
     pitch: str = "swift-f0"
     pitch_weight: float = 1.0
-    energy_weight: float = 1.0
+    energy_weight: float = 2.0
     duration_weight: float = 1.0
     share: float = 0.2
 
