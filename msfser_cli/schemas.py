@@ -55,15 +55,15 @@ EMPHASIZE = (
 
 DESCRIBE = (
     Column("pitch_median_hz", "float64", "median F0 of the voiced frames", "Hz", "65..600", True),
-    Column("pitch_relative_st", "float64", "pitch_median_hz against the median of the speaker's utterances in the recording; null "
-           "where there is only one", "semitones", nullable=True),
+    Column("pitch_relative_st", "float64", "pitch_median_hz against the median of the speaker's utterances in the recording;"
+           " null where there is only one", "semitones", nullable=True),
     Column("pitch_range_st", "float64", "5th to 95th percentile of F0", "semitones", ">= 0", True),
     Column("pitch_movement_st_per_s", "float64", "median speed of F0 from frame to frame", "semitones/s", ">= 0", True),
     Column("pitch_slope_st_per_s", "float64", "slope of the line through F0 over the utterance", "semitones/s", nullable=True),
     Column("pitch_final_st", "float64", "change of F0 within the last half second of voicing", "semitones", nullable=True),
     Column("loudness_db", "float64", "mean level of the sounding frames; depends on the recording's gain", "dBFS", nullable=True),
-    Column("loudness_relative_db", "float64", "loudness_db against the median of the speaker's utterances in the recording; null "
-           "where there is only one", "dB", nullable=True),
+    Column("loudness_relative_db", "float64", "loudness_db against the median of the speaker's utterances in the recording;"
+           " null where there is only one", "dB", nullable=True),
     Column("loudness_range_db", "float64", "10th to 95th percentile of the level of the sounding frames", "dB", ">= 0", True),
     Column("alpha_ratio_db", "float64", "1-5 kHz against 50-1000 Hz in the voiced frames: vocal effort, free of gain", "dB",
            nullable=True),

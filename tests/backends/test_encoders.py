@@ -1,0 +1,162 @@
+"""One contract for every encoder: real weights where they come with the installation, small ones of the same class elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from msfser_cli.backends.encoders import transformers_speech, transformers_text, whisper
+from msfser_cli.errors import ModelError
+from msfser_cli.profiles.models import locate
+
+RATE = 16_000
+
+
+def voice(seconds: float, seed: int = 0) -> np.ndarray:
+    """A buzz with a moving formant: enough structure for an encoder to tell clips apart."""
+    random = np.random.default_rng(seed)
+    time = np.arange(round(seconds * RATE)) / RATE
+    buzz = np.sign(np.sin(2 * np.pi * (110 + 30 * random.random()) * time)) * np.sin(2 * np.pi * 3 * time + random.random())
+    return (0.1 * buzz + 0.01 * random.standard_normal(len(time))).astype(np.float32)
+
+
+def save_speech_model(folder: Path, kind: str) -> Path:
+    import torch
+    from transformers import (
+        HubertConfig,
+        HubertModel,
+        Wav2Vec2Config,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2Model,
+        WavLMConfig,
+        WavLMModel,
+    )
+
+    torch.manual_seed(0)
+    size = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "conv_dim": (16,) * 7,
+        "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
+    }  # fmt: skip
+    model: Any = {
+        "wavlm": lambda: WavLMModel(WavLMConfig(**size, feat_extract_norm="layer", do_stable_layer_norm=True)),
+        "hubert": lambda: HubertModel(HubertConfig(**size, feat_extract_norm="layer", do_stable_layer_norm=True)),
+        "wav2vec2-group-norm": lambda: Wav2Vec2Model(Wav2Vec2Config(**size, feat_extract_norm="group")),
+    }[kind]()
+    model.save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=kind != "wav2vec2-group-norm").save_pretrained(folder)
+    return folder
+
+
+def save_roberta(folder: Path) -> Path:
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
+
+    torch.manual_seed(0)
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(["how are you today my friend"] * 20, vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    folder.mkdir(parents=True, exist_ok=True)
+    bpe.save_model(str(folder))
+    tokenizer = RobertaTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=30)
+    tokenizer.save_pretrained(folder)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
+        max_position_embeddings=32, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    RobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+SPEECH: dict[str, Callable[[Path], Any]] = {
+    "whisper-base": lambda folder: whisper.load(locate("whisper-base").path),
+    **{
+        kind: lambda folder, kind=kind: transformers_speech.load(save_speech_model(folder, kind))  # type: ignore[misc]
+        for kind in ("wavlm", "hubert", "wav2vec2-group-norm")
+    },
+}
+TEXT: dict[str, Callable[[Path], Any]] = {
+    "minilm-l6": lambda folder: transformers_text.load(locate("minilm-l6").path),
+    "roberta": lambda folder: transformers_text.load(save_roberta(folder)),
+}
+
+
+@pytest.fixture(scope="module", params=SPEECH)
+def speech_encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return SPEECH[request.param](tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module", params=TEXT)
+def text_encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return TEXT[request.param](tmp_path_factory.mktemp("model"))
+
+
+def test_a_batch_of_clips_gives_what_single_clips_give(speech_encoder: Any) -> None:
+    clips = [voice(seconds, seed) for seed, seconds in enumerate((2.0, 0.3, 1.1, 4.0, 0.3))]
+    together = speech_encoder.encode(clips)
+    alone = np.concatenate([speech_encoder.encode([clip]) for clip in clips])
+    assert together.shape == (5, speech_encoder.dimension)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_different_clips_have_different_vectors(speech_encoder: Any) -> None:
+    one, other = speech_encoder.encode([voice(1.0, 1), np.random.default_rng(1).standard_normal(RATE).astype(np.float32)])
+    assert np.abs(one - other).max() > 1e-3
+
+
+@pytest.mark.parametrize("samples", [1, 160, 399, 400, 1000])
+def test_very_short_and_silent_clips_have_finite_vectors(speech_encoder: Any, samples: int) -> None:
+    assert np.isfinite(speech_encoder.encode([voice(1.0)[:samples], np.zeros(samples, np.float32)])).all()
+
+
+def test_no_clips_give_no_vectors(speech_encoder: Any) -> None:
+    assert speech_encoder.encode([]).shape == (0, speech_encoder.dimension)
+
+
+def test_a_clip_beyond_whispers_window_is_pooled_over_all_of_it() -> None:
+    encoder = SPEECH["whisper-base"](Path())
+    calm, loud = voice(31.0, 1), np.concatenate([voice(31.0, 1)[: 20 * RATE], np.zeros(11 * RATE, np.float32)])
+    assert np.abs(encoder.encode([calm]) - encoder.encode([loud])).max() > 1e-2
+
+
+def test_a_batch_of_texts_gives_what_single_texts_give(text_encoder: Any) -> None:
+    texts = ["how are you", "my", "how are you today my friend " * 8, "Grüße!", "today"]
+    together = text_encoder.encode(texts)
+    alone = np.concatenate([text_encoder.encode([text]) for text in texts])
+    assert together.shape == (5, text_encoder.dimension)
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(st.text(min_size=1, max_size=400), max_size=5))
+def test_any_text_has_a_finite_vector(text_encoder: Any, texts: list[str]) -> None:
+    vectors = text_encoder.encode(texts)
+    assert vectors.shape == (len(texts), text_encoder.dimension)
+    assert np.isfinite(vectors).all()
+
+
+def test_minilm_puts_like_meanings_together() -> None:
+    happy, glad, tax = TEXT["minilm-l6"](Path()).encode(["I am so happy!", "I feel wonderful.", "The tax form is due in May."])
+
+    def cosine(a: np.ndarray, b: np.ndarray) -> float:
+        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+    assert cosine(happy, glad) > cosine(happy, tax) + 0.2
+
+
+@pytest.mark.parametrize("load", [transformers_speech.load, transformers_text.load])
+def test_a_folder_that_is_no_model_is_a_model_error(load: Callable[[Path], Any], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        load(tmp_path)
+
+
+def test_a_text_model_is_no_speech_encoder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        transformers_speech.load(save_roberta(tmp_path / "roberta"))
