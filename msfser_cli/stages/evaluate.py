@@ -206,41 +206,38 @@ def pair(scores: pl.DataFrame, labels: Labels) -> Pairs:
     time that they share with it; for a whole recording that is the duration-weighted mean. LabelError when a name fits several
     recordings, when a recording, segment or utterance is labelled twice, or when nothing matches.
     """
-    frame = labels.frame
     scores = scores.sort("recording_id", "start", "utterance_id")
-    if frame["utterance_id"].is_in(scores["utterance_id"].implode()).any():
-        unit, rule_of = "utterance", {}
+    rule_of: dict[str, str] = {}
+    if labels.frame.join(scores, on="utterance_id", how="semi").height:
+        unit = "utterance"
         _refuse_repeated(labels, ["utterance_id"])
-        paired = frame.join(_scored(scores), on="utterance_id", how="inner", maintain_order="left")
-        used = scores["utterance_id"].is_in(paired["utterance_id"].implode())
+        of_utterances = scores.select("utterance_id", "recording_id", **{f"{d}_score": pl.col(d) for d in DIMENSIONS})
+        paired = labels.frame.join(of_utterances, on="utterance_id", how="inner", maintain_order="left")
+        used = paired.select("utterance_id")
     else:
-        segments = "start" in labels.columns
-        unit = "segment" if segments else "recording"
+        unit = "segment" if "start" in labels.columns else "recording"
         _refuse_repeated(labels, ["recording", "start", "end"])
-        found = match_names(labels.path, frame["recording"].unique(maintain_order=True), scores["recording_id"].unique())
+        names = labels.frame["recording"].unique(maintain_order=True)
+        found = match_names(labels.path, names, scores["recording_id"].unique(maintain_order=True))
         rule_of = {name: rule for name, (_, rule) in found.items()}
-        names = pl.DataFrame({"recording": list(found), "recording_id": [recording for recording, _ in found.values()]},
-                             schema={"recording": pl.String, "recording_id": pl.String})
-        named = frame.join(names, on="recording", how="inner", maintain_order="left")
-        if named.is_empty():
-            raise LabelError(labels.path, _nothing_matches(labels, scores))
-        means, utterances = _means(named, scores)
-        paired = named.join(means, on="row", how="inner", maintain_order="left")
-        used = scores["utterance_id"].is_in(utterances.implode())
+        recording_of = pl.DataFrame([(name, recording) for name, (recording, _) in found.items()], orient="row",
+                                    schema={"recording": pl.String, "recording_id": pl.String})
+        named = labels.frame.join(recording_of, on="recording", how="inner", maintain_order="left")
+        paired, used = _means(named, scores)
 
     if paired.is_empty():
-        raise LabelError(labels.path, _nothing_matches(labels, scores))
+        theirs = _some(labels.frame["recording"].unique(maintain_order=True))
+        ours = _some(scores["recording_id"].unique(maintain_order=True))
+        raise LabelError(labels.path, f"no label belongs to a scored utterance: the labels name {theirs}; the scores name {ours}")
     matched_by = Counter(rule_of.get(name, "utterance_id") for name in paired["recording"])
-    left = frame.filter(~pl.col("row").is_in(paired["row"].implode()))
-    recordings = scores["recording_id"].unique(maintain_order=True)
-    silent = recordings.filter(~recordings.is_in(paired["recording_id"].implode()))
+    recordings = scores.select("recording_id").unique(maintain_order=True)
     return Pairs(
         frame=paired,
         unit=unit,
         matched_by=dict(sorted(matched_by.items())),
-        labels=_unmatched(left["utterance_id" if unit == "utterance" else "recording"], frame.height),
-        recordings=_unmatched(silent, len(recordings)),
-        utterances=_unmatched(scores["utterance_id"].filter(~used), scores.height),
+        labels=_unmatched(labels.frame, paired, "row", show="utterance_id" if unit == "utterance" else "recording"),
+        recordings=_unmatched(recordings, paired, "recording_id"),
+        utterances=_unmatched(scores, used, "utterance_id"),
     )
 
 
@@ -305,30 +302,30 @@ def _match_ends(path: Path, names: list[str], recordings: list[str], *, drop_ext
     return hits
 
 
-def _means(named: pl.DataFrame, scores: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
-    """For each label row with utterances that belong to it, the weighted means; and the ids of those utterances."""
+def _means(named: pl.DataFrame, scores: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The label rows with utterances that belong to them, with the weighted means; and the `utterance_id` of those utterances.
+
+    `named` is label rows with their `recording_id`.
+    """
     utterances = scores.select("recording_id", "utterance_id", *DIMENSIONS, u_start="start", u_end="end")
     segments = named.select("row", "recording_id", pl.col("start").fill_null(0.0), pl.col("end").fill_null(math.inf))
     segments = segments.join(utterances.group_by("recording_id").len(), on="recording_id", how="left", maintain_order="left")
-    # A long recording with many segments pairs each with each: so many at once that memory stays small.
-    batch = (segments["len"].cum_sum() // _CELLS_AT_ONCE).alias("batch")
+    # Each segment of a recording meets each utterance of it; a batch at a time, so that many in one recording fit in memory.
+    segments = segments.with_columns(batch=pl.col("len").cum_sum() // _CELLS_AT_ONCE)
     overlap = pl.min_horizontal("end", "u_end") - pl.max_horizontal("start", "u_start")
     shorter = pl.min_horizontal(pl.col("end") - pl.col("start"), pl.col("u_end") - pl.col("u_start"))
-    means, used = [], []
-    for part in segments.with_columns(batch).partition_by("batch", maintain_order=True):
-        both = part.join(utterances, on="recording_id", how="inner", maintain_order="left_right").with_columns(overlap=overlap)
-        both = both.filter(pl.col("overlap") > 0, pl.col("overlap") >= SHARE * shorter)
+    weight = pl.col("overlap")
+    means = [pl.DataFrame(schema={"row": pl.Int64, **{f"{d}_score": pl.Float64 for d in DIMENSIONS}})]
+    used = [scores.select("utterance_id").clear()]
+    for batch in segments.partition_by("batch", maintain_order=True):
+        both = batch.join(utterances, on="recording_id", how="inner", maintain_order="left_right").with_columns(overlap=overlap)
+        both = both.filter(weight > 0, weight >= SHARE * shorter)
         means.append(both.group_by("row", maintain_order=True).agg(**{
-            f"{d}_score": ((pl.col(d) * pl.col("overlap")).sum() / pl.col("overlap").filter(pl.col(d).is_not_null()).sum())
-            .fill_nan(None)
+            f"{d}_score": ((pl.col(d) * weight).sum() / weight.filter(pl.col(d).is_not_null()).sum()).fill_nan(None)
             for d in DIMENSIONS
         }))
-        used.append(both["utterance_id"].unique())
-    return pl.concat(means), pl.concat(used)
-
-
-def _scored(scores: pl.DataFrame) -> pl.DataFrame:
-    return scores.select("utterance_id", "recording_id", **{f"{d}_score": pl.col(d) for d in DIMENSIONS})
+        used.append(both.select("utterance_id").unique())
+    return named.join(pl.concat(means), on="row", how="inner", maintain_order="left"), pl.concat(used)
 
 
 def _refuse_repeated(labels: Labels, key: list[str]) -> None:
@@ -340,14 +337,9 @@ def _refuse_repeated(labels: Labels, key: list[str]) -> None:
                          "keep one row for it; average several raters first")
 
 
-def _nothing_matches(labels: Labels, scores: pl.DataFrame) -> str:
-    named = _some(labels.frame["recording"].unique(maintain_order=True))
-    scored = _some(scores["recording_id"].unique(maintain_order=True))
-    return f"no label belongs to any scored utterance: the labels name {named}; the scores name {scored}"
-
-
-def _unmatched(names: pl.Series, of: int) -> Unmatched:
-    return Unmatched(len(names), of, tuple(str(name) for name in names.drop_nulls().head(_EXAMPLES)))
+def _unmatched(rows: pl.DataFrame, matched: pl.DataFrame, key: str, *, show: str | None = None) -> Unmatched:
+    left = rows.join(matched, on=key, how="anti", maintain_order="left")[show or key]
+    return Unmatched(len(left), rows.height, tuple(left.drop_nulls().head(_EXAMPLES)))
 
 
 def _some(names: Iterable[str]) -> str:

@@ -106,7 +106,7 @@ def test_a_corpus_own_utterance_names_stand_for_recordings(tmp_path: Path) -> No
     ("file,start,end,valence", ("a.wav,0,1,1", "a.wav,0,1,1"), "'a.wav' is labelled more than once"),
     ("file,utterance_id,valence", ("a.wav,a.wav#0000,1", "a.wav,a.wav#0000,1"), "'a.wav#0000' is labelled more than once"),
     ("file,valence", ("y.wav,1", "z.wav,1"), "the labels name 'y.wav', 'z.wav'; the scores name 'a.wav', 'b.wav'"),
-    ("file,start,end,valence", ("a.wav,7,8,1",), "no label belongs to any scored utterance"),
+    ("file,start,end,valence", ("a.wav,7,8,1",), "no label belongs to a scored utterance"),
 ])
 def test_a_join_that_needs_guessing_is_refused(tmp_path: Path, header: str, rows: tuple[str, ...], says: str) -> None:
     table = scores(("a.wav", 0, 1, 0.2), ("b.wav", 0, 1, 0.4))
