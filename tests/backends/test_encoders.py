@@ -60,7 +60,8 @@ def save_roberta(folder: Path) -> Path:
 
     torch.manual_seed(0)
     bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(["how are you today my friend"] * 20, vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bpe.train_from_iterator(["how are you today my friend"] * 20, vocab_size=300, special_tokens=special)
     folder.mkdir(parents=True, exist_ok=True)
     bpe.save_model(str(folder))
     tokenizer = RobertaTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=30)
