@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +57,12 @@ def test_a_long_stretch_is_cut_at_its_longest_pause_a_clause_end_counting() -> N
     assert [len(t.split()) for t in texts(words)] == [16, 24]
 
 
-WORDS = st.lists(
-    st.tuples(st.sampled_from(["a", "word", "end.", "so,", "no!", "…"]), st.floats(0, 1.5), st.floats(0.01, 3.0)), min_size=1, max_size=60
-)
+STEP = st.tuples(st.sampled_from(["a", "word", "end.", "so,", "no!", "…"]), st.floats(0, 1.5), st.floats(0.01, 3.0))
+Steps = list[tuple[str, float, float]]
 
 
-@given(steps=WORDS, longest=st.floats(3.0, 15.0), pause=st.floats(0.2, 1.0))
-def test_utterances_keep_every_word_whole_and_in_order(steps: list[tuple[str, float, float]], longest: float, pause: float) -> None:
+@given(steps=st.lists(STEP, min_size=1, max_size=60), longest=st.floats(3.0, 15.0), pause=st.floats(0.2, 1.0))
+def test_utterances_keep_every_word_whole_and_in_order(steps: Steps, longest: float, pause: float) -> None:
     words, now = [], 0.0
     for text, gap, length in steps:
         words.append(Word(text, now + gap, now + gap + length, 1.0))
@@ -76,7 +76,7 @@ def test_utterances_keep_every_word_whole_and_in_order(steps: list[tuple[str, fl
         assert round(group[-1].end, 3) <= end + 1e-9
         assert group[-1].end - group[0].start <= longest or len(group) == 1
         edges += [start, end]
-    assert all(a <= b + 2e-3 for a, b in zip(edges, edges[1:], strict=False))
+    assert all(a <= b + 2e-3 for a, b in pairwise(edges))
     assert edges[-1] <= now + 1e-3
 
 

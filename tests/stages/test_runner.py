@@ -1,0 +1,255 @@
+"""The batch loop, with backends that are plug-ins of a third party, on real files and real tables."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile as sf
+
+from msfser_cli.errors import ModelError, Stopped, TableError, UsageError
+from msfser_cli.settings import build
+from msfser_cli.stages import chain, runner
+from msfser_cli.stages.runner import Destination, Summary
+
+DOUBLES = Path(__file__).parents[1] / "doubles"
+
+
+@pytest.fixture(autouse=True)
+def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOUBLES))
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Three recordings that speak, one silent, one that is no audio, one at which the recogniser fails."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for number, name in enumerate(("a.wav", "b.wav", "c.wav")):
+        write(folder / name, 3.0 + number, 0.1 + 0.1 * number)
+    write(folder / "silent.wav", 2.0, 0.0)
+    write(folder / "bad.wav", 2.0, 0.5)
+    (folder / "page.mp3").write_text("<html>not here</html>")
+    return folder
+
+
+def write(path: Path, seconds: float, level: float) -> None:
+    sf.write(path, np.full(round(seconds * 16_000), level, np.float32), 16_000, subtype="FLOAT")
+
+
+class Watcher:
+    """Keeps what the run reports, and may do something at a recording."""
+
+    def __init__(self, at: Callable[[str], None] = lambda identity: None) -> None:
+        self.lines: dict[str, dict[str, Any]] = {}
+        self.unchanged: list[str] = []
+        self._at = at
+
+    def start(self, source: runner.Source) -> None:
+        pass
+
+    def recording(self, line: dict[str, Any], *, unchanged: bool) -> None:
+        self.lines[line["recording_id"]] = line
+        if unchanged:
+            self.unchanged.append(line["recording_id"])
+        self._at(line["recording_id"])
+
+
+def plan(*stages: str, **values: Any) -> chain.Chain:
+    own: dict[str, dict[str, Any]] = {
+        "transcribe": {"transcriber": "double", "model": "whisper-base"},
+        "embed": {"acoustic_encoder": "double", "text_encoder": "double"},
+    }
+    return chain.plan({stage: build(stage, {**own.get(stage, {}), **values}) for stage in stages})
+
+
+def transcribe(corpus: Path, out: Path, watcher: Watcher | None = None, *, redo: bool = False, retry: bool = False,
+               **values: Any) -> Summary:  # fmt: skip
+    _, source = runner.source_of("transcribe", [str(corpus)], None)
+    destination = Destination(str(out), redo=redo, retry_failed=retry)
+    return runner.run(plan("transcribe", **values), source, destination, watcher or Watcher())
+
+
+def follow(command: str, table: Path, out: Path, watcher: Watcher | None = None, root: Path | None = None) -> Summary:
+    stages, source = runner.source_of(command, [str(table)], root)
+    return runner.run(plan(*stages), source, Destination(str(out)), watcher or Watcher())
+
+
+def test_every_recording_ends_as_rows_or_as_a_reason(corpus: Path, tmp_path: Path) -> None:
+    summary = transcribe(corpus, tmp_path / "u.parquet")
+    assert (summary.recordings, summary.done, summary.no_speech, summary.failed, summary.unchanged) == (6, 3, 1, 2, 0)
+    ledger = {r["recording_id"]: r for r in pl.read_parquet(tmp_path / "u.recordings.parquet").iter_rows(named=True)}
+    assert {k: (v["status"], v["reason"]) for k, v in ledger.items()} == {
+        "a.wav": ("done", None), "b.wav": ("done", None), "c.wav": ("done", None), "silent.wav": ("no_speech", None),
+        "bad.wav": ("failed", "backend_error"), "page.mp3": ("failed", "not_audio"),
+    }  # fmt: skip
+    assert ledger["bad.wav"]["detail"] == "RuntimeError: the double was told to fail"
+    table = pl.read_parquet(tmp_path / "u.parquet")
+    assert table.group_by("recording_id").len().sort("recording_id")["len"].to_list() == [
+        ledger[name]["utterances"] for name in ("a.wav", "b.wav", "c.wav")
+    ]
+    assert summary.utterances == len(table) == summary.published["utterances"]
+    assert summary.audio_seconds == pytest.approx(3 + 4 + 5 + 2 + 2)
+
+
+def test_the_second_run_does_nothing_and_touches_nothing(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "u.parquet"
+    transcribe(corpus, out)
+    before = out.stat().st_mtime_ns, out.stat().st_ino
+    summary = transcribe(corpus, out)
+    assert (summary.unchanged, summary.done, summary.failed) == (6, 0, 0)
+    assert (out.stat().st_mtime_ns, out.stat().st_ino) == before
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_only_what_is_new_or_changed_is_done(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "u.parquet"
+    transcribe(corpus, out)
+    write(corpus / "d.wav", 2.0, 0.3)
+    write(corpus / "a.wav", 6.0, 0.3)
+    os.utime(corpus / "b.wav")
+    watcher = Watcher()
+    summary = transcribe(corpus, out, watcher)
+    assert (summary.done, summary.unchanged) == (2, 5)
+    assert set(watcher.lines) - set(watcher.unchanged) == {"a.wav", "d.wav"}
+    table = pl.read_parquet(out)
+    assert table["recording_id"].unique().sort().to_list() == ["a.wav", "b.wav", "c.wav", "d.wav"]
+    assert table.filter(pl.col("recording_id") == "a.wav")["end"].max() > 5
+
+
+def test_failed_recordings_are_tried_again_only_when_asked(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "u.parquet"
+    transcribe(corpus, out)
+    watcher = Watcher()
+    assert transcribe(corpus, out, watcher, retry=True).failed == 2
+    assert set(watcher.unchanged) == {"a.wav", "b.wav", "c.wav", "silent.wav"}
+
+
+def test_other_settings_are_refused_until_told_to_redo(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "u.parquet"
+    transcribe(corpus, out)
+    before = out.read_bytes()
+    with pytest.raises(UsageError, match=r"(?s)pause.*--redo"):
+        transcribe(corpus, out, pause=0.3)
+    assert out.read_bytes() == before
+    assert transcribe(corpus, out, pause=0.3, redo=True).done == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_keeps_what_was_finished_and_the_next_run_goes_on(corpus: Path, tmp_path: Path, number: signal.Signals) -> None:
+    whole, out = tmp_path / "whole.parquet", tmp_path / "u.parquet"
+    transcribe(corpus, whole)
+
+    def stop(identity: str) -> None:
+        if identity == "b.wav":
+            os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    with pytest.raises(Stopped) as stopped:
+        transcribe(corpus, out, Watcher(stop))
+    assert stopped.value.exit_code == 128 + number
+    assert signal.getsignal(number) == handler
+    assert not out.exists()
+    watcher = Watcher()
+    transcribe(corpus, out, watcher)
+    assert {"a.wav", "b.wav"} <= set(watcher.unchanged)
+    assert pl.read_parquet(out).equals(pl.read_parquet(whole))
+
+
+def test_the_stages_one_by_one_give_what_they_give_together(corpus: Path, tmp_path: Path) -> None:
+    stages = ("transcribe", "emphasize", "describe", "embed")
+    _, source = runner.source_of("transcribe", [str(corpus)], None)
+    runner.run(plan(*stages), source, Destination(str(tmp_path / "all.parquet")), Watcher())
+    transcribe(corpus, tmp_path / "0.parquet")
+    for i, stage in enumerate(stages[1:]):
+        follow(stage, tmp_path / f"{i}.parquet", tmp_path / f"{i + 1}.parquet")
+    one, other = pl.read_parquet(tmp_path / "3.parquet"), pl.read_parquet(tmp_path / "all.parquet")
+    assert one.equals(other)
+    assert one.schema == other.schema
+    keep = ["recording_id", "status", "reason", "detail", "size_bytes", "sha256", "duration", "utterances"]
+    one, other = (pl.read_parquet(tmp_path / f"{n}.recordings.parquet").select(keep) for n in ("3", "all"))
+    assert one.equals(other)
+
+
+def test_rows_follow_their_recordings_to_another_folder(corpus: Path, tmp_path: Path) -> None:
+    transcribe(corpus, tmp_path / "u.parquet")
+    corpus.rename(tmp_path / "moved")
+    lost = follow("emphasize", tmp_path / "u.parquet", tmp_path / "lost.parquet")
+    assert (lost.done, lost.failed) == (0, 5)
+    found = follow("emphasize", tmp_path / "u.parquet", tmp_path / "found.parquet", root=tmp_path / "moved")
+    assert (found.done, found.no_speech, found.failed) == (3, 1, 2)
+
+
+def test_a_recording_that_changed_since_is_not_mixed_with_its_old_words(corpus: Path, tmp_path: Path) -> None:
+    transcribe(corpus, tmp_path / "u.parquet")
+    write(corpus / "a.wav", 3.0, 0.2)
+    watcher = Watcher()
+    follow("emphasize", tmp_path / "u.parquet", tmp_path / "e.parquet", watcher)
+    assert watcher.lines["a.wav"]["reason"] == "changed"
+    assert "a.wav" not in pl.read_parquet(tmp_path / "e.parquet")["recording_id"]
+
+
+def test_only_rows_that_changed_are_done_again_downstream(corpus: Path, tmp_path: Path) -> None:
+    transcribe(corpus, tmp_path / "u.parquet")
+    follow("emphasize", tmp_path / "u.parquet", tmp_path / "e.parquet")
+    write(corpus / "a.wav", 7.0, 0.2)
+    transcribe(corpus, tmp_path / "u.parquet")
+    watcher = Watcher()
+    follow("emphasize", tmp_path / "u.parquet", tmp_path / "e.parquet", watcher)
+    assert set(watcher.lines) - set(watcher.unchanged) == {"a.wav"}
+
+
+def test_a_table_of_the_wrong_stage_is_refused(corpus: Path, tmp_path: Path) -> None:
+    transcribe(corpus, tmp_path / "u.parquet")
+    with pytest.raises(TableError, match="a table of transcribe; describe reads one that emphasize wrote"):
+        runner.source_of("describe", [str(tmp_path / "u.parquet")], None)
+    stages, _ = runner.source_of("predict", [str(tmp_path / "u.parquet")], None)
+    assert stages == ("emphasize", "describe", "embed", "predict")
+    pl.DataFrame({"x": [1]}).write_parquet(tmp_path / "foreign.parquet")
+    with pytest.raises(TableError, match="msfser did not write"):
+        runner.source_of("emphasize", [str(tmp_path / "foreign.parquet")], None)
+
+
+def test_a_table_without_its_ledger_is_refused(corpus: Path, tmp_path: Path) -> None:
+    transcribe(corpus, tmp_path / "u.parquet")
+    (tmp_path / "u.recordings.parquet").unlink()
+    with pytest.raises(TableError, match=r"u\.recordings\.parquet"):
+        follow("emphasize", tmp_path / "u.parquet", tmp_path / "e.parquet")
+
+
+def test_what_is_missing_stops_the_run_before_it_begins(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="hf download"):
+        plan("transcribe", model="nobody/nothing")
+    with pytest.raises(UsageError, match="choose one of double, faster-whisper"):
+        plan("transcribe", transcriber="ears")
+    assert not (tmp_path / "u.parquet").exists()
+
+
+def test_asking_what_is_pending_does_nothing(corpus: Path, tmp_path: Path) -> None:
+    _, source = runner.source_of("transcribe", [str(corpus)], None)
+    destination = Destination(str(tmp_path / "u.parquet"))
+    assert runner.pending(plan("transcribe"), source, destination) == [
+        "a.wav", "b.wav", "bad.wav", "c.wav", "page.mp3", "silent.wav",
+    ]  # fmt: skip
+    assert [p.name for p in tmp_path.iterdir()] == ["corpus"]
+    transcribe(corpus, tmp_path / "u.parquet")
+    (corpus / "b.wav").unlink()
+    shutil.copy(corpus / "a.wav", corpus / "copy.wav")
+    _, source = runner.source_of("transcribe", [str(corpus)], None)
+    assert runner.pending(plan("transcribe"), source, destination) == ["copy.wav"]
+
+
+def test_a_run_outside_of_the_main_thread_works_without_signals(corpus: Path, tmp_path: Path) -> None:
+    results: list[Summary] = []
+    thread = threading.Thread(target=lambda: results.append(transcribe(corpus, tmp_path / "u.parquet")))
+    thread.start()
+    thread.join()
+    assert results[0].done == 3
