@@ -83,10 +83,13 @@ def sweep(output: Path) -> None:
 
 
 def discard(folder: Path, output: Path) -> None:
-    """Remove a folder with all that is in it, in one step: it is there whole or gone, whatever happens meanwhile."""
+    """Remove a folder, if there is one, with all that is in it: it is there whole or gone, whatever happens meanwhile."""
     temporary = _temporary(output)
-    with resources(folder), contextlib.suppress(FileNotFoundError):
-        folder.replace(temporary)
+    with resources(folder):
+        try:
+            folder.replace(temporary)
+        except FileNotFoundError:
+            return
         sync_folder(folder.parent)
         _remove(temporary)
 

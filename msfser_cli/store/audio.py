@@ -127,7 +127,7 @@ def _samples(container: Any, stream: Any) -> np.ndarray:
                 damaged = frame
                 continue
             # swresample's own mono sums float channels at 0.71 each: louder than the channels, and beyond 1
-            block = frame.to_ndarray().mean(axis=0, dtype=np.float32)
+            block = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1, dtype=np.float32)
             if not np.isfinite(block).all():
                 raise RecordingError("bad_samples", f"samples that are not numbers at {_seconds(samples):.2f} s")
             samples += block.data
@@ -148,7 +148,7 @@ def _samples(container: Any, stream: Any) -> np.ndarray:
 
 
 def _frames(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames of `stream` at 16 kHz, float32 [channels, n], and for each damaged packet the decoder's exception."""
+    """Frames of `stream` at 16 kHz, float32, channels interleaved, and for each damaged packet the decoder's exception."""
     resampler, source = None, None
     for packet in container.demux(stream):
         try:
@@ -160,7 +160,8 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
             if source != (form := (frame.format.name, frame.layout.name, frame.sample_rate)):
                 if resampler:  # some broadcasts change their form midway
                     yield from resampler.resample(None)
-                resampler, source = av.AudioResampler(format="fltp", rate=SAMPLE_RATE_HZ), form
+                # interleaved: PyAV reads past the planes of a frame with eight channels
+                resampler, source = av.AudioResampler(format="flt", rate=SAMPLE_RATE_HZ), form
             yield from resampler.resample(frame)  # type: ignore[union-attr]
     if resampler:
         yield from resampler.resample(None)

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -245,15 +246,14 @@ def files(path: Path) -> list[Path]:
     found = sorted(p for p in path.glob("*.parquet") if not p.name.startswith(".")) if path.is_dir() else [path]
     if not found:
         raise TableError(path, "a folder without Parquet files")
-    for file in found:
-        if not file.is_file():
-            raise TableError(file, "not a regular file")
     return found
 
 
 def open_file(file: Path, columns: Iterable[Column] = (), *, verify: bool = True) -> tuple[pq.ParquetFile, Lineage]:
     """One file that msfser wrote, and that has `columns`, and its lineage; its seal is verified first unless told otherwise."""
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would block
+            raise TableError(file, "not a regular file")
         with file.open("rb") as content:
             if content.read(4) != _MAGIC:
                 raise TableError(file, "not a Parquet file" if file.stat().st_size else "an empty file")
@@ -396,6 +396,7 @@ def is_ours(path: Path) -> bool:
 
 def read_foreign(path: Path) -> pa.Table:
     """A Parquet file of someone else's, such as a manifest; a damaged one is a TableError, where polars may abort the process."""
-    (file,) = files(path)
-    with _reading(file):
-        return pq.read_table(file, page_checksum_verification=True)
+    if not path.is_file():
+        raise TableError(path, "not a regular file")
+    with _reading(path):
+        return pq.read_table(path, page_checksum_verification=True)

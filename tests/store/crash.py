@@ -1,0 +1,181 @@
+"""A run that is killed, or refused by the disk, at every operation in turn, or at a random moment; then run again and compared.
+
+    python crash.py every-kill|every-refusal|random-kill first|update|redo x.parquet|x/ FOLDER
+
+Prints how many runs were stopped. Each run is a fork of this process, which does nothing else and has no threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from store_rows import COLUMNS, LINEAGE, ledger_of, make_line, make_rows, names_in, table_of
+
+from msfser_cli.errors import ResourceError
+from msfser_cli.store import tables
+from msfser_cli.store.output import Output
+
+BEFORE = {"a": (3, 0), "b": (2, 0), "c": (4, 0), "d": (0, 0), "e": (1, 0), "f": (2, 0)}
+"""The recordings of a scenario: how many rows, and the seed of their content."""
+
+SCENARIOS: dict[str, dict[str, tuple[int, int]]] = {
+    "first": BEFORE,
+    # b changes, c falls silent, d is found to speak, and two are new
+    "update": BEFORE | {"b": (5, 1), "c": (0, 1), "d": (2, 1), "aa": (3, 0), "z": (1, 0)},
+    "redo": {"a": (2, 2), "c": (1, 2), "g": (3, 2)},
+}
+STOPPABLE = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "os.listdir", "os.scandir"}
+
+
+def do(out: str, recordings: dict[str, tuple[int, int]], *, redo: bool = False) -> None:
+    """One run over `recordings`, with a part for every two."""
+    lineage = replace(LINEAGE, fingerprint="second") if redo else LINEAGE
+    with Output.open(out, COLUMNS, lineage, redo=redo) as output:
+        added = 0
+        for recording_id, (count, seed) in recordings.items():
+            if not output.done(recording_id, f"key{seed}"):
+                rows = make_rows(recording_id, count, seed)
+                output.add(make_line(recording_id, rows, seed), rows)
+                added += 1
+                if added % 2 == 0:
+                    output.commit()
+        output.publish()
+
+
+def forked(work: Callable[[], None], killed_after: float | None = None) -> int:
+    """The wait status of a fork that does `work`."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    if killed_after is not None:
+        time.sleep(killed_after)
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
+def stop_at(number: int, folder: str, stop: Callable[[], None]) -> Callable[[], bool]:
+    """Call `stop` before the `number`-th operation that this process does below `folder`; tells whether it came to that."""
+    count = 0
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal count
+        if event in STOPPABLE and folder in str(args[0]):
+            if stop is refuse and event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR):
+                return
+            if stop is refuse and event in ("os.listdir", "os.scandir"):
+                return
+            count += 1
+            if count == number:
+                stop()
+
+    sys.addaudithook(hook)
+    return lambda: count >= number
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+REFUSED, WENT_ON = 7, 8
+
+
+def stopping(mode: str, number: int, folder: str, work: Callable[[], None]) -> None:
+    """Do `work` and stop it; a full disk must be said as such, or be of no consequence."""
+    reached = stop_at(number, folder, kill if mode == "every-kill" else refuse)
+    try:
+        work()
+    except ResourceError as error:
+        if "the disk is full" not in str(error):
+            raise
+        os._exit(REFUSED)
+    if reached():
+        os._exit(WENT_ON)
+
+
+def readers_are_served(out: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """At any moment each recording has its old rows or its new ones, and in one file all are old or all are new."""
+    if not Path(out).exists() or not (found := list(Path(out).glob("*.parquet")) if out.endswith("/") else [out]):
+        assert not old
+        return
+    assert found
+    table = table_of(out)
+    if not out.endswith("/"):
+        assert table in (old, new)
+    for recording_id, rows in table.items():
+        assert rows in (old.get(recording_id), new.get(recording_id))
+    assert not old.keys() & new.keys() - table.keys()
+
+
+def main(mode: str, scenario: str, layout: str, where: str) -> None:
+    """Run the scenario until it was stopped everywhere."""
+    tables.to_rows(tables.to_table(make_rows("a", 5), COLUMNS))  # what pyarrow loads at first use, once for all forks
+    home = Path(where)
+    recordings, redo = SCENARIOS[scenario], scenario == "redo"
+    base, clean = home / "base", home / "clean"
+    base.mkdir(parents=True)
+    if scenario != "first":
+        assert forked(lambda: do(f"{base}/{layout}", BEFORE)) == 0
+    shutil.copytree(base, clean)
+    began = time.monotonic()
+    assert forked(lambda: do(f"{clean}/{layout}", recordings, redo=redo)) == 0
+    duration = time.monotonic() - began
+
+    trial_folder = home / "trial"
+    out = f"{trial_folder}/{layout}"
+
+    def check_and_finish() -> None:
+        old = table_of(f"{base}/{layout}") if scenario != "first" else {}
+        new = table_of(f"{clean}/{layout}")
+        readers_are_served(out, old, new)
+        do(out, recordings, redo=redo)
+        assert table_of(out) == new
+        assert ledger_of(out) == ledger_of(f"{clean}/{layout}")
+        if layout.endswith("/"):  # how the rows are spread over parts may differ
+            assert {name for name in names_in(trial_folder) if "part-" not in name} == {"x", "x.recordings.parquet"}
+        else:
+            assert names_in(trial_folder) == names_in(clean)
+
+    stopped = 0
+    chance = random.Random(0)
+    for number in range(1, 1000):
+        shutil.copytree(base, trial_folder)
+        if mode == "random-kill":
+            work = partial(do, out, recordings, redo=redo)
+            statuses = [forked(work, chance.uniform(0, duration)) for _ in range(chance.randint(1, 3))]
+            stopped += sum(status == signal.SIGKILL for status in statuses)
+        else:
+            status = forked(partial(stopping, mode, number, str(trial_folder), partial(do, out, recordings, redo=redo)))
+            if status == 0:
+                break  # there is no operation of this number
+            assert status in (signal.SIGKILL, REFUSED << 8, WENT_ON << 8), status
+            stopped += status != WENT_ON << 8
+        assert forked(check_and_finish) == 0, f"{mode} {scenario} {layout}: stopped at {number}"
+        shutil.rmtree(trial_folder)
+        if stopped >= 24 and mode == "random-kill":
+            break
+    print(stopped)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from store_rows import names_in
+
+from msfser_cli.errors import ResourceError
+from msfser_cli.store.atomic import discard, replacing, resources, sweep
+
+ROOT = Path(__file__).parent.parent.parent
+WRITE = """
+import pathlib, resource, sys
+from msfser_cli.errors import ResourceError
+from msfser_cli.store.atomic import replacing
+{before}
+try:
+    with replacing(pathlib.Path(sys.argv[1])) as file:
+        file.write(bytes(3_000_000))
+except ResourceError as error:
+    print(error)
+"""
+
+
+def put(path: Path, content: bytes) -> None:
+    with replacing(path) as file:
+        file.write(content)
+
+
+def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    for content in (b"old", b"new", b""):
+        put(path, content)
+        assert path.read_bytes() == content
+        assert names_in(tmp_path) == {"x"}
+
+
+def test_nothing_is_there_before_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with replacing(path) as file:
+        file.write(b"new")
+        assert not path.exists()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "x"
+    put(path, b"old")
+
+    def write_half() -> None:
+        with replacing(path) as file:
+            file.write(b"new")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == {"x"}
+
+
+def test_the_mode_follows_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        put(tmp_path / "x", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_temporary_file_lies_beside_the_output_it_belongs_to(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with replacing(folder / "part", folder):
+        assert names_in(folder) == set()
+        (temporary,) = names_in(tmp_path) - {"out"}
+        assert temporary.startswith(".out.tmp-")
+
+
+def test_a_sweep_takes_the_outputs_own_temporaries_only(tmp_path: Path) -> None:
+    stays = {"x", "x.tmp-1", ".x.lock", ".xy.tmp-1", "y", ".x.parts"}
+    for name in stays | {".x.tmp-0123abcd"}:
+        (tmp_path / name).touch()
+    (tmp_path / ".x.tmp-folder").mkdir()
+    (tmp_path / ".x.tmp-folder" / "file").touch()
+    (tmp_path / ".x.tmp-link").symlink_to(tmp_path / "y")
+    sweep(tmp_path / "x")
+    assert names_in(tmp_path) == stays
+
+
+def test_a_folder_is_discarded(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "file").touch()
+    for _ in range(2):
+        discard(folder, tmp_path / "x")
+        assert names_in(tmp_path) == set()
+
+
+def test_what_the_machine_refuses_is_a_sentence_with_the_path(tmp_path: Path) -> None:
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+        with pytest.raises(ResourceError, match=r"/x: cannot write: .*") as caught, resources(tmp_path / "x"):
+            raise OSError(code, os.strerror(code))
+        assert caught.value.exit_code == 7
+    with pytest.raises(FileExistsError), resources(tmp_path / "x"):
+        raise FileExistsError(errno.EEXIST, "")
+
+
+def test_the_limit_of_a_file_is_told(tmp_path: Path) -> None:
+    script = WRITE.format(before="resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))")
+    command = [sys.executable, "-c", script, str(tmp_path / "x")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "larger than this system or process may write" in done.stdout
+    assert names_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [("size=1m", "the disk is full"), ("size=8m,ro", "the file system is read-only")]
+)
+def test_a_real_full_or_read_only_disk_is_told(tmp_path: Path, options: str, message: str) -> None:
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs `unshare -rm` to mount a file system of its own")
+    script = f'mount -t tmpfs -o {options} none "$0" && exec "$1" -c "$2" "$0/x"'
+    command = ["unshare", "-rm", "sh", "-c", script, str(tmp_path), sys.executable, WRITE.format(before="")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if "mount" in done.stderr:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+    assert message in done.stdout, done.stderr

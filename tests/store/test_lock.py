@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from store_rows import names_in
+
+from msfser_cli.errors import OutputHeldError
+from msfser_cli.store.lock import held
+
+ROOT = Path(__file__).parent.parent.parent
+HOLD = """
+import sys, pathlib
+from msfser_cli.store.lock import held
+with held(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+HOLD_AND_FORK = """
+import os, sys, pathlib
+from msfser_cli.store.lock import held
+with held(pathlib.Path(sys.argv[1])):
+    if os.fork() == 0:
+        print("held", flush=True)
+        sys.stdin.readline()
+        os._exit(0)
+    os.wait()
+"""
+COUNT = """
+import sys, pathlib
+from msfser_cli.errors import OutputHeldError
+from msfser_cli.store.lock import held
+counter = pathlib.Path(sys.argv[1])
+left = 40
+while left:
+    try:
+        with held(counter):
+            counter.write_text(str(int(counter.read_text()) + 1))
+            left -= 1
+    except OutputHeldError:
+        pass
+"""
+
+
+def start(script: str, output: Path) -> subprocess.Popen[str]:
+    """Another process that holds the lock, or tries to."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", script, str(output)], cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+
+
+def test_another_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
+    output = tmp_path / "x.parquet"
+    with start(HOLD, output) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(OutputHeldError, match=re.escape(f"process {holder.pid} on ")) as caught, held(output):
+            pass
+        assert caught.value.exit_code == 6
+        with held(tmp_path / "y.parquet"):
+            pass
+        holder.communicate("\n")
+    with held(output):
+        assert names_in(tmp_path) == {".x.parquet.lock"}
+    assert names_in(tmp_path) == set()
+
+
+def test_the_same_process_is_refused_too(tmp_path: Path) -> None:
+    output = tmp_path / "x"
+    with held(output), pytest.raises(OutputHeldError), held(output):
+        pass
+
+
+def test_a_dead_holder_blocks_nobody(tmp_path: Path) -> None:
+    output = tmp_path / "x.parquet"
+    with start(HOLD, output) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        holder.kill()
+    assert names_in(tmp_path) == {".x.parquet.lock"}
+    with held(output):
+        pass
+    assert names_in(tmp_path) == set()
+
+
+def test_a_forked_worker_does_not_keep_its_dead_parents_lock(tmp_path: Path) -> None:
+    output = tmp_path / "x.parquet"
+    with start(HOLD_AND_FORK, output) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        with pytest.raises(OutputHeldError), held(output):
+            pass
+        os.kill(holder.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
+        with held(output):  # while the worker is alive: it reads from our pipe
+            pass
+        assert holder.stdin
+        holder.stdin.write("\n")
+
+
+def test_one_at_a_time_among_many(tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    workers = [start(COUNT, counter) for _ in range(6)]
+    for worker in workers:
+        worker.communicate()
+        assert worker.returncode == 0
+    assert counter.read_text() == "240"
+    assert names_in(tmp_path) == {"counter"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
+def test_what_the_file_says_is_only_for_people(tmp_path: Path, content: bytes) -> None:
+    output = tmp_path / "x"
+    lock = tmp_path / ".x.lock"
+    lock.write_bytes(content)
+    with held(output):
+        lock.write_bytes(content)
+        with pytest.raises(OutputHeldError, match="holder unknown"), held(output):
+            pass
