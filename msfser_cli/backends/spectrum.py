@@ -106,31 +106,26 @@ def harmonicity(samples: np.ndarray, track: PitchTrack, start: float, end: float
     """
     frames = np.arange(len(track.f0_hz))[track.frames(start, end)]
     frames = frames[~np.isnan(track.f0_hz[frames])]
-    blocks = [frames[i : i + _BLOCK_FRAMES] for i in range(0, len(frames), _BLOCK_FRAMES)]
+    size = 256
+    blocks = [frames[i : i + size] for i in range(0, len(frames), size)]
     return np.concatenate([_harmonicity(samples, track, block) for block in blocks]) if blocks else np.zeros(0)
 
 
 def _harmonicity(samples: np.ndarray, track: PitchTrack, frames: np.ndarray) -> np.ndarray:
-    half, fft = 512, 2048
+    # Lags in steps of a quarter sample: a high voice's peak is too narrow for the samples alone.
+    half, fft, finer = 512, 2048, 4
     window = np.hanning(2 * half + 1)[: 2 * half]
-    own = np.fft.irfft(np.abs(np.fft.rfft(window, fft)) ** 2)[:half]
+    lags = np.arange(half * finer) / finer
+    own = np.fft.irfft(np.abs(np.fft.rfft(window, fft)) ** 2, fft * finer)[: len(lags)]
     centres = np.rint(frames * track.hop * SAMPLE_RATE_HZ).astype(int)
     stretch = _stretch(samples, centres[0] - half, centres[-1] + half)
     pieces = stretch[centres[:, None] - centres[0] + np.arange(2 * half)]
     spectra = np.fft.rfft((pieces - pieces.mean(axis=1, keepdims=True)) * window, fft)
-    correlation = np.fft.irfft(np.abs(spectra) ** 2)[:, :half] * (own[0] / own)
-    correlation /= np.maximum(correlation[:, :1], np.finfo(float).tiny)
+    correlation = np.fft.irfft(np.abs(spectra) ** 2, fft * finer)[:, : len(lags)]
+    correlation = correlation / np.maximum(correlation[:, :1], np.finfo(float).tiny) * (own[0] / own)
     period = SAMPLE_RATE_HZ / track.f0_hz[frames]
-    lags = np.arange(half)
-    near = (np.abs(lags - period[:, None]) <= np.maximum(0.1 * period[:, None], 1)) & (lags < half - 1)
-    peak = np.argmax(np.where(near, correlation, -np.inf), axis=1)
-    each = np.arange(len(frames))
-    before, at, after = (correlation[each, peak + step] for step in (-1, 0, 1))
-    curve = np.minimum(before - 2 * at + after, -np.finfo(float).tiny)
-    # The top of the parabola through the peak and its neighbours, as the true peak lies between samples; where the
-    # highest of the near lags is no peak, the value at it.
-    is_peak = (at >= before) & (at >= after)
-    r = np.clip(np.where(is_peak, at - (before - after) ** 2 / (8 * curve), at), 0.01, 0.9999)
+    near = np.abs(lags - period[:, None]) <= 0.1 * period[:, None]
+    r = np.clip(np.max(np.where(near, correlation, 0.0), axis=1), 0.01, 0.9999)
     decibel: np.ndarray = 10 * np.log10(r / (1 - r))
     return decibel
 

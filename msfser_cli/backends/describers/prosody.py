@@ -65,7 +65,8 @@ SCALES: dict[str, Scale] = {
         "quantiles .1, .2, .5, .8 of acted German (EmoDB); a neutral sentence has 6 to 10",
     ),
     "pitch_movement_st_per_s": Scale(
-        (13, 18, 26, 36), ("very little movement", "little movement", "moderate movement", "lively movement", "very lively movement"),
+        (13, 18, 26, 36),
+        ("very little movement", "little movement", "moderate movement", "lively movement", "very lively movement"),
         "read and spontaneous English has 12 to 35 (median 17); in EmoDB the medians of bored, neutral, happy are 14, 23, 38",
     ),
     "pitch_slope_st_per_s": Scale(
