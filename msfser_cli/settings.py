@@ -45,7 +45,12 @@ class TranscribeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EmphasizeSettings:
-    """What `emphasize` does: the cue weights a, b, c of LEMF and the share of words taken."""
+    """What `emphasize` does: the cue weights a, b, c of LEMF and the share of words taken.
+
+    The defaults are measured (tests/benchmarks/bench_emphasis.py): the emphasised word of a synthetic sentence scores highest in
+    60 % (1 2 1) against 44 % (1 1 1) and 13 % by chance, and is among the fifth of words taken in 74 %. That energy tells more
+    than pitch agrees with what people mark as prominent (Kochanski et al. 2005).
+    """
 
     emphasizer: str = "lemf"
     pitch: str = "swift-f0"

@@ -19,6 +19,9 @@ import re
 import unicodedata
 from functools import lru_cache
 
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "km", "yue"})
+"""Languages written without spaces between words."""
+
 _DIGRAPHS = re.compile(
     r"tsch|sch|tch|eau|igh|(?<=[a-z])gh|ch|sh|th|ph|wh|ck|ng|kn(?=[aeiou])|qu(?=[eiy])|"
     r"ai|ay|au|aw|ea|ee|ei|eu|ey|ie|oa|oe|oo|ou|ow|oy|oi|ue|ui|uy|"

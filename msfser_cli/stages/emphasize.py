@@ -10,14 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from msfser_cli.backends import Emphasizer, Row
+from msfser_cli.backends import Emphasizer, Row, spelling
 
 if TYPE_CHECKING:
     from msfser_cli.settings import EmphasizeSettings
     from msfser_cli.store.audio import Audio
-
-# Written without spaces between words.
-_UNSPACED = {"zh", "ja", "yue", "th", "lo", "my", "km"}
 
 
 def emphasize(audio: Audio, rows: Sequence[Row], emphasizer: Emphasizer, settings: EmphasizeSettings) -> list[Row]:
@@ -49,7 +46,7 @@ def _spans(words: Sequence[dict[str, Any]], chosen: Sequence[int], scores: Seque
             runs[-1].append(i)
         else:
             runs.append([i])
-    space = "" if language in _UNSPACED else " "
+    space = "" if language in spelling.UNSPACED else " "
     return [
         {
             "text": _bare(space.join(words[i]["word"].strip() for i in run)),

@@ -12,8 +12,6 @@ import pytest
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.audio import Audio, decode
 
-REAL_SPEECH = Path(__file__).parents[2] / "../shared/data/real_speech/audio"
-
 # Two clips of LJ Speech (public domain) with the word times that Whisper-base gives.
 TIMED = {
     "lj_LJ001-0001": """
@@ -58,11 +56,8 @@ def buzz() -> Callable[..., Utterance]:
 
 
 @pytest.fixture(scope="session", params=sorted(TIMED))
-def real_utterance(request: pytest.FixtureRequest) -> Utterance:
-    path = REAL_SPEECH / f"{request.param}.flac"
-    if not path.exists():
-        pytest.skip("the real speech beside the checkout is not here")
-    audio = decode(path)
+def real_utterance(request: pytest.FixtureRequest, shared_data: Path) -> Utterance:
+    audio = decode(shared_data / "real_speech" / "audio" / f"{request.param}.flac")
     fields = TIMED[request.param].split()
     words = [(fields[i], float(fields[i + 1]), float(fields[i + 2])) for i in range(0, len(fields), 3)]
     return audio, utterance_row(words, audio.duration)

@@ -6,15 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from msfser_cli.backends import pitch
 from msfser_cli.errors import UsageError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import PITCH_TRACKERS
-from msfser_cli.store.audio import Audio
-
-REAL_SPEECH = Path(__file__).parents[2] / "../shared/data/real_speech/audio"
+from msfser_cli.store.audio import Audio, decode
 
 
 def harmonic_tone(f0_hz: np.ndarray) -> np.ndarray:
@@ -24,11 +21,8 @@ def harmonic_tone(f0_hz: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def speech() -> np.ndarray:
-    path = REAL_SPEECH / "lj_LJ001-0001.flac"
-    if not path.exists():
-        pytest.skip("the real speech beside the checkout is not here")
-    return soundfile.read(path, dtype="float32")[0]
+def speech(shared_data: Path) -> np.ndarray:
+    return decode(shared_data / "real_speech" / "audio" / "lj_LJ001-0001.flac").samples
 
 
 @pytest.mark.parametrize("method", PITCH_TRACKERS)

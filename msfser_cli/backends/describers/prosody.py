@@ -54,26 +54,24 @@ _PITCH_WORDS = ("very low pitch", "low pitch", "medium pitch", "high pitch", "ve
 SCALES: dict[str, Scale] = {
     "pitch_median_hz": Scale(
         (110, 150, 200, 260), _PITCH_WORDS,
-        "about 5 semitones a step, around the means of men, 119 Hz, and women, 207 Hz (Traunmueller & Eriksson 1995)",
+        "ours: about 5 semitones a step, around the typical 120 Hz of men and 210 Hz of women (Traunmueller & Eriksson 1995)",
     ),
     "pitch_relative_st": Scale(
         (-4, -1.5, 1.5, 4), _PITCH_WORDS,
-        "1.5 semitones is the smallest change of register that listeners agree on ('t Hart 1981 gives 1.5 to 3)",
+        "good listeners discern 1.5 to 2 semitones in speech ('t Hart 1981); 4 is ours",
     ),
     "pitch_range_st": Scale(
         (5, 8, 12, 16), ("a very narrow range", "a narrow range", "a medium range", "a wide range", "a very wide range"),
-        "quantiles .1, .2, .5, .8 of acted German (EmoDB); a neutral sentence has 6 to 10",
+        "quantiles .1, .2, .5, .8 of EmoDB; read English has 6 to 16",
     ),
     "pitch_movement_st_per_s": Scale(
         (13, 18, 26, 36),
         ("very little movement", "little movement", "moderate movement", "lively movement", "very lively movement"),
-        "read and spontaneous English has 12 to 35 (median 17); in EmoDB the medians of bored, neutral, happy are 14, 23, 38",
+        "read and spontaneous English has 12 to 35, median 17; in EmoDB the medians of bored, neutral, happy are 14, 23, 38",
     ),
-    "pitch_slope_st_per_s": Scale(
-        (-4, 1), ("falling throughout", "", "rising throughout"), "read speech declines by 1 to 3 semitones a second",
-    ),
+    "pitch_slope_st_per_s": Scale((-4, 1), ("falling throughout", "", "rising throughout"), "quantiles .2 and .9 of EmoDB"),
     "pitch_final_st": Scale(
-        (-4, 2), ("falling at the end", "", "rising at the end"), "above the 1.5 to 3 semitones that are heard ('t Hart 1981)",
+        (-3, 3), ("falling at the end", "", "rising at the end"), "what plays a part in communication ('t Hart 1981)",
     ),
     "alpha_ratio_db": Scale(
         (-16, -10, -5, 0),
@@ -81,22 +79,26 @@ SCALES: dict[str, Scale] = {
          "a very strong, sharp, pressed voice"),
         "medians of sad, neutral and angry speech in EmoDB are -17, -11 and 0",
     ),
-    "hnr_db": Scale((7, 12), ("rough", "", "clear"), "quantiles .2 and .8 of EmoDB"),
+    "hnr_db": Scale((7, 12), ("rough", "", "clear"), "quantiles .2 and .85 of EmoDB"),
     "loudness_range_db": Scale((17, 21), ("even loudness", "", "strongly varying loudness"), "quantiles .15 and .7 of EmoDB"),
     "loudness_relative_db": Scale(
         (-5, -2, 2, 5), ("much quieter than usual", "quieter than usual", "", "louder than usual", "much louder than usual"),
-        "1 to 2 dB is the smallest change of level in running speech that is noticed",
+        "ours; 10 dB more sounds twice as loud (Stevens 1955)",
     ),
     "articulation_rate_hz": Scale(
         (3.6, 4.8, 6, 7.2), ("very slow", "slow", "moderately fast", "fast", "very fast"),
-        "adults speak 4.5 to 6 syllables a second, pauses left out (Jacewicz et al. 2009; de Jong & Wempe 2009)",
+        "ours: read English has 3.6 to 5.7, German sentences in EmoDB a median of 6.2, Hebrew talk a mean of 6.3 (Amir 2016)",
     ),
     "pause_share": Scale(
         (0.001, 0.1, 0.25), ("without pauses", "with few pauses", "with pauses", "with many pauses"),
-        "read speech pauses for 10 to 25 % of its time (Goldman-Eisler 1968)",
+        "ours: read English has 0 to .15, meetings .15 to .55",
     ),
 }
-"""How numbers become words. Absolute scales unless the name says `relative`."""
+"""How numbers become words. Absolute scales unless the name says `relative`.
+
+Quantiles and medians were measured with this module: EmoDB is acted German (342 whole sentences), read and spontaneous English
+22 clips of LJ Speech, LibriSpeech, AMI and others.
+"""
 
 MEASURES = (
     "pitch_median_hz", "pitch_relative_st", "pitch_range_st", "pitch_movement_st_per_s", "pitch_slope_st_per_s", "pitch_final_st",

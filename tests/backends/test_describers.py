@@ -1,0 +1,52 @@
+"""What every describer must do, whoever wrote it."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msfser_cli import schemas
+from msfser_cli.backends.registry import backend, names
+from msfser_cli.settings import DescribeSettings
+from msfser_cli.store.audio import Audio
+
+pytestmark = pytest.mark.parametrize("name", names("describers"))
+
+
+def load(name: str) -> Any:
+    return backend("describers", name).load(DescribeSettings(describer=name))
+
+
+def test_says_what_it_is_and_what_it_needs(name: str) -> None:
+    module = backend("describers", name)
+    assert module.__doc__
+    assert module.__doc__.splitlines()[0].endswith(".")
+    assert isinstance(module.REQUIRES, tuple)
+
+
+def test_gives_each_utterance_the_columns_of_the_schema(name: str, real_utterance: Any) -> None:
+    audio, row = real_utterance
+    rows = [row, {**row, "words": []}, {**row, "start": 0.0, "end": 0.02, "words": []}]
+    before = deepcopy(rows)
+    out = load(name).describe(audio, rows)
+    assert rows == before
+    assert len(out) == len(rows)
+    for result in out:
+        assert set(result) == {column.name for column in schemas.DESCRIBE}
+        for column in schemas.DESCRIBE:
+            value = result[column.name]
+            assert value is None or isinstance(value, str if column.type == "string" else float)
+            assert value is None or column.type == "string" or np.isfinite(value)
+    assert out[0]["description"]
+
+
+def test_the_same_recording_gives_the_same_words(name: str, real_utterance: Any) -> None:
+    audio, row = real_utterance
+    assert load(name).describe(audio, [row]) == load(name).describe(Audio(audio.samples.copy()), [row])
+
+
+def test_no_utterances(name: str) -> None:
+    assert load(name).describe(Audio(np.zeros(16_000, np.float32)), []) == []
