@@ -1,0 +1,36 @@
+"""What all tests share: the data beside the checkout, and that nothing reaches the network."""
+
+from __future__ import annotations
+
+import os
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+OFFLINE = Path(__file__).parent / "offline"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of speech and labels that may lie beside the checkout; the test is skipped where it does not."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("there is no ../shared/data beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def network_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Blocks the network, loopback aside, in the tests and in the Python processes that they start: attempts raise OSError.
+
+    The value is a file that does not exist until something tries; if it does in the end, the run has failed.
+    """
+    log = tmp_path_factory.mktemp("network") / "attempts"
+    runpy.run_path(str(OFFLINE / "sitecustomize.py"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSFSER_TEST_NETWORK_LOG", str(log))
+        patch.setenv("PYTHONPATH", str(OFFLINE), prepend=os.pathsep)
+        yield log
+    assert not log.exists(), f"tests tried to reach the network:\n{log.read_text()}"
