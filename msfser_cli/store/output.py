@@ -20,9 +20,10 @@ import json
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ class Output:
         self._retry_failed = retry_failed
         self._known: dict[str, tuple[str, str]] = {}  # what is said of a recording: its input_key and status
         self._waiting: dict[str, tuple[Row, pa.Table]] = {}  # recordings that are in no part yet: ledger line and rows
-        self._in_parts: dict[str, _Place] = {}  # recordings that are in a part, and not published
+        self._in_parts: dict[str, Path] = {}  # recordings that are in a part, and not published
         self._lengths: dict[str, int] = {}  # of the vector columns, as far as they are known
         self._abandoned = False  # the parts that are there are of no use, and go when there is something to put in their place
         self._last_commit = time.monotonic()
@@ -141,11 +142,11 @@ class Output:
             sync_folder(self._parts.parent)
         last = max((int(part.stem) for part in self._part_files()), default=0)
         part = self._parts / f"{last + 1:08d}.parquet"
-        lines = [line for line, _ in self._waiting.values()]
+        recordings = sorted(self._waiting.items())
+        lines = [line for _, (line, _) in recordings]
         head = json.dumps({"redo": self._redo, "lines": lines}, ensure_ascii=False).encode()
-        # A row group a recording: publishing reads them one by one, in its own order.
-        self._write(part, (table for _, table in self._waiting.values()), {_PART_KEY: head}, row_group=1)
-        self._in_parts.update({recording_id: place for recording_id, place, _ in _places(part, lines)})
+        self._write(part, (table for _, (_, table) in recordings), {_PART_KEY: head})
+        self._in_parts.update(dict.fromkeys(self._waiting, part))
         self._waiting.clear()
 
     def publish(self) -> dict[str, int]:
@@ -197,13 +198,14 @@ class Output:
         held_ids = pa.array([line["recording_id"] for head in parts.values() for line in head.lines], pa.string())
         published = {line["recording_id"]: line for line in ledger.filter(pc.is_in(ledger["recording_id"], held_ids)).to_pylist()}
         for part, head in parts.items():
-            for recording_id, place, line in _places(part, head.lines):
+            for line in head.lines:
+                recording_id = line["recording_id"]
                 self._known[recording_id] = line["input_key"], line["status"]
                 # A line that is published already: the last run was killed before it could remove its parts.
                 if published.get(recording_id) == line:
                     self._in_parts.pop(recording_id, None)
                 else:
-                    self._in_parts[recording_id] = place
+                    self._in_parts[recording_id] = part
 
     def _inspect(self, file: Path, stage: str, columns: Sequence[Column]) -> int:
         """The rows in a file that must be our own, of `stage`, and (unless we start over) the same work; UsageError if not."""
@@ -257,10 +259,9 @@ class Output:
         """Recordings that a published part holds are replaced there, in one step; the others become a new part."""
         fresh = dict(self._in_parts)
         for file in old:
-            known = {rid: place for rid in tables.recording_ids(file) if (place := fresh.pop(rid, None))}
+            known = {rid: part for rid in tables.recording_ids(file) if (part := fresh.pop(rid, None))}
             if known or tables.vector_lengths(tables.open_file(file, verify=False)[0].schema_arrow) != self._lengths:
                 self._merge([file], known, file)
-        fresh = {rid: place for rid, place in fresh.items() if place.row_group is not None}
         if fresh or not old:
             with resources(self.path):
                 self.path.mkdir(exist_ok=True)
@@ -275,29 +276,42 @@ class Output:
                             file.unlink()
                     sync_folder(self.path)
 
-    def _merge(self, old: Sequence[Path], fresh: Mapping[str, _Place], target: Path) -> None:
-        """Write `target` from the published rows of other recordings and the `fresh` ones, by recording_id, a few at a time."""
-        opened = lru_cache(maxsize=16)(tables.open_file)
+    def _merge(self, old: Sequence[Path], fresh: Mapping[str, Path], target: Path) -> None:
+        """Write `target` from the published rows of other recordings and the `fresh` ones, by recording_id, a batch at a time."""
+        kept = (found for file in old for found in tables.slices(file, self._columns) if found[0] not in fresh)
+        merged = heapq.merge(kept, self._fresh_rows(fresh), key=itemgetter(0))
+        self._write(target, (table for _, table in merged))
 
-        def kept() -> Iterator[tuple[str, pa.Table]]:
-            for file in old:
-                yield from (found for found in tables.slices(file, self._columns) if found[0] not in fresh)
+    def _fresh_rows(self, fresh: Mapping[str, Path]) -> Iterator[tuple[str, pa.Table]]:
+        """The rows of each recording in the part that has its last version, by recording_id.
 
-        def added() -> Iterator[tuple[str, pa.Table]]:
-            for recording_id, place in sorted(fresh.items()):
-                if place.row_group is not None:
-                    yield recording_id, tables.read_row_group(place.part, opened(place.part)[0], place.row_group)
+        A part is opened when its first recording is due. As runs go through a corpus in order, few are open at a time.
+        """
+        first: dict[Path, str] = {}
+        for recording_id in sorted(fresh):
+            first.setdefault(fresh[recording_id], recording_id)
+        unopened = deque(first.items())
+        due: list[tuple[str, pa.Table, Iterator[tuple[str, pa.Table]]]] = []
+        while unopened or due:
+            if unopened and (not due or unopened[0][1] <= due[0][0]):
+                rows = self._rows_in(unopened.popleft()[0], fresh)
+            else:
+                recording_id, table, rows = heapq.heappop(due)
+                yield recording_id, table
+            if found := next(rows, None):
+                heapq.heappush(due, (*found, rows))
 
-        self._write(target, (table for _, table in heapq.merge(kept(), added(), key=lambda found: found[0])))
+    def _rows_in(self, part: Path, fresh: Mapping[str, Path]) -> Iterator[tuple[str, pa.Table]]:
+        return (found for found in tables.slices(part, self._columns) if fresh.get(found[0]) == part)
 
-    def _write(self, path: Path, found: Iterator[pa.Table], more: dict[bytes, bytes] | None = None, row_group: int = 0) -> None:
+    def _write(self, path: Path, found: Iterator[pa.Table], more: Mapping[bytes, bytes] | None = None) -> None:
         target = tables.schema(self._columns, self._lengths, {**tables.metadata(self._lineage), **(more or {})})
-        tables.write(path, found, target, output=self.path, row_group=row_group or tables.ROW_GROUP)
+        tables.write(path, found, target, output=self.path)
 
     def _publish_ledger(self, published: bool) -> None:
         """Write the ledger: the lines of the recordings in parts, and those `published` of the others."""
         lines = [pa.Table.from_pylist(
-            [line for recording_id, place, line in _places(part, _head(part).lines) if self._in_parts.get(recording_id) == place],
+            [line for line in _head(part).lines if self._in_parts.get(line["recording_id"]) == part],
             tables.schema(RECORDINGS, {}),
         ) for part in self._part_files()]
         if published and self.ledger.exists():
@@ -308,13 +322,6 @@ class Output:
         target = tables.schema(RECORDINGS, {}, tables.metadata(lineage))
         ledger = pa.concat_tables([target.empty_table(), *lines]).sort_by("recording_id")
         tables.write(self.ledger, [ledger], target, output=self.path)
-
-
-class _Place(NamedTuple):
-    """Where a part holds the rows of a recording; no row group when it has none."""
-
-    part: Path
-    row_group: int | None
 
 
 class _Head(NamedTuple):
@@ -332,15 +339,6 @@ def _head(part: Path) -> _Head:
         return _Head(lineage, content["redo"], content["lines"])
     except (TableError, ValueError, KeyError) as error:
         raise TableError(part, "work in hand that cannot be read", "remove it; its recordings will be done again") from error
-
-
-def _places(part: Path, lines: Sequence[Row]) -> Iterator[tuple[str, _Place, Row]]:
-    """Each recording of a part with its place and its ledger line."""
-    row_group = 0
-    for line in lines:
-        has_rows = line["utterances"] > 0
-        yield line["recording_id"], _Place(part, row_group if has_rows else None), line
-        row_group += has_rows
 
 
 def _resolve(out: str | Path) -> tuple[Path, bool]:

@@ -16,6 +16,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -59,6 +60,7 @@ class Lineage:
     schema_version: int = SCHEMA_VERSION
 
 
+@lru_cache(maxsize=256)
 def arrow_type(text: str, length: int | None = None) -> pa.DataType:
     """The Arrow type of a `schemas.Column.type`; `length` is a vector's, whose list has no fixed size until it is known."""
     if text == "vector":
@@ -106,8 +108,8 @@ def to_table(rows: Sequence[Row], columns: Sequence[Column]) -> pa.Table:
         if array.null_count and not column.nullable:
             raise ValueError(f"the column {column.name!r} may not be null")
         arrays[column.name] = array
-    found = pa.table(arrays)
-    return found.cast(schema(columns, vector_lengths(found.schema)))
+    lengths = {name: array.type.list_size for name, array in arrays.items() if pa.types.is_fixed_size_list(array.type)}
+    return pa.Table.from_arrays(list(arrays.values()), schema=schema(columns, lengths))
 
 
 def to_rows(table: pa.Table) -> list[Row]:
@@ -149,6 +151,8 @@ def _is_vector(kind: pa.DataType) -> bool:
 
 def conform(table: pa.Table, target: pa.Schema) -> pa.Table:
     """`table` with the columns of `target`; an all-null vector column made before the length was known takes its type."""
+    if table.schema == target:
+        return table.replace_schema_metadata(target.metadata)
     columns = []
     for wanted in target:
         column = table.column(wanted.name)
@@ -158,10 +162,8 @@ def conform(table: pa.Table, target: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=target)
 
 
-def write(
-    path: Path, tables: Iterable[pa.Table], target: pa.Schema, *, output: Path | None = None, row_group: int = ROW_GROUP
-) -> None:
-    """Write `tables` one after another, atomically; groups of at least `row_group` rows, the last one aside.
+def write(path: Path, tables: Iterable[pa.Table], target: pa.Schema, *, output: Path | None = None) -> None:
+    """Write `tables` one after another, atomically.
 
     ResourceError when the machine refuses; `output` as in `atomic.replacing`.
     """
@@ -174,7 +176,7 @@ def write(
         for table in tables:
             waiting.append(conform(table, target))
             rows += len(table)
-            if rows >= row_group:
+            if rows >= ROW_GROUP:
                 writer.write_table(pa.concat_tables(waiting), row_group_size=rows)
                 waiting, rows = [], 0
         if rows:
@@ -291,12 +293,6 @@ def read_lineage(path: Path) -> Lineage:
 def vector_lengths(found: pa.Schema) -> dict[str, int]:
     """The lengths of the vector columns, as far as they are known."""
     return {f.name: f.type.list_size for f in found if pa.types.is_fixed_size_list(f.type)}
-
-
-def read_row_group(file: Path, parquet: pq.ParquetFile, number: int) -> pa.Table:
-    """One row group of an opened file."""
-    with _reading(file):
-        return parquet.read_row_group(number)
 
 
 def _check_columns(file: Path, found: pa.Schema, lineage: Lineage, columns: Iterable[Column]) -> None:
