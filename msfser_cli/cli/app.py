@@ -31,10 +31,19 @@ for command in (transcribe, emphasize, describe, embed, predict, evaluate):
 CONFIG = Path("msfser.toml")
 
 
+def _print_version(asked: bool) -> None:
+    # In a callback of its own: the program's runs only once a command is named.
+    if asked:
+        typer.echo(f"msfser {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", envvar="MSFSER_DEBUG", help="Show tracebacks and what the libraries say.")
     ] = False,
@@ -58,9 +67,6 @@ def options(
       7      disk, memory or permission ran out
       128+N  stopped by signal N, safe to run again
     """
-    if version:
-        typer.echo(f"msfser {__version__}")
-        raise typer.Exit
     context.default_map = _configured()
     if debug:
         import logging

@@ -1,0 +1,55 @@
+"""Help is quick: it loads none of the packages that take seconds, and has an example for every command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from msfser_cli import __version__
+from msfser_cli.cli.app import app
+
+COMMANDS = ("transcribe", "emphasize", "describe", "embed", "predict", "evaluate")
+HEAVY = {
+    "torch", "transformers", "whisperx", "faster_whisper", "ctranslate2", "onnxruntime", "numpy", "pandas", "pyarrow", "polars",
+    "av", "huggingface_hub", "swift_f0",
+}  # fmt: skip
+# Runs the program and, as it exits, says on the last line of stdout which modules it loaded.
+PROBE = """
+import atexit, json, sys
+atexit.register(lambda: print("\\n" + json.dumps(sorted(name.partition(".")[0] for name in sys.modules))))
+from msfser_cli import __version__
+from msfser_cli.cli.app import main
+main()
+"""
+
+
+def probe(*arguments: str) -> tuple[str, set[str]]:
+    """What the program prints, and the packages that it loads; it must exit with 0."""
+    done = subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True)
+    text, _, loaded = done.stdout.rstrip().rpartition("\n")
+    return text, set(json.loads(loaded))
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("-h",), ("--version",), *((command, "--help") for command in COMMANDS)])
+def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    text, loaded = probe(*arguments)
+    assert text.strip()
+    assert "msfser_cli" in loaded
+    assert not loaded & HEAVY
+
+
+def test_the_version_is_one_line() -> None:
+    assert probe("--version")[0].strip() == f"msfser {__version__}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example(command: str) -> None:
+    text, _ = probe(command, "--help")
+    assert f"Example: msfser {command} " in text
+
+
+def test_these_are_all_commands() -> None:
+    assert tuple(command.callback.__name__ for command in app.registered_commands if command.callback) == COMMANDS
