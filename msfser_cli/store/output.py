@@ -277,7 +277,7 @@ class Output:
                     sync_folder(self.path)
 
     def _merge(self, old: Sequence[Path], fresh: Mapping[str, Path], target: Path) -> None:
-        """Write `target` from the published rows of other recordings and the `fresh` ones, by recording_id, a batch at a time."""
+        """Write `target` by recording_id: the published rows of other recordings, and the `fresh` ones."""
         kept = (found for file in old for found in tables.slices(file, self._columns) if found[0] not in fresh)
         merged = heapq.merge(kept, self._fresh_rows(fresh), key=itemgetter(0))
         self._write(target, (table for _, table in merged))

@@ -33,7 +33,6 @@ Row = dict[str, Any]
 ROW_GROUP = 4096
 """Rows that are compressed, and held in memory, together."""
 
-_BATCH = 1024
 METADATA_KEY = b"msfser"
 _MAGIC = b"PAR1"
 _SEAL_KEY = "msfser.sha256"
@@ -309,7 +308,7 @@ def _check_columns(file: Path, found: pa.Schema, lineage: Lineage, columns: Iter
 
 
 def slices(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Table]]:
-    """Each recording's rows as an Arrow table, in the order of the file, a batch in memory at a time.
+    """Each recording's rows as an Arrow table, in the order of the file, a row group in memory at a time.
 
     The files are opened and their columns checked at once, so that a wrong table is refused before any work. TableError also
     when the rows of a recording do not lie together.
@@ -322,7 +321,7 @@ def slices(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Tabl
     def recordings() -> Iterator[tuple[str, pa.Table]]:
         seen: set[str] = set()
         for file in found:
-            held: list[pa.Table] = []  # the recording that may go on in the next batch
+            held: list[pa.Table] = []  # the recording that may go on in the next row group
             current = None
             for recording_id, part in _runs(file, names):
                 if recording_id != current:
@@ -343,8 +342,8 @@ def _runs(file: Path, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
     """Stretches of rows with the same recording_id."""
     parquet, _ = open_file(file, verify=False)  # `slices` did
     with _reading(file), parquet:
-        for batch in parquet.iter_batches(_BATCH, columns=names):
-            table = pa.Table.from_batches([batch])
+        for number in range(parquet.num_row_groups):  # `iter_batches` would keep what it read until its end
+            table = parquet.read_row_group(number, columns=names)
             ids = table.column("recording_id").to_pylist()
             start = 0
             for end in range(1, len(ids) + 1):

@@ -75,7 +75,7 @@ def test_the_slice_of_a_table_has_its_own_vectors() -> None:
         assert plain(tables.to_rows(whole.slice(start, 4))) == plain(rows[start : start + 4])
 
 
-def test_recordings_stream_across_batches_and_row_groups(tmp_path: Path) -> None:
+def test_recordings_stream_across_row_groups(tmp_path: Path) -> None:
     counts = {"a": 1, "b": 3000, "c": 2000, "d": 2, "e": 5000}
     rows = {name: make_rows(name, count) for name, count in counts.items()}
     path = tmp_path / "x.parquet"
@@ -86,6 +86,18 @@ def test_recordings_stream_across_batches_and_row_groups(tmp_path: Path) -> None
     assert [(name, len(recording)) for name, recording in back] == list(counts.items())
     assert plain(dict(back)) == plain(rows)
     assert tables.recording_ids(path) == list(counts)
+
+
+def test_reading_holds_a_row_group_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    vectors = [Column("recording_id", "string", ""), Column("gs_vector", "vector", "", nullable=True)]
+    vector = np.zeros(64, np.float32)
+    found = (tables.to_table([{"recording_id": f"{i:05d}", "gs_vector": vector}] * 64, vectors) for i in range(640))
+    tables.write(path, found, tables.schema(vectors, {"gs_vector": 64}, tables.metadata(LINEAGE)))
+    whole = 640 * 64 * 64 * 4
+    before = pa.total_allocated_bytes()
+    most = max(pa.total_allocated_bytes() - before for _ in tables.iter_recordings(path, vectors))
+    assert 0 < most < whole / 2
 
 
 @pytest.mark.parametrize("vectors", [True, False])
