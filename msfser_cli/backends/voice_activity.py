@@ -9,6 +9,8 @@ import numpy as np
 from msfser_cli.backends import Word
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
+LONGEST_WINDOW = 28.0
+"""Seconds given to a recogniser at once: Whisper's 30, less some for the silence that ends a sentence."""
 MERGE_GAP = 1.0
 """Regions closer than this, in seconds, share a window: the recogniser needs the sentence more than it minds the pause."""
 
@@ -30,6 +32,11 @@ def windows(regions: list[tuple[float, float]], *, longest: float) -> list[tuple
         else:
             joined.append((start, end))
     return joined
+
+
+def cut(samples: np.ndarray, span: tuple[float, float]) -> np.ndarray:
+    """The samples between two times in seconds."""
+    return samples[round(span[0] * SAMPLE_RATE_HZ) : round(span[1] * SAMPLE_RATE_HZ)]
 
 
 def within_speech(word: Word, regions: list[tuple[float, float]]) -> Word:

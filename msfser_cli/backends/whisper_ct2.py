@@ -16,6 +16,11 @@ FRAMES_PER_SECOND = 100
 MAX_FRAMES = 30 * FRAMES_PER_SECOND
 """The longest stretch that Whisper's encoder takes: 30 s of log-mel frames."""
 
+MAX_TOKENS = 443
+"""Text tokens that the decoder reads at once: its 448 positions less those of the prompt and of the end."""
+SHORTEST_PADDED = 10.0
+"""A clip decoded at its own length repeats itself; padded to at least this many seconds it is as good as at 30."""
+
 _OPENING = "\"'“¿([{-"
 _CLOSING = "\"'.。,，!！?？:：”)]}、"
 
@@ -34,6 +39,11 @@ class Whisper:
             compute_type="int8_float16" if on_gpu else "int8",
             local_files_only=True,
         )
+
+    @property
+    def model(self) -> Any:
+        """The faster-whisper model, whose weights whisperX's recogniser shares."""
+        return self._model
 
     def features(self, samples: np.ndarray) -> np.ndarray:
         """Log-mel frames of `samples` (float32 [n], 16 kHz): float32 [mels, n / 160], normalised to the loudest frame."""
@@ -57,6 +67,11 @@ class Whisper:
                 code = token.strip("<|>")
                 total[code] = total.get(code, 0.0) + probability / len(results)
         return total
+
+    def detect(self, samples: np.ndarray) -> tuple[str, float]:
+        """The language of the first 30 s of `samples`, and its probability."""
+        features = self.features(samples[: 30 * SAMPLE_RATE_HZ])
+        return likeliest(self.language(self.encode([features], padded_frames([features]))))
 
     @property
     def multilingual(self) -> bool:
@@ -95,6 +110,8 @@ class Whisper:
         """Words and their times within each item, from the decoder's cross-attention; `frames` are the real ones."""
         from faster_whisper.transcribe import merge_punctuations
 
+        # A decoder caught in a loop writes more than it can read again; what is over gets no times, and so no words.
+        tokens = [t[:MAX_TOKENS] for t in tokens]
         # Aligning needs at least one item with text, and returns nothing for those without.
         aligned = self._model.find_alignment(self.tokenizer(language), tokens, encoded, frames)
         words: list[list[Word]] = []
@@ -133,6 +150,17 @@ class Decoded:
         self.tokens = tokens
         self.log_probability = log_probability
         self.no_speech = no_speech
+
+
+def padded_frames(features: Sequence[np.ndarray]) -> int:
+    """The frames to which a batch is padded: those of its longest item, and at least `SHORTEST_PADDED`."""
+    longest = max(f.shape[1] for f in features)
+    return int(min(MAX_FRAMES, max(longest + longest % 2, round(SHORTEST_PADDED * FRAMES_PER_SECOND))))
+
+
+def likeliest(languages: dict[str, float]) -> tuple[str, float]:
+    """The language with the highest probability, and that probability."""
+    return max(languages.items(), key=lambda item: item[1])
 
 
 @functools.lru_cache(maxsize=2)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from msfser_cli.backends import Row, Transcriber, Transcript, Word
+from msfser_cli.backends.spelling import UNSPACED
 from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import Audio
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 SENTENCE_END = ".?!…。！？"
 CLAUSE_END = ",;:،、，；："
 CLOSING = "\"'”’»)]"
-UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "km", "yue"})
-"""Languages written without spaces between words."""
 MARGIN = 0.1
 """Seconds kept before the first and after the last word: word times cut into soft onsets and endings."""
 NEAR = 1.0

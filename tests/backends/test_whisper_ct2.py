@@ -1,0 +1,34 @@
+"""Whisper's word times and language, on the real model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from msfser_cli.backends.whisper_ct2 import MAX_TOKENS, Whisper, load_whisper
+from msfser_cli.profiles.models import locate
+
+JFK = Path(__file__).parents[2] / "../shared/data/real_speech/audio/jfk.flac"
+
+
+@pytest.fixture(scope="module")
+def whisper() -> Whisper:
+    return load_whisper(locate("whisper-base").path)
+
+
+def test_a_decoder_caught_in_a_loop_is_timed_as_far_as_it_can_be_read(whisper: Whisper) -> None:
+    features = whisper.features(np.zeros(16_000, np.float32))
+    again, once = (whisper.tokenizer("en").encode(text) for text in (" again" * 448, " once"))
+    timed = whisper.word_times(whisper.encode([features] * 2, 1000), [again, once], [100, 100], "en")
+    assert [len(words) for words in timed] == [MAX_TOKENS, 1]
+
+
+def test_the_language_of_a_recording_is_detected(whisper: Whisper) -> None:
+    if not JFK.exists():
+        pytest.skip("the real speech beside the checkout is not here")
+    language, probability = whisper.detect(soundfile.read(JFK, dtype="float32")[0])
+    assert language == "en"
+    assert 0.9 < probability <= 1
