@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from msfser_cli.errors import ModelError
@@ -35,7 +35,8 @@ def save(folder: Path, model: MsfSer, card: Mapping[str, Any] | None = None) -> 
     folder.mkdir(parents=True, exist_ok=True)
     document = {"format": FORMAT, "version": VERSION, "model": model.config.to_json(), "card": dict(card or {})}
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    save_file({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}, folder / WEIGHTS_NAME)
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    (folder / WEIGHTS_NAME).write_bytes(serialised(tensors))
     (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
 
 

@@ -1,0 +1,117 @@
+"""Ways in which the same delivery can reach a microphone: speed, room, spectrum, telephone, silence around it, noise, gain.
+
+Every function takes and returns float32 [n] at 16 kHz; what is random comes from the generator that is given.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from msfser_cli.schemas import SAMPLE_RATE_HZ
+
+Row = dict[str, Any]
+
+
+def moved(row: Row, scale: float, offset: float, duration: float) -> Row:
+    """An utterance row whose audio was stretched by `scale`, then delayed by `offset` s; it covers all `duration` s."""
+    words = [{**w, "start": w["start"] * scale + offset, "end": w["end"] * scale + offset} for w in row["words"]]
+    return {**row, "start": 0.0, "end": duration, "words": words}
+
+
+def speech_only(row: Row, margin: float = 0.1) -> Row:
+    """The row cut to its words and `margin` s around them, as utterances cut from a long recording are."""
+    if not row["words"]:
+        return row
+    start = max(row["start"], row["words"][0]["start"] - margin)
+    end = min(row["end"], row["words"][-1]["end"] + margin)
+    return {**row, "start": start, "end": end} if end - start > 0.3 else row
+
+
+def joined(parts: list[tuple[np.ndarray, Row]], rng: np.random.Generator) -> tuple[np.ndarray, Row]:
+    """Clips of one delivery, one after the other with short pauses between."""
+    samples: list[np.ndarray] = []
+    words: list[dict[str, Any]] = []
+    texts: list[str] = []
+    length = 0
+    for clip, row in parts:
+        if samples:
+            pause = np.zeros(round(rng.uniform(0.05, 0.5) * SAMPLE_RATE_HZ), np.float32)
+            samples.append(pause)
+            length += len(pause)
+        words += moved(row, 1.0, length / SAMPLE_RATE_HZ, 0.0)["words"]
+        texts.append(row["text"])
+        samples.append(clip)
+        length += len(clip)
+    whole = np.concatenate(samples)
+    return whole, {**parts[0][1], "start": 0.0, "end": length / SAMPLE_RATE_HZ, "words": words, "text": " ".join(texts)}
+
+
+def augmented(samples: np.ndarray, row: Row, rng: np.random.Generator) -> tuple[np.ndarray, Row]:
+    """The clip as another microphone in another room might have it; what it says of the speaker's state stays the same."""
+    scale, offset = 1.0, 0.0
+    if rng.random() < 0.5:
+        faster = rng.uniform(0.92, 1.08)
+        samples, scale = at_speed(samples, faster), 1 / faster
+    if rng.random() < 0.3:
+        samples = in_room(samples, rng)
+    if rng.random() < 0.5:
+        samples = through_microphone(samples, rng)
+    if rng.random() < 0.2:
+        samples = over_telephone(samples, rng)
+    if rng.random() < 0.6:
+        before, after = (rng.uniform(0, 1.2, 2) * SAMPLE_RATE_HZ).astype(int)
+        samples, offset = np.pad(samples, (before, after)), before / SAMPLE_RATE_HZ
+    level = float(np.sqrt(np.mean(np.square(samples)))) + 1e-6
+    ratio_db = rng.uniform(12, 35) if rng.random() < 0.5 else rng.uniform(40, 70)
+    samples = samples + level * 10 ** (-ratio_db / 20) * coloured_noise(len(samples), rng.integers(3), rng)
+    samples = samples / np.abs(samples).max() * 10 ** (rng.uniform(-26, -1) / 20)
+    return samples.astype(np.float32), moved(row, scale, offset, len(samples) / SAMPLE_RATE_HZ)
+
+
+def resampled(samples: np.ndarray, length: int) -> np.ndarray:
+    """The same waveform in `length` samples, band-limited (through its spectrum)."""
+    spectrum = np.fft.rfft(samples)[: length // 2 + 1]
+    return (np.fft.irfft(spectrum, length) * (length / len(samples))).astype(np.float32)
+
+
+def at_speed(samples: np.ndarray, factor: float) -> np.ndarray:
+    """Played `factor` times as fast, pitch included."""
+    return resampled(samples, round(len(samples) / factor))
+
+
+def in_room(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """With the exponentially decaying echo of a small to middling room (T60 .15 to .6 s, 6 to 18 dB under the voice)."""
+    length = int(rng.uniform(0.15, 0.6) * SAMPLE_RATE_HZ)
+    echo = rng.normal(size=length) * 10 ** (-3 * np.arange(length) / length)
+    echo *= 10 ** (rng.uniform(-18, -6) / 20) / np.linalg.norm(echo)
+    total = len(samples) + length
+    wet = np.fft.irfft(np.fft.rfft(samples, total) * np.fft.rfft(echo, total), total)[: len(samples)]
+    return (samples + wet).astype(np.float32)
+
+
+def through_microphone(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """With a smooth random frequency response: a tilt of up to 2 dB an octave and a few dB of unevenness."""
+    octaves = np.arange(7)
+    response_db = rng.normal(0, 2, 7) + rng.uniform(-2, 2) * (octaves - 3)
+    return _filtered(samples, lambda hz: 10 ** (np.interp(np.log2(np.maximum(hz, 60) / 125), octaves, response_db) / 20))
+
+
+def over_telephone(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Limited to a band from 100 to 350 Hz up to 3 to 5 kHz."""
+    low, high = rng.uniform(100, 350), rng.uniform(3000, 5000)
+    return _filtered(samples, lambda hz: (1 + (low / np.maximum(hz, 1)) ** 8) ** -0.5 * (1 + (hz / high) ** 12) ** -0.5)
+
+
+def coloured_noise(length: int, exponent: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise of unit power whose power falls as 1 / f^exponent above 50 Hz."""
+    hz = np.fft.rfftfreq(length, 1 / SAMPLE_RATE_HZ)
+    noise = np.fft.irfft(np.fft.rfft(rng.normal(size=length)) * np.maximum(hz, 50) ** (-exponent / 2), length)
+    return noise / np.sqrt(np.mean(np.square(noise)))
+
+
+def _filtered(samples: np.ndarray, response: Any) -> np.ndarray:
+    length = 2 * len(samples)
+    hz = np.fft.rfftfreq(length, 1 / SAMPLE_RATE_HZ)
+    return np.fft.irfft(np.fft.rfft(samples, length) * response(hz), length)[: len(samples)].astype(np.float32)

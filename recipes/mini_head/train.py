@@ -1,0 +1,174 @@
+"""Trains the head that ships with the `mini` profile, from EmoDB and EmoBank, and measures it. One command:
+
+    OMP_NUM_THREADS=1 python recipes/mini_head/train.py --data ../shared/data
+
+Needs Debian's espeak-ng and flite. `--data` holds `emodb` and `emobank`, from which it learns, and `ravdess`, on which it is only
+judged. What takes long (vectors, the chain on the test speech) is kept in `--cache` and not done again as long as it is there:
+delete the folder after a change to the stages.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes share the machine; their threads would only fight
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import wave
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import card
+import features
+import numpy as np
+import torch
+import voices
+from features import Examples
+from pairing import Pairing
+
+from msfser_cli.model import weights
+from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
+from msfser_cli.model.losses import ccc_loss
+from msfser_cli.model.metrics import ccc
+from msfser_cli.model.msf_ser import MsfSer
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS, RATE, WEIGHT_DECAY, BALANCE, AVERAGED = 1200, 1e-3, 0.05, 0.01, 0.98
+SPOKEN = 700
+"""How many training sentences are spoken."""
+
+Measured = dict[str, dict[str, float]]
+
+
+def fit(acted: Examples, spoken: Examples, written: Examples, *, seed: int = 0, steps: int = STEPS) -> MsfSer:
+    """A head trained on the three kinds of examples; the average of its weights late in training, in evaluation mode."""
+    torch.manual_seed(seed)
+    model = MsfSer(
+        MsfSerConfig(
+            acoustic_dim=acted.acoustic.shape[1], text_dim=acted.texts.shape[2], dropout=0.3,
+            acoustic_encoder="whisper:whisper-base", text_encoder="transformers-text:minilm-l6",
+        )
+    )  # fmt: skip
+    silence = np.zeros((len(written), acted.acoustic.shape[1]), np.float32)
+    model.standardise_by(
+        torch.from_numpy(np.concatenate([acted.acoustic, spoken.acoustic, silence])),
+        torch.from_numpy(np.concatenate([acted.texts, spoken.texts, written.texts])),
+        torch.from_numpy(np.concatenate([acted.present, spoken.present, written.present])),
+    )
+    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
+    average = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for step, groups in enumerate(Pairing(acted, spoken, written, np.random.default_rng(seed)).batches(steps)):
+        inputs = [np.concatenate([getattr(g, name) for g in groups]) for name in ("acoustic", "texts", "present")]
+        out = model(*map(torch.from_numpy, inputs))
+        loss = BALANCE * out.balance
+        scores = out.scores.split([len(g.labels) for g in groups])
+        for group, said in zip(groups, scores, strict=True):
+            loss = loss + group.weight * ccc_loss(said, torch.from_numpy(group.labels.astype(np.float32)))
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        if step % 10 == 0:
+            for name, tensor in model.state_dict().items():
+                average[name].lerp_(tensor, 1 - min(AVERAGED, step / (step + 100)))
+    model.load_state_dict(average)
+    return model.eval()
+
+
+def unseen_speakers(acted: Examples, spoken: Examples, written: Examples) -> Measured:
+    """CCC on EmoDB, each pair of its ten speakers scored by a head trained without them: whole clips, and cut to speech."""
+    speakers = np.unique(acted.speaker)
+    folds = [np.isin(acted.speaker, pair) for pair in speakers.reshape(-1, 2)]
+    scores = np.zeros_like(acted.labels)
+    with ProcessPoolExecutor(2) as pool:
+        for held, head in zip(folds, pool.map(fit, [acted.where(~f) for f in folds], [spoken] * 5, [written] * 5), strict=True):
+            e = acted.where(held)
+            with torch.inference_mode():
+                scores[held] = head(*(torch.from_numpy(a) for a in (e.acoustic, e.texts, e.present))).scores.numpy()
+    return {
+        form: {d: ccc(acted.labels[acted.form == form, i], scores[acted.form == form, i]) for i, d in enumerate(DIMENSIONS)}
+        for form in ("whole", "speech")
+    }
+
+
+def through_the_chain(corpus: Path, gold: Path, head: Path, work: Path) -> dict[str, float]:
+    """CCC of what `msfser` itself says of a folder of recordings, by its default settings, against a file of labels."""
+    work.mkdir(parents=True, exist_ok=True)
+    before: Path = corpus
+    for stage in ("transcribe", "emphasize", "describe", "embed"):
+        _msfser(stage, before, "--out", work / f"{stage}.parquet", "--quiet")
+        before = work / f"{stage}.parquet"
+    _msfser("predict", before, "--head", head, "--out", work / "scores.parquet", "--quiet", "--redo")
+    result = json.loads(_msfser("evaluate", work / "scores.parquet", "--gold", gold, "--scale", "0:1", "--json"))
+    return {d: result["dimensions"][d]["ccc"] for d in DIMENSIONS} | {"n": result["dimensions"]["valence"]["n"]}
+
+
+def speak_test_sentences(data: Path, folder: Path, count: int) -> Path:
+    """EmoBank's test sentences (the first `count` of a fixed order) by voices held out from training, and their labels file."""
+    gold = folder / "labels.csv"
+    if not gold.exists():
+        (folder / "audio").mkdir(parents=True, exist_ok=True)
+        lines = features.sentences(data, "test")
+        rng = np.random.default_rng(1)
+        with gold.open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["file", *DIMENSIONS])
+            for i in rng.permutation(len(lines))[:count]:
+                text, labels = lines[i]
+                samples = voices.Voice.draw(voices.HELD_OUT, rng).speak(text)
+                with wave.open(str(folder / "audio" / f"{i:04d}.wav"), "wb") as wav:
+                    wav.setparams((1, 2, 16000, 0, "NONE", ""))
+                    wav.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
+                table.writerow([f"{i:04d}.wav", *labels])
+    return gold
+
+
+def main() -> None:
+    """Features, training, checkpoint, measurements, model card."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "mini_head")
+    parser.add_argument("--out", type=Path, default=ROOT / "msfser_cli" / "model" / "checkpoints" / "mini")
+    parser.add_argument("--test-sentences", type=int, default=500, help="how many of EmoBank's 1000 are spoken for the test")
+    a = parser.parse_args()
+
+    acted = features.acted(a.data, a.cache)
+    spoken = features.spoken(a.data, a.cache, SPOKEN)
+    written = features.written(a.data, a.cache, "train")
+    head = fit(acted, spoken, written)
+    weights.save(a.out, head, {"made by": "recipes/mini_head/train.py", "described in": "MODEL_CARD.md"})
+    print(f"wrote {a.out}", flush=True)
+
+    measured: Measured = {f"EmoDB, unseen speakers, {form}": c for form, c in unseen_speakers(acted, spoken, written).items()}
+    card.write(a.out, measured, head.config)
+    gold = speak_test_sentences(a.data, a.cache / "emobank_test", a.test_sentences)
+    tests = {
+        "EmoBank test sentences, spoken": (a.cache / "emobank_test" / "audio", gold),
+        "RAVDESS": (a.data / "ravdess" / "audio", a.data / "ravdess" / "manifest.csv"),
+    }
+    with ProcessPoolExecutor(2) as pool:
+        jobs = {
+            name: pool.submit(through_the_chain, corpus, labels, a.out, a.cache / name.split()[0].lower())
+            for name, (corpus, labels) in tests.items()
+        }
+        measured |= {name: job.result() for name, job in jobs.items()}
+    card.write(a.out, measured, head.config)
+    print((a.out / card.NAME).read_text(encoding="utf-8"))
+
+
+def _msfser(*words: object) -> str:
+    command = [sys.executable, "-c", "from msfser_cli.cli.app import main; main()", *map(str, words)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in (0, 3):  # 3: some recordings failed; evaluate counts those that are missing
+        raise SystemExit(f"msfser {' '.join(map(str, words))} ended with {done.returncode}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
