@@ -262,7 +262,7 @@ class Output:
             known = {rid: part for rid in tables.recording_ids(file) if (part := fresh.pop(rid, None))}
             if known or tables.vector_lengths(tables.open_file(file, verify=False)[0].schema_arrow) != self._lengths:
                 self._merge([file], known, file)
-        if fresh or not old:
+        if not old or next(self._fresh_rows(fresh), None):
             with resources(self.path):
                 self.path.mkdir(exist_ok=True)
                 sync_folder(self.path.parent)

@@ -148,15 +148,26 @@ def _is_vector(kind: pa.DataType) -> bool:
     return bool((pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind)) and kind.value_type == pa.float32())
 
 
+def _of_fixed_size(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """A column of lists, each of the length that `kind` has or null, as that type."""
+    chunks = []
+    for chunk in column.chunks:
+        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+        flat = np.zeros((len(chunk), kind.list_size), np.float32)
+        flat[valid] = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, kind.list_size)
+        chunks.append(pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), type=kind, mask=pa.array(~valid)))
+    return pa.chunked_array(chunks, kind)
+
+
 def conform(table: pa.Table, target: pa.Schema) -> pa.Table:
-    """`table` with the columns of `target`; an all-null vector column made before the length was known takes its type."""
+    """`table` with the columns of `target`; vectors whose length was not known before take their type."""
     if table.schema == target:
         return table.replace_schema_metadata(target.metadata)
     columns = []
     for wanted in target:
         column = table.column(wanted.name)
-        if column.type != wanted.type and _is_vector(column.type) and column.null_count == len(column):
-            column = pa.chunked_array([pa.nulls(len(column), wanted.type)])
+        if column.type != wanted.type and _is_vector(column.type):
+            column = _of_fixed_size(column, wanted.type)
         columns.append(column)
     return pa.Table.from_arrays(columns, schema=target)
 
@@ -340,16 +351,39 @@ def slices(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Tabl
 
 def _runs(file: Path, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
     """Stretches of rows with the same recording_id."""
-    parquet, _ = open_file(file, verify=False)  # `slices` did
-    with _reading(file), parquet:
-        for number in range(parquet.num_row_groups):  # `iter_batches` would keep what it read until its end
-            table = parquet.read_row_group(number, columns=names)
-            ids = table.column("recording_id").to_pylist()
-            start = 0
-            for end in range(1, len(ids) + 1):
-                if end == len(ids) or ids[end] != ids[start]:
-                    yield ids[start], table.slice(start, end - start)
-                    start = end
+    for table in _row_groups(file, names):
+        ids = table.column("recording_id").to_pylist()
+        start = 0
+        for end in range(1, len(ids) + 1):
+            if end == len(ids) or ids[end] != ids[start]:
+                yield ids[start], table.slice(start, end - start)
+                start = end
+
+
+def _row_groups(file: Path, names: list[str]) -> Iterator[pa.Table]:
+    """The columns `names` of each row group of a verified file."""
+    with _reading(file):
+        wanted = pq.read_schema(file)
+        target = pa.schema([wanted.field(name) for name in names])
+        with pq.ParquetFile(file, metadata=_footer(file), page_checksum_verification=True) as parquet:
+            for number in range(parquet.num_row_groups):  # `iter_batches` would keep what it read until its end
+                yield conform(parquet.read_row_group(number, columns=names), target)
+
+
+def _footer(file: Path) -> pq.FileMetaData | None:
+    """The footer to read the data with, if not the file's own.
+
+    Before version 26, which Python 3.10 does not get, pyarrow cannot read a fixed-size list with nulls. As a plain list it can:
+    there the Arrow schema, which says which lists are of fixed size, is taken out of the footer.
+    """
+    if int(pa.__version__.partition(".")[0]) >= 26:
+        return None
+    with file.open("rb") as content:
+        content.seek(-8, os.SEEK_END)
+        tail = content.read()
+        content.seek(-8 - int.from_bytes(tail[:4], "little"), os.SEEK_END)
+        footer = content.read().replace(b"ARROW:schema", b"arrow:schema")
+    return pq.read_metadata(pa.BufferReader(_MAGIC + footer))
 
 
 def iter_recordings(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, list[Row]]]:
@@ -364,15 +398,15 @@ def _to_rows_of(path: Path, table: pa.Table) -> list[Row]:
 
 def read(path: Path, columns: Sequence[Column]) -> pa.Table:
     """The whole table, restricted to `columns`, which must be there; verified, so that other readers may have it."""
-    tables = []
-    for file in files(path):
-        parquet, _ = open_file(file, columns)
-        with _reading(file):
-            tables.append(parquet.read([c.name for c in columns]))
-    lengths = {name: length for table in tables for name, length in vector_lengths(table.schema).items()}
+    names = [c.name for c in columns]
+    found = files(path)
+    lengths: dict[str, int] = {}
+    for file in found:
+        lengths |= vector_lengths(open_file(file, columns)[0].schema_arrow)
     target = schema(columns, lengths)
     with _reading(path):
-        return pa.concat_tables([conform(t, target) for t in tables])
+        tables = [conform(table, target) for file in found for table in _row_groups(file, names)]
+        return pa.concat_tables([target.empty_table(), *tables])
 
 
 def recording_ids(path: Path) -> list[str]:

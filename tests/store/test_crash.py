@@ -5,24 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def quick_folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: a killed process, unlike a power cut, loses nothing that was not synced."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder)
 
 
 @pytest.mark.parametrize("layout", ["x.parquet", "x/"])
@@ -37,10 +24,10 @@ def quick_folder(tmp_path: Path) -> Iterator[Path]:
     ],
 )
 def test_a_stopped_run_run_again_equals_one_that_was_not(
-    quick_folder: Path, mode: str, scenario: str, at_least: int, layout: str
+    tmp_path: Path, mode: str, scenario: str, at_least: int, layout: str
 ) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "crash.py"), mode, scenario, layout, str(quick_folder / "here")]
+    command = [sys.executable, str(HERE / "crash.py"), mode, scenario, layout, str(tmp_path / "here")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= at_least

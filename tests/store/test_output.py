@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_rows import COLUMNS, LINEAGE, ledger_of, make_line, make_rows, names_in, plain, table_of
 
@@ -150,6 +151,15 @@ def test_a_folder_rewrites_only_the_part_that_changed(tmp_path: Path) -> None:
                              [("a", 2, 0), ("b", 3, 0), ("c", 5, 1), ("d", 1, 0), ("e", 1, 0)]}  # fmt: skip
 
 
+def test_a_folder_does_not_grow_by_recordings_without_rows(tmp_path: Path) -> None:
+    out = f"{tmp_path}/x/"
+    run(out, {"a": (2, 0)})
+    for seed in range(3):
+        counts = run(out, {"b": (0, seed)})
+    assert counts["no_speech"] == 1
+    assert names_in(tmp_path / "x") == {"part-000000.parquet"}
+
+
 @given(
     st.lists(
         st.tuples(
@@ -160,11 +170,11 @@ def test_a_folder_rewrites_only_the_part_that_changed(tmp_path: Path) -> None:
     ),
     st.sampled_from(["x.parquet", "x/"]),
 )
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_ends_in_the_last_word_on_each_recording(
-    tmp_path_factory: pytest.TempPathFactory, history: list[tuple[list[tuple[str, int, int]], str]], layout: str
+    new_folder: Callable[[], Path], history: list[tuple[list[tuple[str, int, int]], str]], layout: str
 ) -> None:
-    out = f"{tmp_path_factory.mktemp('o')}/{layout}"
+    out = f"{new_folder()}/{layout}"
     last: dict[str, tuple[int, int]] = {}
     for additions, then in history:
         with Output.open(out, COLUMNS, LINEAGE) as output:
