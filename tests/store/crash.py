@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from store_rows import COLUMNS, LINEAGE, ledger_of, make_line, make_rows, names_in, table_of
+from store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, table_of
 
 from msfser_cli.errors import ResourceError
 from msfser_cli.store import tables
@@ -143,14 +143,14 @@ def main(mode: str, scenario: str, layout: str, where: str) -> None:
 
     trial_folder = home / "trial"
     out = f"{trial_folder}/{layout}"
+    old, new = expected({} if scenario == "first" else BEFORE), expected(recordings)
+    lines = {name: make_line(name, make_rows(name, count, seed), seed) for name, (count, seed) in recordings.items()}
 
     def check_and_finish() -> None:
-        old = table_of(f"{base}/{layout}") if scenario != "first" else {}
-        new = table_of(f"{clean}/{layout}")
         readers_are_served(out, old, new)
         do(out, recordings, redo=redo)
         assert table_of(out) == new
-        assert ledger_of(out) == ledger_of(f"{clean}/{layout}")
+        assert ledger_of(out) == lines
         if layout.endswith("/"):  # how the rows are spread over parts may differ
             assert {name for name in names_in(trial_folder) if "part-" not in name} == {"x", "x.recordings.parquet"}
         else:

@@ -77,6 +77,11 @@ def plain(value: Any) -> Any:
     return value
 
 
+def expected(recordings: dict[str, tuple[int, int]]) -> dict[str, Any]:
+    """What `table_of` says of a table with these recordings, each with its number of rows and its seed."""
+    return {name: plain(make_rows(name, count, seed)) for name, (count, seed) in sorted(recordings.items()) if count}
+
+
 def table_of(out: str | Path) -> dict[str, Any]:
     """What is published, by recording; a recording that is there twice is an error of `iter_recordings`."""
     return {recording_id: plain(rows) for recording_id, rows in tables.iter_recordings(Path(out), COLUMNS)}

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_rows import COLUMNS, LINEAGE, ledger_of, make_line, make_rows, names_in, plain, table_of
+from store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, plain, table_of
 
 from msfser_cli.errors import OutputHeldError, TableError, UsageError
 from msfser_cli.store import output as output_module
@@ -47,10 +47,6 @@ def run(out: str, recordings: dict[str, tuple[int, int]], lineage: tables.Lineag
             if not output.done(recording_id, f"key{seed}"):
                 add(output, recording_id, count, seed)
         return output.publish()
-
-
-def expected(recordings: dict[str, tuple[int, int]]) -> dict[str, Any]:
-    return {name: plain(make_rows(name, count, seed)) for name, (count, seed) in sorted(recordings.items()) if count}
 
 
 def stamps(out: str) -> dict[str, tuple[int, int]]:
