@@ -6,7 +6,9 @@ where both matter. So each batch holds four groups, each with a concordance of i
 
 - acted: an EmoDB voice with its own words, which are left out now and then. Label: the voice's.
 - composed: an EmoDB voice with the text of any EmoBank sentence. Label: the voice's plus the sentence's distance from the mean.
-- read: a synthetic voice, which acts nothing, with any EmoBank sentence. Label: the sentence's.
+- read: a synthetic voice, which acts nothing, with any EmoBank sentence. Label: the sentence's valence. Its arousal and dominance
+  are not known: raters saw the words alone, and a fast, high voice does sound more aroused. Called calm, it would teach the head
+  to ignore how any voice sounds but those of EmoDB's actors.
 - written: a sentence without a voice. Label: the sentence's.
 
 What is left that tells the domains apart is blurred: acoustic vectors move along the difference between the domains' means by a
@@ -75,6 +77,7 @@ class Pairing:
         own = self._rng.random(READ) < OWN_TEXT
         texts[own], present[own] = voice.texts[own], voice.present[own]
         labels = np.where(own[:, None], voice.labels, text.labels)
+        labels[:, 1:] = np.nan
         return Group(self._blurred(voice.acoustic, -1), texts, self._thinned(present), labels, 1.0)
 
     def _sentences(self) -> Group:
