@@ -482,7 +482,7 @@ def test_publishing_twice_in_one_run(out: str) -> None:
 
 def test_large_recordings_pass_through(out: str) -> None:
     rng = np.random.default_rng(0)
-    rows = [row | {"gs_vector": rng.standard_normal(64, dtype=np.float32)} for row in make_rows("b", 6000)]
+    rows = [row | {"gs_vector": rng.standard_normal(64, dtype=np.float32)} for row in make_rows("b", 4200)]
     run(out, {})
     with Output.open(out, COLUMNS, LINEAGE) as output:
         output.add(make_line("b", rows), rows)
