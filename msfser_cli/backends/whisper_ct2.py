@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ MAX_FRAMES = 30 * FRAMES_PER_SECOND
 
 MAX_TOKENS = 443
 """Text tokens that the decoder reads at once: its 448 positions less those of the prompt and of the end."""
-SHORTEST_PADDED = 10.0
-"""A clip decoded at its own length repeats itself; padded to at least this many seconds it is as good as at 30."""
+SHORTEST_PADDED, SILENCE_AFTER = 10.0, 1.0
+"""A clip decoded at its own length repeats itself; with so much silence after it, and at least so long, it does not."""
 
 _OPENING = "\"'“¿([{-"
 _CLOSING = "\"'.。,，!！?？:：”)]}、"
@@ -33,10 +34,13 @@ class Whisper:
         from faster_whisper import WhisperModel
 
         on_gpu = ctranslate2.get_cuda_device_count() > 0
+        # Not int8 on a CPU: its rounding turns the last digit of a feature, which depends on the machine and its threads, into a
+        # visible difference of the acoustic vector; and with two threads it is no faster. More threads than cores are slower.
         self._model: Any = WhisperModel(
             str(folder),
             device="cuda" if on_gpu else "cpu",
-            compute_type="int8_float16" if on_gpu else "int8",
+            compute_type="float16" if on_gpu else "float32",
+            cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else min(4, os.cpu_count() or 1),
             local_files_only=True,
         )
 
@@ -153,9 +157,9 @@ class Decoded:
 
 
 def padded_frames(features: Sequence[np.ndarray]) -> int:
-    """The frames to which a batch is padded: those of its longest item, and at least `SHORTEST_PADDED`."""
-    longest = max(f.shape[1] for f in features)
-    return int(min(MAX_FRAMES, max(longest + longest % 2, round(SHORTEST_PADDED * FRAMES_PER_SECOND))))
+    """The frames to which a batch is padded: its longest item and `SILENCE_AFTER`, and at least `SHORTEST_PADDED`."""
+    needed = max(f.shape[1] for f in features) + round(SILENCE_AFTER * FRAMES_PER_SECOND)
+    return int(min(MAX_FRAMES, max(needed + needed % 2, round(SHORTEST_PADDED * FRAMES_PER_SECOND))))
 
 
 def likeliest(languages: dict[str, float]) -> tuple[str, float]:

@@ -194,6 +194,22 @@ def test_six_commands_give_what_one_gives(predicted: tuple[Path, Process], tmp_p
 # Running again
 
 
+def test_the_number_of_threads_changes_no_score(
+    predicted: tuple[Path, Process], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = predicted
+    (tmp_path / "corpus" / "clips").mkdir(parents=True)
+    for name in ("clips/bad_news.ogg", "clips/morgen.m4a", "clips/stress.flac"):
+        shutil.copy(folder / "corpus" / name, tmp_path / "corpus" / name)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    ok(tmp_path, "predict", "corpus", "--out", "one.parquet")
+    before = {row["utterance_id"]: row for row in rows(folder / "scores.parquet")}
+    for row in rows(tmp_path / "one.parquet"):
+        assert row["text"] == before[row["utterance_id"]]["text"]
+        for dimension in ("valence", "arousal", "dominance"):
+            assert row[dimension] == pytest.approx(before[row["utterance_id"]][dimension], abs=1e-4)
+
+
 def test_running_again_does_nothing(copied: Path) -> None:
     before = snapshot(copied)
     document = json.loads(ok(copied, "predict", "corpus", "--json").stdout)
