@@ -61,7 +61,7 @@ class EmphasizeSettings:
 
     def __post_init__(self) -> None:
         weights = (self.pitch_weight, self.energy_weight, self.duration_weight)
-        _require(min(weights) >= 0 and sum(weights) > 0, "the cue weights", weights, "at least 0 and not all 0")
+        _require(min(weights) >= 0 and 0 < sum(weights) < float("inf"), "the cue weights", weights, "at least 0 and not all 0")
         _require(0 < self.share <= 1, "share", self.share, "above 0 and at most 1")
         _require(self.pitch in PITCH_TRACKERS, "pitch", self.pitch, f"one of {', '.join(PITCH_TRACKERS)}")
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from msfser_cli.backends import Word
+from msfser_cli.errors import UsageError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 FRAMES_PER_SECOND = 100
@@ -88,6 +89,13 @@ class Whisper:
         from faster_whisper.tokenizer import Tokenizer
 
         return Tokenizer(self._model.hf_tokenizer, self.multilingual, task="transcribe", language=language)
+
+    def require(self, language: str | None) -> None:
+        """UsageError for a language that Whisper does not know."""
+        try:
+            self.tokenizer(language or "en")
+        except ValueError as error:
+            raise UsageError(f"language must be one that Whisper knows, such as en, not {language!r}") from error
 
     def decode(self, encoded: Any, count: int, language: str, *, beam_size: int, no_repeat: int = 0) -> list[Decoded]:
         """The most likely tokens of each of `count` items, by beam search without sampling."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,6 +91,8 @@ def _configured() -> dict[str, Any]:
     shared = {name: value for name, value in content.items() if name not in known}
     everywhere = set().union(*known.values())
     own = {name: table for name, table in content.items() if name in known}
+    if misused := [name for name, table in own.items() if not isinstance(table, dict)]:
+        raise UsageError(f"{CONFIG}: {misused[0]} is a command: its options go into a table [{misused[0]}]")
     wrong = [name for name in shared if _plain(name) not in everywhere]
     wrong += [f"{command}.{name}" for command, table in own.items() for name in table if _plain(name) not in known[command]]
     if wrong:
@@ -114,21 +117,20 @@ def main() -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if debug := "--debug" in sys.argv[1:]:
+    debug = "--debug" in sys.argv[1:]
+    if debug:
         # Wherever it stands: people add it at the end of the line that failed.
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
+    debug = debug or os.environ.get("MSFSER_DEBUG", "").lower() in ("1", "true", "yes", "on")
     try:
         app()
-    except MsfserError as error:
-        if debug:
-            raise
-        print(f"msfser: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
     except Exception as error:
         if debug:
-            raise
-        print(
-            f"msfser: a bug: {type(error).__name__}: {error}\nRun it again with --debug for the traceback: msfser --debug ...",
-            file=sys.stderr,
-        )
+            traceback.print_exc()
+        if isinstance(error, MsfserError):
+            print(f"msfser: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        print(f"msfser: a bug: {type(error).__name__}: {error}", file=sys.stderr)
+        if not debug:
+            print("Run it again with --debug for the traceback: msfser --debug ...", file=sys.stderr)
         sys.exit(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,8 +94,8 @@ def summary(result: Summary) -> str:
     return f"{counts}; {speed}{others}\n{result.out}: {result.published['utterances']} utterances{failed}"
 
 
-def as_json(result: Summary) -> str:
-    """The run as one JSON object on one line."""
+def as_json(result: dict[str, Any]) -> str:
+    """A run, done or planned, as one JSON object on one line."""
     import json
 
-    return json.dumps(asdict(result), ensure_ascii=False)
+    return json.dumps(result, ensure_ascii=False)

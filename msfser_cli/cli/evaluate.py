@@ -17,16 +17,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    gold: Annotated[
-        Path,
-        typer.Option(help="Labels: MSP-Podcast's labels_consensus.csv, or any CSV, TSV or Parquet with named columns."),
-    ],
+    gold: o.Gold,
     scores: Annotated[Path, typer.Argument(help="The table that predict wrote.")] = Path("scores.parquet"),
-    scale: Annotated[
-        str | None,
-        typer.Option(metavar="LOW:HIGH",
-                     help="The labels' scale, such as 1:7, when it is neither declared nor shown by the values."),
-    ] = None,
+    scale: o.Scale = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:

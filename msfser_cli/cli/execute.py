@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -18,12 +19,17 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     stages, source = runner.source_of(command, inputs, options["root"])
     plan = chain.plan(settings_of(stages, options))
     vectors = stages[-1] != "predict" or options["keep_vectors"]
-    destination = runner.Destination(options["out"], vectors, options["redo"], options["retry_failed"])
+    moved = options["root"] is not None
+    destination = runner.Destination(options["out"], vectors, options["redo"], options["retry_failed"], moved)
     if options["dry_run"]:
         pending = runner.pending(plan, source, destination)
-        for identity in pending:
-            typer.echo(console.printable(identity))
-        typer.echo(f"{len(pending)} of {source.count} recordings would be done: {', '.join(stages)}", err=True)
+        if options["json"]:
+            typer.echo(console.as_json({"recordings": source.count, "pending": pending}))
+        else:
+            for identity in pending:
+                typer.echo(console.printable(identity))
+        if not options["quiet"]:
+            typer.echo(f"{len(pending)} of {source.count} recordings would be done: {', '.join(stages)}", err=True)
         return
     progress = console.Progress(quiet=options["quiet"])
     try:
@@ -31,7 +37,7 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     finally:
         progress.close()
     if options["json"]:
-        typer.echo(console.as_json(result))
+        typer.echo(console.as_json(asdict(result)))
     if not options["quiet"]:
         typer.echo(console.summary(result), err=True)
     if result.published["failed"]:

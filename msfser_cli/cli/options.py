@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from msfser_cli.settings import Settings
 
 
-def _option(name: str, help: str, panel: str, **more: Any) -> Any:
+def _option(name: str, help: str, panel: str | None, *short: str, **more: Any) -> Any:
     variable = f"MSFSER_{name.replace('-', '_').upper()}"
-    return typer.Option(f"--{name}", help=help, rich_help_panel=panel, envvar=variable, show_envvar=False, **more)
+    return typer.Option(f"--{name}", *short, help=help, rich_help_panel=panel, envvar=variable, show_envvar=False, **more)
 
 
 def _setting(name: str, help: str, panel: str) -> Any:
@@ -31,18 +31,16 @@ def _setting(name: str, help: str, panel: str) -> Any:
 
 _RUN, _WORDS, _EMPHASIS, _DELIVERY, _VECTORS, _HEAD = "Run", "Words and utterances", "Emphasis", "Delivery", "Vectors", "Scores"
 
-Out = Annotated[str, typer.Option("--out", "-o", help="The table to write: a Parquet file, or a folder/ that grows by parts.")]
+Out = Annotated[str, _option("out", "The table to write: a .parquet file, or a folder/ that grows by parts.", None, "-o")]
 Root = Annotated[
     Path | None, _option("root", "The folder that recording ids are relative to; where the recordings are now.", _RUN)
 ]
 Profile = Annotated[str, _option("profile", "Models and settings: mini (offline, on a CPU) or paper.", _RUN)]
-Redo = Annotated[bool, typer.Option("--redo", help="Start over, replacing what is there.", rich_help_panel=_RUN)]
-RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Try recordings again that failed before.", rich_help_panel=_RUN)
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=_RUN)]
-Json = Annotated[bool, typer.Option("--json", help="Print a summary as one JSON object on stdout.", rich_help_panel=_RUN)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=_RUN)]
+Redo = Annotated[bool, _option("redo", "Start over, replacing what is there.", _RUN)]
+RetryFailed = Annotated[bool, _option("retry-failed", "Try recordings again that failed before.", _RUN)]
+DryRun = Annotated[bool, _option("dry-run", "Say what would be done, and do nothing.", _RUN)]
+Json = Annotated[bool, _option("json", "Print a summary as one JSON object on stdout.", _RUN)]
+Quiet = Annotated[bool, _option("quiet", "Say nothing but errors and warnings.", _RUN, "-q")]
 
 Transcriber = Annotated[str | None, _setting("transcriber", "faster-whisper or whisperx.", _WORDS)]
 Model = Annotated[str | None, _setting("model", "Its model: registered name, folder, or owner/name in a hub's cache.", _WORDS)]
@@ -67,7 +65,15 @@ AcousticEncoder = Annotated[str | None, _setting("acoustic-encoder", "whisper or
 AcousticModel = Annotated[str | None, _setting("acoustic-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]
 TextEncoder = Annotated[str | None, _setting("text-encoder", "transformers-text.", _VECTORS)]
 TextModel = Annotated[str | None, _setting("text-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]
-KeepVectors = Annotated[bool, typer.Option("--keep-vectors", help="Keep the vectors in the scores.", rich_help_panel=_VECTORS)]
+KeepVectors = Annotated[bool, _option("keep-vectors", "Keep the vectors in the scores.", _VECTORS)]
+
+Gold = Annotated[
+    Path, _option("gold", "Labels: MSP-Podcast's labels_consensus.csv, or any CSV, TSV or Parquet with named columns.", None)
+]
+Scale = Annotated[
+    str | None,
+    _option("scale", "The labels' scale, such as 1:7, when neither declared nor shown by the values.", None, metavar="LOW:HIGH"),
+]
 
 Head = Annotated[str | None, _setting("head", "The MSF-SER checkpoint: mini, or a folder.", _HEAD)]
 

@@ -42,7 +42,6 @@ def save(folder: Path, model: MsfSer, card: Mapping[str, Any] | None = None) -> 
 
 def load(folder: Path) -> MsfSer:
     """The model in `folder`, on the CPU, in evaluation mode. ModelError for anything that `save` would not have written."""
-    _refuse_pickles(folder)
     config = load_config(folder)
     with torch.device("meta"):
         model = MsfSer(config)
@@ -51,7 +50,8 @@ def load(folder: Path) -> MsfSer:
 
 
 def load_config(folder: Path) -> MsfSerConfig:
-    """The config of the checkpoint in `folder`; ModelError if it is missing, damaged or out of bounds."""
+    """The config of the checkpoint in `folder`; ModelError if it is damaged or out of bounds, or the weights a pickle."""
+    _refuse_pickles(folder)
     return _parse(folder / CONFIG_NAME)[0]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msfser_cli.errors import ModelError
 from msfser_cli.profiles import RegisteredModel, registry
-from msfser_cli.store.atomic import replacing
+from msfser_cli.store.atomic import replacing, resources
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -41,7 +41,7 @@ def locate(name: str) -> ModelFolder:
     """
     if name in registry():
         return _registered(registry()[name])
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return _safe(ModelFolder(Path(name).resolve(), f"{Path(name).name} sha256:{_folder_sha256(Path(name))}"))
     if _HUB_NAME.fullmatch(name):
         source, _, revision = name.partition("@")
@@ -71,7 +71,8 @@ def _registered(model: RegisteredModel) -> ModelFolder:
         _verify(model, target)
         return ModelFolder(target, identity)
     if model.wheels and (sources := _in_wheels(model)):
-        target.mkdir(parents=True, exist_ok=True)
+        with resources(target):
+            target.mkdir(parents=True, exist_ok=True)
         for file, parts in sources.items():
             with replacing(target / file) as out:
                 for part in parts:
@@ -89,7 +90,7 @@ def _registered(model: RegisteredModel) -> ModelFolder:
 
 def _safe(model: ModelFolder) -> ModelFolder:
     """`model`, unless its weights are pickles: those can run code, and only a registered hash says what is in them."""
-    if any(model.path.glob("pytorch_model*.bin")) and not any(model.path.glob("*.safetensors")):
+    if any(model.path.glob("pytorch_model*.bin")) and not any(model.path.glob("model*.safetensors")):
         raise ModelError(
             f"{model.path}: its weights are a pickle, which can run code; convert them to safetensors where you trust them"
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from msfser_cli import settings as st
 from msfser_cli.backends import Row
 from msfser_cli.backends.registry import backend
+from msfser_cli.errors import ModelError, MsfserError
 from msfser_cli.profiles.models import ModelFolder, checkpoint, locate
 from msfser_cli.stages.corpus import Recording
 from msfser_cli.store.audio import Audio
@@ -47,6 +49,21 @@ class Chain:
         config = load_config(self.models["head"].path)
         return {"scale": [config.low, config.high]}
 
+    def check_vectors(self, embed: Mapping[str, Any]) -> None:
+        """ModelError where the head was trained on the vectors of other encoders than the settings of `embed` name."""
+        if "head" not in self.models:
+            return
+        from msfser_cli.model.weights import load_config
+
+        config = load_config(self.models["head"].path)
+        for role, trained in (("acoustic", config.acoustic_encoder), ("text", config.text_encoder)):
+            made = f"{embed.get(f'{role}_encoder')}:{Path(embed.get(f'{role}_model', '')).name}"
+            if trained and made != trained:
+                raise ModelError(
+                    f"{self.models['head'].path}: this head was trained on the {role} vectors of {trained}, these are of {made}; "
+                    "embed with what it knows, or name another head with --head"
+                )
+
     def load(self) -> list[Step]:
         """The stages, ready to run: models are loaded here and nowhere later."""
         return [_STEPS[name](settings, self.models) for name, settings in self.settings.items()]
@@ -74,11 +91,21 @@ def plan(settings: dict[str, st.Settings]) -> Chain:
     return Chain(settings, models)
 
 
+def _loaded(kind: str, name: str, folder: Path, *more: Any) -> Any:
+    """The back end on the model in `folder`. ModelError for one that it cannot read, whatever the library says of it."""
+    try:
+        return backend(kind, name).load(folder, *more)
+    except (MsfserError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(f"{folder}: {name} cannot load this model ({type(error).__name__}: {error})") from error
+
+
 def _transcribe(settings: st.TranscribeSettings, models: dict[str, ModelFolder]) -> Step:
     from msfser_cli.stages.transcribe import transcribe
 
     aligner = models["aligner"].path if "aligner" in models else None
-    transcriber = backend("transcribers", settings.transcriber).load(models["transcriber"].path, aligner, settings)
+    transcriber = _loaded("transcribers", settings.transcriber, models["transcriber"].path, aligner, settings)
 
     def step(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
         return transcribe(recording.recording_id, audio, recording.segments, transcriber, settings)
@@ -103,8 +130,8 @@ def _describe(settings: st.DescribeSettings, models: dict[str, ModelFolder]) -> 
 def _embed(settings: st.EmbedSettings, models: dict[str, ModelFolder]) -> Step:
     from msfser_cli.stages.embed import embed
 
-    speech = backend("encoders", settings.acoustic_encoder).load(models["acoustic"].path)
-    text = backend("encoders", settings.text_encoder).load(models["text"].path)
+    speech = _loaded("encoders", settings.acoustic_encoder, models["acoustic"].path)
+    text = _loaded("encoders", settings.text_encoder, models["text"].path)
     return lambda recording, audio, rows: embed(audio, rows, speech, text)
 
 

@@ -82,7 +82,8 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
 def _expanded(inputs: Iterable[str]) -> Iterable[str]:
     for given in inputs:
         if given == "-":
-            yield from (line for line in sys.stdin.read().splitlines() if line.strip())
+            # As bytes: a path need not be Unicode.
+            yield from (os.fsdecode(line) for line in sys.stdin.buffer.read().splitlines() if line.strip())
         else:
             yield given
 
@@ -95,15 +96,17 @@ def _common_folder(paths: Sequence[Path]) -> Path:
 
 def _identified(root: Path, found: Iterable[tuple[Path, tuple[Segment, ...]]]) -> tuple[Recording, ...]:
     base = os.path.abspath(root)
-    recordings = []
+    recordings: dict[str, Recording] = {}
     for path, segments in found:
         relative = os.path.relpath(os.path.abspath(path), base)
         if relative.startswith(os.pardir + os.sep):
             raise UsageError(f"{path}: not below the corpus root {root}; name a root above it with --root")
         # A name that is not UTF-8 still needs an id that a table can hold.
         identity = os.fsencode(relative.replace(os.sep, "/")).decode("utf-8", "backslashreplace")
-        recordings.append(Recording(identity, path, segments))
-    return tuple(sorted(recordings, key=lambda r: r.recording_id))
+        if identity in recordings:
+            raise UsageError(f"{recordings[identity].path} and {path}: both would be {identity}; rename one of them")
+        recordings[identity] = Recording(identity, path, segments)
+    return tuple(recordings[identity] for identity in sorted(recordings))
 
 
 def _from_manifest(path: Path, root: Path | None) -> Corpus:
@@ -118,32 +121,36 @@ def _from_manifest(path: Path, root: Path | None) -> Corpus:
             frame = pl.read_ndjson(path, infer_schema_length=None)
         else:
             frame = pl.read_csv(path, separator="\t" if path.suffix.lower() == ".tsv" else ",", infer_schema=False)
+        assert isinstance(frame, pl.DataFrame)
+        frame = frame.rename({name: name.strip().lower() for name in frame.columns})
     except (OSError, pl.exceptions.PolarsError) as error:
         raise TableError(path, f"the manifest cannot be read ({error})") from error
-    assert isinstance(frame, pl.DataFrame)
-    frame = frame.rename({name: name.strip().lower() for name in frame.columns})
     column = next((name for name in PATH_COLUMNS if name in frame.columns), None)
     if column is None:
         raise TableError(path, f"no path column; a manifest has one of {', '.join(PATH_COLUMNS)}")
     folder = path.parent if root is None else root
-    grouped: dict[str, list[Segment]] = {}
+    grouped: dict[Path, list[Segment]] = {}
     for number, row in enumerate(frame.iter_rows(named=True), start=1):
         if not row[column]:
             raise TableError(path, f"row {number} has no {column}")
-        grouped.setdefault(str(row[column]), []).append(_segment(path, number, row))
+        named = Path(os.path.normpath(folder / str(row[column])))
+        grouped.setdefault(named, []).append(_segment(path, number, row))
     found = []
-    for name, segments in grouped.items():
+    for named, segments in grouped.items():
         plain = len(segments) == 1 and segments[0] == Segment()
-        found.append((folder / name, () if plain else tuple(segments)))
+        found.append((named, () if plain else tuple(segments)))
     if not found:
         raise TableError(path, "the manifest has no rows")
     return Corpus(folder, _identified(folder, found))
 
 
 def _segment(path: Path, number: int, row: dict[str, Any]) -> Segment:
+    start, end = (_number(path, number, name, row.get(name)) for name in ("start", "end"))
+    if end is not None and end <= (start or 0.0):
+        raise TableError(path, f"row {number}: it ends at {end:g} s, before it starts")
     return Segment(
-        start=_number(path, number, "start", row.get("start")),
-        end=_number(path, number, "end", row.get("end")),
+        start=start,
+        end=end,
         **{name: str(row[name]) if row.get(name) not in (None, "") else None for name in ("text", "speaker", "language")},
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,12 +59,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Destination:
-    """What a run writes to: `out`, with or without the vectors; whether to start over, and to try failed recordings again."""
+    """What a run writes to: `out`, with or without the vectors; whether to start over, and to try failed recordings again.
+
+    `moved`: the user says where the corpus is, so it may lie elsewhere than when the output was begun.
+    """
 
     out: str
     vectors: bool = True
     redo: bool = False
     retry_failed: bool = False
+    moved: bool = False
 
 
 @dataclass
@@ -127,6 +132,8 @@ def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[t
 
 def pending(chain: Chain, source: Source, destination: Destination) -> list[str]:
     """The recordings that `run` would do now; nothing is done by asking."""
+    if not Path(destination.out).parent.exists():
+        return [item.recording.recording_id for item in source.items]
     with _open(chain, source, destination) as output:
         looked_at = [_look(item, output) for item in source.items]
     return [prepared.item.recording.recording_id for prepared in looked_at if not prepared.unchanged]
@@ -186,17 +193,25 @@ def _open(chain: Chain, source: Source, destination: Destination) -> Any:
     before = source.lineage
     settings = {**(before.settings if before else {}), **{name: as_dict(s) for name, s in chain.settings.items()}}
     models = {**(before.models if before else {}), **chain.identities()}
+    chain.check_vectors(settings.get("embed", {}))
     lineage = Lineage(
         stage=chain.stages[-1],
         tool_version=__version__,
         fingerprint=fingerprint({"schema_version": schemas.SCHEMA_VERSION, "settings": settings, "models": models}),
         settings=settings,
         models=models,
-        corpus_root=str(source.root.resolve()),
+        corpus_root=os.fsencode(source.root.resolve()).decode("utf-8", "backslashreplace"),
         extra=chain.extra(),
     )
     columns = schemas.columns_through(chain.stages[-1], vectors=destination.vectors)
-    return Output.open(destination.out, columns, lineage, redo=destination.redo, retry_failed=destination.retry_failed)
+    return Output.open(
+        destination.out,
+        columns,
+        lineage,
+        redo=destination.redo,
+        retry_failed=destination.retry_failed,
+        moved=destination.moved,
+    )
 
 
 def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Iterator[_Prepared]:

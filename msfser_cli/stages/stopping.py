@@ -44,12 +44,13 @@ class Stopping:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stopping]:
-    """Handle `SIGNALS` for the block. Outside of the main thread Python allows no handlers, and none are set."""
+    """Handle `SIGNALS` for the block, except those that are ignored already (nohup); none outside of the main thread."""
     stopping = Stopping()
     if threading.current_thread() is not threading.main_thread():
         yield stopping
         return
-    before = {number: signal.signal(number, stopping.receive) for number in SIGNALS}
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stopping.receive) for number in heard}
     try:
         yield stopping
     finally:

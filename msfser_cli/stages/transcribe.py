@@ -146,7 +146,7 @@ def _times(segment: Segment, duration: float) -> tuple[float, float]:
     start = 0.0 if segment.start is None else segment.start
     # Manifests round their times: a last frame's worth beyond the end is the end.
     end = duration if segment.end is None else (duration if duration < segment.end <= duration + 0.1 else segment.end)
-    if not 0 <= start < end <= duration:
+    if not 0 <= round(start, 3) < round(end, 3) <= round(duration, 3):
         raise RecordingError("bad_segment", f"the manifest gives {start:g} to {end:g} s, the recording has {duration:.3f} s")
     return round(start, 3), round(end, 3)
 

@@ -82,7 +82,8 @@ def decode(path: Path) -> Audio:
     """The first audio stream of a file, resampled to 16 kHz; channels are averaged, levels are left as they are.
 
     Every failure is a RecordingError: missing, unreadable, empty, not_audio, no_audio_stream, no_samples, bad_samples, and
-    decode_error when the decoder gave up or the file is cut short. A damaged packet in a file of full length is skipped.
+    decode_error when the decoder gave up or the file is shorter than it says. A damaged packet in a file of full length is
+    skipped; formats that do not state a length (MP3, Ogg, WebM) are read as far as they go.
     """
     with _open(path) as file:
         size = os.fstat(file.fileno()).st_size

@@ -62,7 +62,9 @@ def read_ledger(out: str | Path) -> dict[str, Row]:
 class Output:
     """One run's hold on an output; made by `Output.open`."""
 
-    def __init__(self, out: str | Path, columns: Sequence[Column], lineage: Lineage, *, redo: bool, retry_failed: bool) -> None:
+    def __init__(
+        self, out: str | Path, columns: Sequence[Column], lineage: Lineage, *, redo: bool, retry_failed: bool, moved: bool
+    ) -> None:
         self.path, self.is_folder = _resolve(out)
         self.ledger = ledger_path(out)
         self._parts = self.path.with_name(f".{self.path.name}.parts")
@@ -70,6 +72,7 @@ class Output:
         self._lineage = lineage
         self._redo = redo
         self._retry_failed = retry_failed
+        self._moved = moved
         self._known: dict[str, tuple[str, str]] = {}  # what is said of a recording: its input_key and status
         self._waiting: dict[str, tuple[Row, pa.Table]] = {}  # recordings that are in no part yet: ledger line and rows
         self._in_parts: dict[str, Path] = {}  # recordings that are in a part, and not published
@@ -80,17 +83,25 @@ class Output:
     @classmethod
     @contextlib.contextmanager
     def open(
-        cls, out: str | Path, columns: Sequence[Column], lineage: Lineage, *, redo: bool = False, retry_failed: bool = False
+        cls,
+        out: str | Path,
+        columns: Sequence[Column],
+        lineage: Lineage,
+        *,
+        redo: bool = False,
+        retry_failed: bool = False,
+        moved: bool = False,
     ) -> Iterator[Output]:
         """Hold `out` (a file, or a folder if it is one or ends in "/") for the block; what was added is durable afterwards.
 
         `redo` starts over: nothing that is published counts as done, and it is replaced when the new work is published; if such a
-        run is interrupted, the same command goes on with it. With `retry_failed`, a recording that failed is not done.
+        run is interrupted, the same command goes on with it. With `retry_failed`, a recording that failed is not done. `moved`
+        says that the corpus may lie elsewhere than before.
 
-        Raises OutputHeldError; UsageError when the output is not msfser's own, or was made with other settings and `redo` is not
-        given; TableError when work in hand is damaged; ResourceError when the machine refuses.
+        Raises OutputHeldError; UsageError when the output is not msfser's own, or was made with other settings or from another
+        corpus and `redo` is not given; TableError when work in hand is damaged; ResourceError when the machine refuses.
         """
-        output = cls(out, columns, lineage, redo=redo, retry_failed=retry_failed)
+        output = cls(out, columns, lineage, redo=redo, retry_failed=retry_failed, moved=moved)
         with resources(output.path):
             try:
                 output.path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,6 +235,9 @@ class Output:
             if differences:
                 raise UsageError("\n  ".join([f"{file}: made with other settings:", *differences])
                                  + "\nstart over with --redo, or choose another --out")
+            if not self._moved and lineage.corpus_root != self._lineage.corpus_root:
+                raise UsageError(f"{file}: made from {lineage.corpus_root}, not from {self._lineage.corpus_root}; choose another "
+                                 "--out, start over with --redo, or say with --root where the same corpus is now")
             self._learn(tables.vector_lengths(found))
         return int(parquet.metadata.num_rows)
 
@@ -344,11 +358,19 @@ def _head(part: Path) -> _Head:
 def _resolve(out: str | Path) -> tuple[Path, bool]:
     """The path that is written, not a link to it, and whether it is a folder."""
     path = Path(out)
-    if path.is_symlink() or path.name in ("", ".."):
-        path = path.resolve()
+    if "\0" in os.fspath(out) or any("\ud800" <= c <= "\udfff" for c in os.fspath(out)):
+        raise UsageError(f"{os.fspath(out)!r}: not a name in Unicode; choose another --out")
+    try:
+        if path.is_symlink() or path.name in ("", ".."):
+            path = path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"{out}: a symbolic link that leads back to itself; choose another --out") from error
     if not 0 < len(os.fsencode(path.name)) <= _LONGEST_NAME:
         raise UsageError(f"{out}: not a name for a table; give --out a name of at most {_LONGEST_NAME} bytes")
-    return path, path.is_dir() or os.fspath(out).endswith("/")
+    is_folder = path.is_dir() or os.fspath(out).endswith("/")
+    if not is_folder and path.suffix != ".parquet":
+        raise UsageError(f"{out}: --out is a file that ends in .parquet, or a folder that ends in /")
+    return path, is_folder
 
 
 def _differences(old: Lineage, new: Lineage, old_columns: Sequence[str], new_columns: Sequence[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,18 @@ def save_speech_model(folder: Path, kind: str) -> Path:
     model.save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=kind != "wav2vec2-group-norm").save_pretrained(folder)
     return folder
+
+
+def test_code_that_comes_with_a_model_is_refused_without_a_question(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(locate("minilm-l6").path, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    for load in (transformers_text.load, transformers_speech.load):
+        with pytest.raises(ModelError, match=str(folder)):
+            load(folder)
+    assert not (tmp_path / "ran").exists()
 
 
 def save_roberta(folder: Path) -> Path:

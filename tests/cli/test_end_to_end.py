@@ -212,11 +212,11 @@ def test_the_number_of_threads_changes_no_score(
 
 def test_running_again_does_nothing(copied: Path) -> None:
     before = snapshot(copied)
-    document = json.loads(ok(copied, "predict", "corpus", "--json").stdout)
+    document = json.loads(ok(copied, "predict", "corpus", "--root", "corpus", "--json").stdout)
     assert (document["recordings"], document["unchanged"], document["done"], document["failed"]) == (8, 8, 0, 0)
     assert document["published"]["utterances"] == len(rows(copied / "scores.parquet"))
     assert snapshot(copied) == before
-    quiet = ok(copied, "predict", "corpus", "--quiet")
+    quiet = ok(copied, "predict", "corpus", "--root", "corpus", "--quiet")
     assert (quiet.stdout, quiet.stderr) == ("", "")
     assert snapshot(copied) == before
 
@@ -226,11 +226,11 @@ def test_what_is_new_is_done_and_a_broken_file_ends_nothing(copied: Path) -> Non
     (copied / "corpus" / "broken.wav").write_bytes(b"This is no sound. " * 1000)
     shutil.copy(QUICKSTART / "corpus" / "clips" / "stress.flac", copied / "corpus" / "new.flac")
 
-    planned = ok(copied, "predict", "corpus", "--dry-run")
+    planned = ok(copied, "predict", "corpus", "--root", "corpus", "--dry-run")
     assert planned.stdout.splitlines() == ["broken.wav", "new.flac"]
     assert table(copied / "scores.parquet").equals(before)
 
-    done = msfser(copied, "predict", "corpus", "--json")
+    done = msfser(copied, "predict", "corpus", "--root", "corpus", "--json")
     assert done.returncode == 3
     counts = json.loads(done.stdout)
     assert (counts["recordings"], counts["unchanged"], counts["done"], counts["failed"]) == (10, 8, 1, 1)
@@ -245,7 +245,7 @@ def test_what_is_new_is_done_and_a_broken_file_ends_nothing(copied: Path) -> Non
     [old] = [{k: v for k, v in row.items() if k not in own} for row in kept if row["recording_id"] == "clips/stress.flac"]
     assert new == old
 
-    again = msfser(copied, "predict", "corpus")
+    again = msfser(copied, "predict", "corpus", "--root", "corpus")
     assert again.returncode == 3
     assert "10 unchanged" in again.stderr
 
@@ -355,6 +355,8 @@ def test_one_utterance_a_file(predicted: tuple[Path, Process], tmp_path: Path) -
     (("predict", "corpus", "--unit", "sentence"), 2, "unit must be one of utterance, file"),
     (("predict", "corpus", "--profile", "huge"), 2, "there is no profile 'huge'"),
     (("predict", "corpus", "--transcriber", "nobody"), 2, "there is no transcriber 'nobody'"),
+    (("predict", "corpus", "--out", "new"), 2, "new: --out is a file that ends in .parquet, or a folder that ends in /"),
+    (("predict", "corpus", "--pitch-weight", "inf"), 2, "the cue weights must be"),
     (("emphasize", "scores.parquet"), 4, "scores.parquet: a table of predict; emphasize reads one that transcribe wrote"),
     (("describe", "corpus/episode.mp3"), 4, "corpus/episode.mp3: not a Parquet file"),
     (("evaluate", "--gold", "nowhere.csv"), 4, "nowhere.csv: cannot be read"),
@@ -372,6 +374,31 @@ def test_what_cannot_be_done_is_said_before_any_work(
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert snapshot(predicted[0]) == before
+
+
+def test_debug_adds_a_traceback_and_changes_no_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = msfser(tmp_path, "predict", "nowhere")
+    assert (plain.returncode, plain.stderr) == (2, "msfser: nowhere: no such file or folder\n")
+    monkeypatch.setenv("MSFSER_DEBUG", "1")
+    for arguments in ((), ("--debug",)):
+        done = msfser(tmp_path, "predict", "nowhere", *arguments)
+        assert done.returncode == 2
+        assert "Traceback" in done.stderr
+        assert done.stderr.endswith(plain.stderr)
+
+
+def test_an_option_comes_from_the_line_else_the_environment_else_the_file(
+    predicted: tuple[Path, Process], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = str(predicted[0] / "corpus")
+    (tmp_path / "msfser.toml").write_text('[predict]\nout = "file.csv"\n')
+    assert "file.csv: --out is" in msfser(tmp_path, "predict", corpus).stderr
+    monkeypatch.setenv("MSFSER_OUT", "variable.csv")
+    assert "variable.csv: --out is" in msfser(tmp_path, "predict", corpus).stderr
+    assert "line.csv: --out is" in msfser(tmp_path, "predict", corpus, "--out", "line.csv").stderr
+    (tmp_path / "msfser.toml").write_text("predict = 3\n")
+    done = msfser(tmp_path, "predict", corpus)
+    assert (done.returncode, "its options go into a table [predict]" in done.stderr) == (2, True)
 
 
 def test_a_held_output_is_left_alone(predicted: tuple[Path, Process]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from msfser_cli.errors import ModelError, UsageError
+from msfser_cli.errors import ModelError, ResourceError, UsageError
 from msfser_cli.profiles import PROFILES, models, profile, registry
 from msfser_cli.settings import SETTINGS, build
 
@@ -82,6 +82,21 @@ def test_pickled_weights_are_refused(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(ModelError, match="pickle"):
         models.locate(str(tmp_path))
+
+
+def test_a_pickle_is_refused_whatever_lies_beside_it(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    (tmp_path / "other.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="pickle"):
+        models.locate(str(tmp_path))
+
+
+def test_a_cache_that_cannot_be_made_is_the_machine_s_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MSFSER_CACHE", str(tmp_path / "file"))
+    models.locate.cache_clear()
+    with pytest.raises(ResourceError, match="its folder is a file"):
+        models.locate("minilm-l6")
 
 
 def test_a_hub_cache_is_read_but_never_filled(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

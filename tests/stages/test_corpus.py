@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import polars as pl
@@ -44,8 +45,9 @@ def test_a_root_makes_ids_the_same_wherever_the_search_starts(corpus: Path) -> N
 
 
 def test_paths_come_from_stdin(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{corpus / 'b.wav'}\n\n{corpus / 'gone.wav'}\n"))
-    assert ids(find(["-"])) == ["b.wav", "gone.wav"]
+    given = f"{corpus / 'b.wav'}\n\n{corpus / 'gone.wav'}\n".encode() + os.fsencode(corpus) + b"/\xff.wav\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8"))
+    assert ids(find(["-"])) == ["\\xff.wav", "b.wav", "gone.wav"]
 
 
 def test_what_is_not_there_or_empty_is_a_usage_error(corpus: Path, tmp_path: Path) -> None:
@@ -54,6 +56,27 @@ def test_what_is_not_there_or_empty_is_a_usage_error(corpus: Path, tmp_path: Pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no audio or video files"):
         find([str(tmp_path / "empty")])
+
+
+def test_no_two_recordings_share_an_id(corpus: Path) -> None:
+    manifest = corpus / "list.csv"
+    manifest.write_text(f"path,start,end\nb.wav,0,1\n./b.wav,1,2\n{corpus}/deep/../b.wav,2,3\n")
+    (recording,) = find([str(manifest)]).recordings
+    assert (recording.recording_id, len(recording.segments)) == ("b.wav", 3)
+    (corpus / "\\xff.wav").write_bytes(b"x")
+    Path(os.fsdecode(os.fsencode(corpus) + b"/\xff.wav")).write_bytes(b"x")
+    with pytest.raises(UsageError, match="both would be"):
+        find([str(corpus)])
+
+
+def test_a_segment_that_ends_before_it_starts_is_named(corpus: Path) -> None:
+    manifest = corpus / "list.csv"
+    manifest.write_text("path,start,end\nb.wav,0,1\nb.wav,2,1.5\n")
+    with pytest.raises(TableError, match="row 2: it ends at"):
+        find([str(manifest)])
+    manifest.write_text("Path,path\nb.wav,b.wav\n")
+    with pytest.raises(TableError, match="cannot be read"):
+        find([str(manifest)])
 
 
 ROWS = {

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from msfser_cli.errors import ModelError, Stopped, TableError, UsageError
 from msfser_cli.settings import build
 from msfser_cli.stages import chain, runner
 from msfser_cli.stages.runner import Destination, Summary
+from msfser_cli.stages.stopping import stop_on_signals
 
 DOUBLES = Path(__file__).parents[1] / "doubles"
 
@@ -98,6 +100,50 @@ def test_every_recording_ends_as_rows_or_as_a_reason(corpus: Path, tmp_path: Pat
     ]
     assert summary.utterances == len(table) == summary.published["utterances"]
     assert summary.audio_seconds == pytest.approx(3 + 4 + 5 + 2 + 2)
+
+
+def test_another_corpus_does_not_replace_the_rows_of_the_first(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "u.parquet"
+    transcribe(corpus, out)
+    before = out.read_bytes()
+    shutil.copytree(corpus, tmp_path / "other")
+    with pytest.raises(UsageError, match=f"made from {corpus}, not from {tmp_path / 'other'}"):
+        transcribe(tmp_path / "other", out)
+    assert out.read_bytes() == before
+    _, source = runner.source_of("transcribe", [str(tmp_path / "other")], tmp_path / "other")
+    assert runner.run(plan("transcribe"), source, Destination(str(out), moved=True), Watcher()).unchanged == 6
+
+
+def test_a_dry_run_makes_no_folder(corpus: Path, tmp_path: Path) -> None:
+    _, source = runner.source_of("transcribe", [str(corpus)], None)
+    assert len(runner.pending(plan("transcribe"), source, Destination(str(tmp_path / "new" / "u.parquet")))) == 6
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_head_scores_only_the_vectors_that_it_knows(corpus: Path) -> None:
+    _, source = runner.source_of("predict", [str(corpus)], None)
+    with pytest.raises(ModelError, match="on the acoustic vectors of whisper:whisper-base, these are of double"):
+        runner.pending(plan("transcribe", "emphasize", "describe", "embed", "predict"), source, Destination("s.parquet"))
+
+
+def test_a_model_that_cannot_be_loaded_is_a_model_error(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.bin").write_bytes(b"not a model")
+    chosen = plan("transcribe", transcriber="faster-whisper", model=str(tmp_path / "model"))
+    with pytest.raises(ModelError, match="faster-whisper cannot load this model"):
+        chosen.load()
+    with pytest.raises(UsageError, match="not 'klingon'"):
+        plan("transcribe", transcriber="faster-whisper", language="klingon").load()
+
+
+def test_a_signal_that_was_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.05)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_second_run_does_nothing_and_touches_nothing(corpus: Path, tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ Two things follow what a listener hears:
 - **Loudness.** The level of a file is mostly a matter of gain, so it is measured (`loudness_db`) but not put into words. A
   listener tells a shout from a murmur at any playback level by its spectrum: vocal effort lifts the upper partials
   (Traunmueller & Eriksson 2000). So effort is worded from the alpha ratio of the voiced frames, which no gain changes, and
-  level only as the
-  difference from the same speaker's other utterances. The sentence is the same whatever the gain. A microphone or codec that
-  dulls or sharpens the sound does shift it.
+  level only as the difference from the median of the same speaker's utterances. The sentence is the same whatever the gain.
+  A microphone or codec that dulls or sharpens the sound does shift it.
 - **Pitch level.** In a recording of several utterances it is relative to the median of the speaker's, where rows name speakers,
   else the recording's. One utterance alone has no such reference: its median in Hz is taken, in bins that do not guess at gender,
   so a man's raised voice may be called what a woman's calm one is.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from msfser_cli.backends.encoders import SAFELY
 from msfser_cli.errors import ModelError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -22,7 +23,7 @@ SHORTEST = SAMPLE_RATE_HZ // 10
 
 
 class TransformersSpeech:
-    """Clips are sorted by length and batched; padding is masked in the model and in the pooling."""
+    """Clips are sorted by length and batched; what pads a clip beyond `SHORTEST` is masked in the model and in the pooling."""
 
     def __init__(self, folder: Path) -> None:
         import torch
@@ -31,8 +32,9 @@ class TransformersSpeech:
 
         logging.set_verbosity_error()  # a checkpoint's unused heads are no news
         try:
-            self._extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
-            model = AutoModel.from_pretrained(folder, local_files_only=True)
+            self._extractor = AutoFeatureExtractor.from_pretrained(folder, **SAFELY)
+            # Without safetensors there is only a pickle, which came this far because its hash is registered.
+            model = AutoModel.from_pretrained(folder, use_safetensors=any(folder.glob("model*.safetensors")), **SAFELY)
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder}: not a transformers speech encoder ({error})") from error
         if not hasattr(model, "_get_feature_vector_attention_mask"):

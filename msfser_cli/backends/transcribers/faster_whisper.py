@@ -67,10 +67,12 @@ class FasterWhisper:
 
 
 def load(folder: Path, aligner: Path | None, settings: TranscribeSettings) -> FasterWhisper:
-    """The recogniser on the CTranslate2 Whisper model in `folder`; it aligns by itself. UsageError if an aligner is given."""
+    """The recogniser on the CTranslate2 Whisper model in `folder`; it aligns by itself. UsageError for any other aligner."""
     if aligner is not None:
         raise UsageError("the transcriber faster-whisper takes word times from Whisper itself; use whisperx with --aligner")
-    return FasterWhisper(folder, settings.beam_size)
+    transcriber = FasterWhisper(folder, settings.beam_size)
+    load_whisper(folder).require(settings.language)
+    return transcriber
 
 
 def _repeats(words: list[Word]) -> bool:

@@ -141,9 +141,11 @@ class _Aligner:
 def load(folder: Path, aligner: Path | None, settings: TranscribeSettings) -> WhisperX:
     """The recogniser on the CTranslate2 Whisper model in `folder`, and the wav2vec 2.0 CTC model in `aligner` if given.
 
-    ModelError if `aligner` holds something else.
+    ModelError if `aligner` holds something else, UsageError for an unknown language.
     """
-    return WhisperX(folder, aligner, settings.beam_size)
+    transcriber = WhisperX(folder, aligner, settings.beam_size)
+    load_whisper(folder).require(settings.language)
+    return transcriber
 
 
 def _batched(model: Any, folder: Path, beam_size: int) -> Any:
