@@ -117,11 +117,10 @@ def main() -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    debug = "--debug" in sys.argv[1:]
+    debug = "--debug" in sys.argv[1:] or os.environ.get("MSFSER_DEBUG", "").lower() in ("1", "true", "yes", "on")
     if debug:
         # Wherever it stands: people add it at the end of the line that failed.
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
-    debug = debug or os.environ.get("MSFSER_DEBUG", "").lower() in ("1", "true", "yes", "on")
     try:
         app()
     except Exception as error:

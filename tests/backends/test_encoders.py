@@ -55,7 +55,8 @@ def save_speech_model(folder: Path, kind: str) -> Path:
     return folder
 
 
-def test_code_that_comes_with_a_model_is_refused_without_a_question(tmp_path: Path) -> None:
+def test_code_that_comes_with_a_model_is_refused_without_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
     folder = Path(shutil.copytree(locate("minilm-l6").path, tmp_path / "model"))
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}

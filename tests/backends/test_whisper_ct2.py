@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from msfser_cli.backends.whisper_ct2 import MAX_TOKENS, Whisper, load_whisper
+from msfser_cli.backends.whisper_ct2 import MAX_TOKENS, Whisper, load_whisper, padded_frames
 from msfser_cli.profiles.models import locate
 
 JFK = Path(__file__).parents[2] / "../shared/data/real_speech/audio/jfk.flac"
@@ -32,3 +32,12 @@ def test_the_language_of_a_recording_is_detected(whisper: Whisper) -> None:
     language, probability = whisper.detect(soundfile.read(JFK, dtype="float32")[0])
     assert language == "en"
     assert 0.9 < probability <= 1
+
+
+def test_a_sentence_that_fills_its_window_is_decoded_once(whisper: Whisper) -> None:
+    if not JFK.exists():
+        pytest.skip("the real speech beside the checkout is not here")
+    features = whisper.features(soundfile.read(JFK, dtype="float32")[0])
+    assert features.shape[1] > 1000
+    (decoded,) = whisper.decode(whisper.encode([features], padded_frames([features])), 1, "en", beam_size=5)
+    assert whisper.tokenizer("en").decode(decoded.tokens).count("ask what you can do for your country") == 1

@@ -67,7 +67,10 @@ class FasterWhisper:
 
 
 def load(folder: Path, aligner: Path | None, settings: TranscribeSettings) -> FasterWhisper:
-    """The recogniser on the CTranslate2 Whisper model in `folder`; it aligns by itself. UsageError for any other aligner."""
+    """The recogniser on the CTranslate2 Whisper model in `folder`; it aligns by itself.
+
+    UsageError if an aligner is given, or for a language that Whisper does not know.
+    """
     if aligner is not None:
         raise UsageError("the transcriber faster-whisper takes word times from Whisper itself; use whisperx with --aligner")
     transcriber = FasterWhisper(folder, settings.beam_size)
