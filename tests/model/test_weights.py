@@ -30,7 +30,7 @@ def model(config: MsfSerConfig) -> MsfSer:
 
 @pytest.fixture
 def folder(model: MsfSer, tmp_path: Path) -> Path:
-    weights.save(tmp_path / "checkpoint", model, {"trained on": "nothing"})
+    weights.save(tmp_path / "checkpoint", model, card={"trained on": "nothing"})
     return tmp_path / "checkpoint"
 
 
