@@ -49,15 +49,15 @@ class TranscribeSettings:
 class EmphasizeSettings:
     """What `emphasize` does: the cue weights a, b, c of LEMF and the share of words taken.
 
-    The defaults are measured (tests/benchmarks/bench_emphasis.py): the emphasised word of a synthetic sentence scores highest in
-    60 % (1 2 1) against 44 % (1 1 1) and 13 % by chance, and is among the fifth of words taken in 74 %. That energy tells more
-    than pitch agrees with what people mark as prominent (Kochanski et al. 2005).
+    The defaults are measured (tests/benchmarks/bench_emphasis.py --every 2): the emphasised word of a synthetic sentence scores
+    highest in 70 % (1 3 1) against 54 % (1 1 1) and 13 % by chance, and is among the fifth of words taken in 81 %. That energy
+    tells more than pitch agrees with what people mark as prominent (Kochanski et al. 2005).
     """
 
     emphasizer: str = "lemf"
     pitch: str = "swift-f0"
     pitch_weight: float = 1.0
-    energy_weight: float = 2.0
+    energy_weight: float = 3.0
     duration_weight: float = 1.0
     share: float = 0.2
 

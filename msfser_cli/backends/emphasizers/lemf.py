@@ -4,14 +4,17 @@ Three cues a word, each z-scored over the words of the utterance (population dev
 
     s(w) = a z_pitch(w) + b z_energy(w) + c z_duration(w)
 
-- pitch: mean log-F0 of the word's voiced frames
-- energy: L2 norm of its short-time Fourier transform, in dB: the level of its mean power
+- pitch: log-F0 of the word's voiced frames
+- energy: L2 norm of its short-time Fourier transform's frames, in dB
 - duration: seconds per phone, phones estimated from the spelling (`backends.spelling`), over the part of the word that sounds:
   recognisers let a word run on into the pause after it
 
 That the cues are these, the z-score and the sum follow the published account of MSF-SER's Local Emphasis Modeling Framework; the
 weights and what follows are this project's own:
 
+- Pitch and energy are taken where the word is high, the 90th percentile of its frames: an accent is a peak on one syllable, and a
+  mean over the word thins it out with the other syllables, the consonants and whatever a recogniser's times took in of the
+  neighbours.
 - A word without voiced frames has no pitch cue: its `pitch_z` is null and counts as 0, the utterance's mean, in the sum.
 - Where a cue does not vary over the utterance by as much as an ear can tell (deviation under 0.2 semitones, 0.5 dB or 3 % of the
   mean duration), every word's z is 0: nobody stands out.
@@ -39,6 +42,8 @@ CUES = ("pitch_z", "energy_z", "duration_z")
 
 # Smallest deviation that counts, per cue: log-F0 (0.2 semitones), dB, share of the mean duration.
 _SMALLEST_DEVIATION = {"pitch_z": 0.2 * np.log(2) / 12, "energy_z": 0.5, "duration_z": 0.03}
+# Percentile of a word's frames that stands for the word.
+_HEIGHT = 90
 _DECIMALS = 4
 
 
@@ -76,7 +81,7 @@ class Lemf:
 
 
 def _cues(audio: Audio, word: dict[str, Any], language: str, pitch_method: str) -> tuple[float, float, float] | None:
-    """Mean log-F0 (NaN where unvoiced), level in dB and seconds per phone of a word; None if it cannot be scored."""
+    """Log-F0 (NaN where unvoiced) and level in dB at a word's height, and its seconds per phone; None if it cannot be scored."""
     phones = spelling.phones(word["word"], language)
     start, end = max(float(word["start"]), 0.0), min(float(word["end"]), audio.duration)
     if phones == 0 or not word["aligned"] or end <= start:
@@ -88,8 +93,8 @@ def _cues(audio: Audio, word: dict[str, Any], language: str, pitch_method: str) 
     sounding = np.flatnonzero(spectrum.speech(frames, track, start, end))
     sounding_time = (sounding[-1] - sounding[0] + 1) * spectrum.HOP if len(sounding) else end - start
     f0 = track.voiced(start, end)
-    log_f0 = float(np.mean(np.log(f0))) if len(f0) else float("nan")
-    return log_f0, float(spectrum.decibels(power.mean())), sounding_time / phones
+    log_f0 = float(np.percentile(np.log(f0), _HEIGHT)) if len(f0) else float("nan")
+    return log_f0, float(spectrum.decibels(np.percentile(power, _HEIGHT))), sounding_time / phones
 
 
 def _z(values: np.ndarray, cue: str) -> np.ndarray:
