@@ -116,13 +116,13 @@ class TrainSettings:
     top_k: int | None = None
     hidden_dim: int = 64
     dropout: float = 0.3
-    epochs: int = 60
-    batch_size: int = 128
-    rate: float = 1e-3
+    epochs: int = 100
+    batch_size: int = 64
+    rate: float = 2e-3
     weight_decay: float = 0.05
     balance: float = 0.01
     loss_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
-    patience: int = 10
+    patience: int = 15
     seed: int = 0
     train_splits: tuple[str, ...] = ("train", "training")
     dev_splits: tuple[str, ...] = ("development", "dev", "validation", "val", "valid")
