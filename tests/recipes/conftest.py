@@ -1,0 +1,39 @@
+"""What the tests of the recipes share: the miniature corpora are importable, and the program is on the PATH as for a user."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """`msfser` and `python` on the PATH are those that run the tests, with no configuration and an empty cache."""
+    if not shutil.which("espeak-ng"):
+        pytest.skip("there is no espeak-ng to speak the miniature corpus")
+    folder = tmp_path_factory.mktemp("bin")
+    for name, code in (("msfser", "-c 'from msfser_cli.cli.app import main; main()'"), ("python", "")):
+        script = folder / name
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {code} "$@"\n')
+        script.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith("MSFSER_") and not name.startswith("MSFSER_TEST_"):
+                patch.delenv(name)
+        patch.setenv("MSFSER_CACHE", str(tmp_path_factory.mktemp("models")))
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
+        patch.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run `command` in `folder`."""
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
