@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """`msfser` and `python` on the PATH are those that run the tests, with no configuration and an empty cache."""
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Runs a command as a user would, who has `msfser` and its `python` on the PATH, no configuration and an empty cache."""
     if not shutil.which("espeak-ng"):
         pytest.skip("there is no espeak-ng to speak the miniature corpus")
     folder = tmp_path_factory.mktemp("bin")
@@ -31,9 +31,4 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("MSFSER_CACHE", str(tmp_path_factory.mktemp("models")))
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
         patch.setenv("PATH", str(folder), prepend=os.pathsep)
-        yield
-
-
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run `command` in `folder`."""
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        yield lambda *command: subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
