@@ -8,11 +8,13 @@ OUT/scores/Session<k>.parquet: the folder OUT/scores is the table.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
 import pyarrow.compute as pc
 
+from msfser_cli.errors import MsfserError
 from msfser_cli.schemas import columns_through
 from msfser_cli.store import tables
 
@@ -28,5 +30,15 @@ def pool(out: Path) -> None:
         tables.write(out / "scores" / path.parent.with_suffix(".parquet").name, [held_out], target)
 
 
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("out", type=Path, help="the folder with Session1 to Session5")
+    try:
+        pool(parser.parse_args().out)
+    except (OSError, MsfserError) as error:
+        sys.exit(f"{parser.prog}: {error}")
+
+
 if __name__ == "__main__":
-    pool(Path(sys.argv[1]))
+    main()

@@ -20,6 +20,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Run(NamedTuple):
+    corpus: Path
     out: Path
     process: subprocess.CompletedProcess[str]
 
@@ -37,7 +38,7 @@ def done(program: Program, corpus: Path, tmp_path_factory: pytest.TempPathFactor
     [command] = re.findall(r"^recipes/iemocap/run /data/(\S+) (\S+)$", (RECIPE / "README.md").read_text(), re.MULTILINE)
     assert command[0] == corpus.name
     out = tmp_path_factory.mktemp("work") / command[1]
-    return Run(out, program(RECIPE / "run", corpus, out, "--transcripts"))
+    return Run(corpus, out, program(RECIPE / "run", corpus, out, "--transcripts"))
 
 
 def readable() -> list[miniature.Labelled]:
@@ -73,6 +74,7 @@ def test_another_folder_is_no_release(program: Program, tmp_path: Path) -> None:
     assert made.stderr.startswith(f"manifest.py: {tmp_path}: ")
 
 
+@pytest.mark.slow
 def test_every_turn_is_scored_once_by_the_head_that_did_not_hear_its_session(done: Run) -> None:
     assert done.process.returncode == 0, done.process.stderr
     assert sorted(pooled(done)["recording_id"]) == sorted(row.path for row in readable())
@@ -86,6 +88,7 @@ def test_every_turn_is_scored_once_by_the_head_that_did_not_hear_its_session(don
     assert done.process.stderr.count("(6 speakers)") == done.process.stderr.count("to develop on (2 speakers)") == 5
 
 
+@pytest.mark.slow
 def test_the_transcripts_are_taken_as_they_are(done: Run) -> None:
     texts = dict(pooled(done).select("recording_id", "text").iter_rows())
     for row in readable():
@@ -93,6 +96,7 @@ def test_the_transcripts_are_taken_as_they_are(done: Run) -> None:
             assert texts[row.path] == row.turn.text
 
 
+@pytest.mark.slow
 def test_the_results_tell_improvised_and_scripted_turns_apart(done: Run) -> None:
     style = {True: "improvised", False: "scripted"}
     labels = pl.DataFrame([(row.path, style["_impro" in row.name], *row.means) for row in readable()], orient="row",
@@ -101,3 +105,17 @@ def test_the_results_tell_improvised_and_scripted_turns_apart(done: Run) -> None
     assert both["dominance_label"].max() == 5.5
     apart = {name: expected(both.filter(style=name)) for name in style.values()}
     assert reported(done.out / "results.txt") == {"": expected(both), **apart}
+
+
+@pytest.mark.slow
+def test_one_session_is_evaluated_on_its_own_as_the_readme_says(program: Program, done: Run) -> None:
+    [command] = re.findall(r"`msfser (evaluate iemocap/Session1/[^`]*)`", (RECIPE / "README.md").read_text())
+    words = command.replace("iemocap/", f"{done.out}/", 1).replace("/data/IEMOCAP_full_release", str(done.corpus)).split()
+    report = json.loads(program("msfser", *words, "--json").stdout)
+    assert report["dimensions"]["valence"]["n"] == sum(row.name.startswith("Ses01") for row in readable())
+
+
+def test_a_fold_that_is_missing_is_named(program: Program, tmp_path: Path) -> None:
+    pooling = program("python", RECIPE / "pool.py", tmp_path)
+    assert (pooling.returncode, pooling.stdout) == (1, "")
+    assert pooling.stderr.startswith(f"pool.py: {tmp_path}/Session1/scores.parquet: cannot be read")

@@ -96,6 +96,7 @@ def test_another_folder_is_no_release(program: Program, tmp_path: Path) -> None:
     assert made.stderr.startswith(f"manifest.py: {tmp_path}/Labels/labels_consensus.csv: cannot be read")
 
 
+@pytest.mark.slow
 def test_every_readable_turn_is_scored_once_and_the_ledger_has_the_rest(done: Run) -> None:
     assert done.process.returncode == 0, done.process.stderr
     assert sorted(scores(done, "labelled")["recording_id"]) == sorted(row.name for row in readable())
@@ -106,6 +107,7 @@ def test_every_readable_turn_is_scored_once_and_the_ledger_has_the_rest(done: Ru
         assert ledger[name]["duration"] == pytest.approx(spoken[name], abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_head_learns_from_train_and_development_alone_and_unknown_speakers_are_those_of_their_podcast(done: Run) -> None:
     train, development = ([row for row in readable() if row.split == split] for split in ("Train", "Development"))
     others = len(readable()) - len(train) - len(development)
@@ -114,6 +116,7 @@ def test_the_head_learns_from_train_and_development_alone_and_unknown_speakers_a
     ) in done.process.stderr
 
 
+@pytest.mark.slow
 def test_the_results_are_the_ccc_of_each_split(done: Run) -> None:
     labels = pl.DataFrame([(row.name, row.split, *row.means) for row in readable()], orient="row",
                           schema=["recording_id", "split", "arousal_label", "valence_label", "dominance_label"])
@@ -122,6 +125,7 @@ def test_the_results_are_the_ccc_of_each_split(done: Run) -> None:
     assert reported(done.out / "results.txt") == {split: expected(both.filter(split=split)) for split in splits}
 
 
+@pytest.mark.slow
 def test_the_submission_has_every_turn_of_test3_on_the_corpus_s_scale(done: Run) -> None:
     with (done.out / "submission.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
@@ -134,6 +138,7 @@ def test_the_submission_has_every_turn_of_test3_on_the_corpus_s_scale(done: Run)
         assert [float(number) for number in numbers] == pytest.approx(same, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_command_again_does_nothing_again(
     program: Program, done: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
