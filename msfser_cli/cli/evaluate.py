@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from msfser_cli.model.bootstrap import Interval
     from msfser_cli.stages.evaluate import Coverage, Difference, Evaluation, Groups
     from msfser_cli.stages.joining import Unmatched
+
+_WIDE = 160
+"""Columns of a report that goes to a file or a pipe."""
 
 
 def evaluate(
@@ -103,7 +107,8 @@ def _say_submitted(out: Path, rows: int, without: int, *, quiet: bool) -> None:
 def _print_report(result: Evaluation) -> None:
     from rich.console import Console
 
-    console = Console()
+    # Rich takes what is no terminal for one of 80 columns, and cuts the names of the dimensions to fit.
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
     split = f", {result.split}" if result.split else ""
     typer.echo(printable(f"{result.scores} against {result.gold}{split}") + "\n")
     console.print(_metrics(result))

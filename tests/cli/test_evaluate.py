@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, UsageError
+from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.stages.pairing import COLUMNS
 from msfser_cli.store import tables
 
@@ -66,6 +68,22 @@ def test_the_table_is_on_stdout_and_the_words_on_stderr(folder: Path) -> None:
     quiet_out, quiet_err = run("--gold", "labels.csv", "--quiet")
     assert quiet_out == out
     assert quiet_err.splitlines() == err.splitlines()[4:]
+
+
+def test_a_wide_table_is_whole_where_there_is_no_terminal(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    rated = rng.uniform(1, 5, 12_000)
+    tables.write_rows(folder / "scores.parquet", [
+        {"recording_id": f"{i}.wav", "utterance_id": f"{i}.wav#0000", "start": 0.0, "end": 1.0,
+         **dict.fromkeys(DIMENSIONS, (5 - value) / 4)}
+        for i, value in enumerate(rated)
+    ], COLUMNS, tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]}))
+    labels = [f"{i}.wav,{value},{value},{value}\n" for i, value in enumerate(rated)]
+    (folder / "labels.csv").write_text("file,V,A,D\n" + "".join(labels))
+    out, _ = run("--gold", "labels.csv")
+    for dimension in DIMENSIONS:
+        [line] = [line for line in out.splitlines() if line.startswith(dimension)]
+        assert line.endswith("12,000")
 
 
 def test_json_holds_everything_and_only_json(folder: Path) -> None:
