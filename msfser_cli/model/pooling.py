@@ -97,7 +97,8 @@ class Pooling(nn.Module):
         mask: bool [B, T], at least one frame a row; what stands elsewhere, NaN included, is not used.
         """
         mask = mask.unsqueeze(-1)
-        frames = self._mixed(states).masked_fill(~mask, 0.0)
+        looked_at = states[-1:] if self.config.layers == "last" else states
+        frames = self._mixed([state.masked_fill(~mask, 0.0) for state in looked_at])
         weight = self._attention(frames, mask)
         mean = (weight * frames).sum(dim=1)
         variance = (weight * (frames - mean.unsqueeze(1)).square()).sum(dim=1)
@@ -107,10 +108,7 @@ class Pooling(nn.Module):
         if self.config.layers == "last":
             return states[-1]
         shares = torch.softmax(self.layer_logits, dim=0)
-        mixed = torch.zeros_like(states[0])
-        for share, state in zip(shares, states, strict=True):
-            mixed = mixed + share * state
-        return mixed
+        return torch.stack([share * state for share, state in zip(shares, states, strict=True)]).sum(dim=0)
 
     def _attention(self, frames: Tensor, mask: Tensor) -> Tensor:
         """The weight of each frame, [B, T, 1]: 0 where there is none, sum 1."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -74,6 +74,7 @@ def test_attentive_statistics_are_the_weighted_mean_and_deviation() -> None:
 
 
 @pytest.mark.parametrize(("layers", "pooling"), EVERY)
+@settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5), seed=st.integers(0, 99))
 def test_padding_and_the_batch_change_nothing(layers: str, pooling: str, lengths: list[int], seed: int) -> None:
     made = new(layers, pooling, learned=True)
@@ -86,15 +87,19 @@ def test_padding_and_the_batch_change_nothing(layers: str, pooling: str, lengths
         for layer, state in zip(together, states, strict=True):
             layer[i, : lengths[i]] = state[0]
     expected = torch.cat([made(states, everywhere(states)) for states in alone])
-    torch.testing.assert_close(made(together, mask), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(made(together, mask), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("layers", "pooling"), EVERY)
 def test_gradients_are_finite_for_constant_frames_and_reach_all_states_and_parameters(layers: str, pooling: str) -> None:
     made = new(layers, pooling, learned=True)
-    varied, constant = speech(7), [torch.zeros(1, 7, WIDTH), *(torch.ones(1, 7, WIDTH) for _ in range(STATES - 1))]
-    states = [torch.cat([v, c]).requires_grad_() for v, c in zip(varied, constant, strict=True)]
-    made(states, everywhere(states)).square().sum().backward()
+    states = [torch.cat([state, torch.ones(1, 7, WIDTH)]) for state in speech(7)]
+    mask = everywhere(states)
+    mask[:, -1] = False
+    for state in states:
+        state[:, -1] = float("nan")
+        state.requires_grad_()
+    made(states, mask).square().sum().backward()
     for state in states if layers == "all" else states[-1:]:
         assert state.grad is not None
         assert torch.isfinite(state.grad).all()
