@@ -91,19 +91,23 @@ class EmbedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings:
-    """What `predict` does: the MSF-SER checkpoint, and intervals (`Intervals.to_json`) in place of the checkpoint's own."""
+    """What `predict` does: the MSF-SER checkpoint, and intervals (`Intervals.to_json`) in place of the checkpoint's own.
+
+    calibrated_on: the sha256 of the labels that those were calibrated on.
+    """
 
     head: str = "mini"
     intervals: dict[str, Any] | None = None
+    calibrated_on: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """What `train` does: the model (`MsfSerConfig` says what it allows), how it is fitted, and who is held out to judge it.
 
-    The rates, sizes and dropout are ours, found on EmoDB and EmoBank. train_splits and dev_splits are the names, without case, that
-    the labels' split column may use for the two; where labels bring no split, dev_share of the utterances, by whole speakers,
-    are held out.
+    The rates, sizes and dropout are ours, found on EmoDB and EmoBank. train_splits and dev_splits are the names, without case,
+    that the labels' split column may use for the two; where labels bring no split, dev_share of the utterances, by whole
+    speakers, are held out.
     """
 
     fusion: str = "fm-moe"

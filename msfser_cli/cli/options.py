@@ -78,6 +78,11 @@ Scale = Annotated[
 
 Head = Annotated[str | None, _setting("head", "The MSF-SER checkpoint: mini, or a folder.", _HEAD)]
 
+Calibrate = Annotated[
+    Path | None,
+    _option("calibrate", "Labels of a part of the corpus, to calibrate the intervals on. As --gold of evaluate.", _HEAD),
+]
+
 HeadOut = Annotated[Path, _option("out", "The folder to write the checkpoint to.", None, "-o")]
 Fusion = Annotated[str | None, _setting("fusion", "fm-moe (the paper's), concat or attention.", _MODEL)]
 Without = Annotated[
@@ -98,9 +103,9 @@ LossWeights = Annotated[
 Patience = Annotated[int | None, _setting("patience", "Epochs without a better development CCC to stop after.", _FIT)]
 Seed = Annotated[int | None, _setting("seed", "Same seed, same weights.", _FIT)]
 TrainSplit = Annotated[
-    list[str] | None, _option("train-split", "The labels' split to train on; else train or training. Repeat for several.", _SPLITS)
+    list[str] | None, _option("train-split", "A split of the labels to train on; else train. Repeat for several.", _SPLITS)
 ]
-DevSplit = Annotated[list[str] | None, _option("dev-split", "The split to develop on; else development, dev, validation.", _SPLITS)]
+DevSplit = Annotated[list[str] | None, _option("dev-split", "A split to develop on; else development or dev.", _SPLITS)]
 DevShare = Annotated[float | None, _setting("dev-share", "Share held out, by speakers, without such a split.", _SPLITS)]
 Level = Annotated[float | None, _setting("level", "Share of ratings that an interval is to hold.", _SPLITS)]
 

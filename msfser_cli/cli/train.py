@@ -73,7 +73,7 @@ def train(
             typer.echo(printable(line), err=True)
     progress = _Progress(settings.epochs, quiet=quiet)
     try:
-        result = run(examples, settings, out, redo=redo, each=progress.epoch)
+        result = run(examples, settings, out, progress.epoch, redo=redo)
     finally:
         progress.close()
     if json:

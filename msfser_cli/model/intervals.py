@@ -1,9 +1,9 @@
 """How far off a score may be: conformal prediction intervals, in NumPy only.
 
-Split conformal prediction (Vovk 2005; Lei 2018) on signed residuals. On speakers that the model has not learned from, the residual
-r = rating - score has the quantiles q(alpha / 2) and q(1 - alpha / 2); a new utterance's interval is the score plus these two,
-widened to hold the score itself and cut at the ends of the scale, beyond which there are no ratings. Each speaker counts alike,
-however much they said (pooled distribution functions, Dunn 2022): the promise is about a new speaker's utterances.
+Split conformal prediction (Vovk 2005; Lei 2018) on signed residuals. On speakers that the model has not learned from, the
+residual r = rating - score has the quantiles q(alpha / 2) and q(1 - alpha / 2); a new utterance's interval is the score plus
+these two, widened to hold the score itself and cut at the ends of the scale, beyond which there are no ratings. Each speaker
+counts alike, however much they said (pooled distribution functions, Dunn 2022): the promise is about a new speaker.
 
 What it promises holds for speech like that which it was calibrated on. For other speech, calibrate on a sample of it.
 """
@@ -62,7 +62,8 @@ class Intervals:
         """What `to_json` wrote; ValueError for an unknown or missing field or a value out of bounds."""
         if not isinstance(values, Mapping) or set(values) != {f.name for f in fields(cls)}:
             raise ValueError(f"intervals must have exactly the fields {', '.join(f.name for f in fields(cls))}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return cls(**plain)
 
 
 def least(level: float) -> int:
@@ -77,23 +78,20 @@ def calibrate(scores: np.ndarray, ratings: np.ndarray, speakers: Sequence[str], 
     speakers: n names. A dimension with fewer ratings than `least` gets none. ValueError when no dimension has as many.
     """
     names, who = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
-    below, above = [], []
+    reach: list[tuple[float | None, float | None]] = []
     for score, rating in zip(scores.T, ratings.T, strict=True):
         known = ~np.isnan(rating)
         if known.sum() < least(level):
-            below.append(None)
-            above.append(None)
+            reach.append((None, None))
             continue
         residual, of = rating[known] - score[known], who[known]
         weight = 1 / np.bincount(of)[of]
-        tail = (1 - level) / 2
-        below.append(max(0.0, _upper_quantile(-residual, weight, 1 - tail)))
-        above.append(max(0.0, _upper_quantile(residual, weight, 1 - tail)))
+        share = (1 + level) / 2
+        reach.append((max(0.0, _upper_quantile(-residual, weight, share)), max(0.0, _upper_quantile(residual, weight, share))))
+    below, above = zip(*reach, strict=True)
     if all(x is None for x in above):
         raise ValueError(f"intervals at {level:g} need at least {least(level)} ratings, and there are fewer")
-    return Intervals(
-        level=level, below=tuple(below), above=tuple(above), utterances=len(ratings), speakers=len(names),
-    )  # fmt: skip
+    return Intervals(level=level, below=below, above=above, utterances=len(ratings), speakers=len(names))
 
 
 def _upper_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:

@@ -36,7 +36,6 @@ class MsfSer(nn.Module):
     acoustic_std: Tensor
     text_mean: Tensor
     text_std: Tensor
-    uses: Tensor
 
     def __init__(self, config: MsfSerConfig) -> None:
         super().__init__()
@@ -45,7 +44,6 @@ class MsfSer(nn.Module):
         self.register_buffer("acoustic_std", torch.ones(config.acoustic_dim))
         self.register_buffer("text_mean", torch.zeros(len(SEMANTIC_STREAMS), config.text_dim))
         self.register_buffer("text_std", torch.ones(len(SEMANTIC_STREAMS), config.text_dim))
-        self.register_buffer("uses", torch.tensor([s in config.streams for s in STREAMS]), persistent=False)
         self.input_dropout = nn.Dropout(config.dropout)
         self.projection = nn.Linear(config.acoustic_dim, config.hidden_dim)
         self.dropout = nn.Dropout(config.dropout)
@@ -85,7 +83,7 @@ class MsfSer(nn.Module):
         ):
             if tensor.shape != shape:
                 raise ValueError(f"{name} must have the shape {list(shape)}, not {list(tensor.shape)}")
-        present = present & self.uses
+        present = present & torch.tensor([s in c.streams for s in STREAMS], device=present.device)
         has_speech, has_text = present[:, :1], present[:, 1:]
         # torch.where, not a product: 0 * NaN is NaN.
         acoustic = torch.where(has_speech, (acoustic - self.acoustic_mean) / self.acoustic_std, 0.0)

@@ -10,7 +10,7 @@ import torch
 
 from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
 from msfser_cli.model.intervals import Intervals
-from msfser_cli.model.weights import load, load_intervals
+from msfser_cli.model.weights import load
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Scores:
     """For n utterances: scores float [n, 3] in the checkpoint's scale, gates float [n, 3], routes float [n, 3, K].
 
     intervals: float [n, 3, 2], the ends of each score's prediction interval. NaN where the checkpoint was not trained on a
-    dimension (scores) or not calibrated on it (intervals).
+    dimension (scores) or no interval is known for it (intervals).
     """
 
     scores: np.ndarray
@@ -30,12 +30,12 @@ class Scores:
 class Scorer:
     """The checkpoint in a folder, on the CPU: the head is small, its vectors were the work.
 
-    intervals: those to give in place of the checkpoint's own.
+    intervals: what to put around its scores; none unless given.
     """
 
     def __init__(self, folder: Path, intervals: Intervals | None = None) -> None:
         self._model = load(folder)
-        self._intervals = intervals or load_intervals(folder)
+        self._intervals = intervals
 
     @property
     def config(self) -> MsfSerConfig:

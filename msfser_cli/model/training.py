@@ -113,7 +113,7 @@ class Trainer:
         """The model's scores of the utterances with these indices, float64 [n, 3]."""
         self.model.eval()
         with torch.inference_mode():
-            parts = [self._forward(part).scores.double() for part in torch.from_numpy(chosen).split(_ROWS)]
+            parts = [self._forward(part).scores.double() for part in torch.split(torch.from_numpy(chosen), _ROWS)]
         return torch.cat(parts).numpy()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -157,12 +157,17 @@ class Trainer:
         if not all(torch.isfinite(p).all() for p in self.model.parameters()):
             raise DivergedError(f"a weight is not finite after epoch {number}")
         scores = self.scores(development)
-        ccc = [metrics.ccc(self._labels[development, d][known], scores[known, d]) if known.sum() > 1 else math.nan
-               for d in range(len(DIMENSIONS)) for known in [~np.isnan(self._labels[development, d])]]  # fmt: skip
+        valence, arousal, dominance = (self._ccc(development, scores, d) for d in range(len(DIMENSIONS)))
+        mean = float(np.nanmean([valence, arousal, dominance]))
         rate = self._optimiser.param_groups[0]["lr"]
-        self.history.append(Epoch(number, float(np.mean(losses)), *ccc, float(np.nanmean(ccc)), rate))
+        self.history.append(Epoch(number, float(np.mean(losses)), valence, arousal, dominance, mean, rate))
         if self.best.epoch == number:
             self._best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def _ccc(self, chosen: np.ndarray, scores: np.ndarray, dimension: int) -> float:
+        labels = self._labels[chosen, dimension]
+        known = ~np.isnan(labels)
+        return metrics.ccc(labels[known], scores[known, dimension])
 
     def _step(self, batch: Tensor) -> float:
         plan = self.plan

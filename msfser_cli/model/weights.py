@@ -32,7 +32,9 @@ _CONFIG_BYTES = 1_000_000
 _A_CHECKPOINT_IS = f"a checkpoint is a folder with {WEIGHTS_NAME} and {CONFIG_NAME}"
 
 
-def save(folder: Path, model: MsfSer, intervals: Intervals | None = None, card: Mapping[str, Any] | None = None) -> None:
+def save(
+    folder: Path, model: MsfSer, *, intervals: Intervals | None = None, card: Mapping[str, Any] | None = None
+) -> None:
     """Write `model`, and how far off its scores are, into `folder`, made if need be. `card` is JSON for a reader."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {

@@ -1,14 +1,13 @@
 """train: an MSF-SER checkpoint from a table of vectors and labels.
 
-The checkpoint is a folder: `model.safetensors` and `config.json` (see `model.weights`), `MODEL_CARD.md` for people, `epochs.csv` with
-the numbers of every epoch. While training goes on it holds `training.safetensors`, the state after the last epoch: the same command
-goes on from there.
+The checkpoint is a folder: `model.safetensors` and `config.json` (see `model.weights`), `MODEL_CARD.md` for people, and
+`epochs.csv` with the numbers of every epoch. While training goes on it holds `training.safetensors`, the state after the last
+epoch: the same command goes on from there.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -16,14 +15,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
 
 from msfser_cli import __version__
-from msfser_cli.errors import ResourceError, UsageError
+from msfser_cli.errors import UsageError
 from msfser_cli.model import intervals, weights
 from msfser_cli.model.config import DIMENSIONS, STREAMS, MsfSerConfig
 from msfser_cli.model.msf_ser import MsfSer, MsfSerOutput
@@ -52,15 +50,16 @@ class Trained:
 
 
 def train(
-    examples: TrainingSet, settings: TrainSettings, out: Path, *, redo: bool = False, each: Callable[[Epoch], None] = lambda _: None
+    examples: TrainingSet, settings: TrainSettings, out: Path, each: Callable[[Epoch], None], *, redo: bool = False
 ) -> Trained:
     """Fit a model to `examples` and write its checkpoint to the folder `out`; `each` is called after every epoch.
 
-    The same work goes on where it was interrupted, and is not done again once finished. Raises UsageError where a setting does not
-    fit, `out` holds something else, or training diverges; OutputHeldError, ResourceError and Stopped as a run does.
+    The same work goes on where it was interrupted, and is not done again once finished. Raises UsageError where a setting does
+    not fit, `out` holds something else, or training diverges; OutputHeldError, ResourceError and Stopped as a run does.
     """
     config = _config(examples, settings)
     work = fingerprint({"settings": as_dict(settings), "data": examples.digest(), "version": __version__})
+    out = out.resolve() if out.name in ("", "..") else out
     with resources(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     with held(out), stop_on_signals() as stopping:
@@ -79,7 +78,7 @@ def train(
             trainer.run(examples.train, examples.development, after)
         except DivergedError as error:
             raise UsageError(
-                f"training diverged after {len(trainer.history)} epochs: {error}; a smaller --rate than {settings.rate:g} may help"
+                f"training diverged after {len(trainer.history)} epochs: {error}; try a smaller --rate than {settings.rate:g}"
             ) from error
         with stopping.postponed():
             return _finish(trainer, examples, config, settings, out, work)
@@ -88,6 +87,8 @@ def train(
 def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
     if unknown := [s for s in settings.without if s not in STREAMS]:
         raise UsageError(f"without must be one of {', '.join(STREAMS)}, not {unknown[0]!r}")
+    if settings.fusion != "fm-moe" and settings.top_k is not None:
+        raise UsageError(f"top_k is for the experts of fm-moe; {settings.fusion} has none")
     embed = examples.lineage.settings.get("embed", {})
 
     def encoder(role: str) -> str:
@@ -198,7 +199,7 @@ def _finish(
             "result": {k: None if v != v else v for k, v in asdict(result.best).items()}, "epochs": result.epochs}
     _write(out / EPOCHS, table.getvalue())
     _write(out / CARD, _card(examples, config, settings, result))
-    weights.save(out, model, reach, card)
+    weights.save(out, model, intervals=reach, card=card)
     sync_folder(out)
     (out / STATE).unlink(missing_ok=True)
     return result
@@ -218,7 +219,8 @@ def _calibrated(trainer: Trainer, examples: TrainingSet, settings: TrainSettings
 def _known(examples: TrainingSet, out: Path) -> Trained:
     """What an earlier run of the same work left."""
     card = weights.load_card(out)
-    best = Epoch(**{k: float("nan") if v is None else v for k, v in card["result"].items()})
+    numbers: dict[str, Any] = {k: float("nan") if v is None else v for k, v in card["result"].items()}
+    best = Epoch(**numbers)
     return Trained(str(out), best, card["epochs"], len(examples.train), len(examples.development), weights.load_intervals(out),
                    unchanged=True)
 
@@ -233,7 +235,7 @@ Made by `msfser train` {version} for the vectors of `{acoustic}` (voice) and `{t
 - vectors: `{table}`
 - labels: `{labels}` ({format}, scale {scale})
 - {train} utterances of {train_speakers} speakers; judged on {development} utterances of {development_speakers} speakers
-- seed {seed}; the best of {epochs} epochs is the {best}th by the mean CCC of the second; settings in `config.json`, every epoch in
+- seed {seed}; epoch {best} of {epochs}, the best by the mean CCC of the second; settings in `config.json`, every epoch in
   `{epochs_file}`
 
 ## Measured on the utterances it was judged on

@@ -125,13 +125,14 @@ def _require_finite(table: Path, utterances: pl.DataFrame, acoustic: np.ndarray,
         broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(broken):
             of = utterances["utterance_id"][int(broken[0])]
-            raise TableError(table, f"the {name} of {of!r} holds numbers that are not finite ({len(broken)} such)", "embed it again")
+            raise TableError(table, f"the {name} of {of!r} holds numbers that are not finite ({len(broken)} such)",
+                             "embed it again")
 
 
 def _labelled(utterances: pl.DataFrame, labels: Labels) -> pl.DataFrame:
     """One row an utterance that a label is about, in the table's order, with its place there, label, split and cluster."""
-    joined = join(utterances.select("recording_id", "utterance_id", "start", "end"), labels).frame
-    joined = joined.sort("overlap", descending=True, maintain_order=True).unique("utterance_id", keep="first", maintain_order=True)
+    joined = join(utterances, labels).frame.sort("overlap", descending=True, maintain_order=True)
+    joined = joined.unique("utterance_id", keep="first", maintain_order=True)
     about = labels.frame.select("row", "split", "cluster", "speaker", **{f"{d}_label": pl.col(d) for d in DIMENSIONS})
     joined = joined.select("row", "utterance_id").join(about, on="row", how="left")
     numbered = utterances.with_row_index("row_of_table")
@@ -167,8 +168,8 @@ def _hold_out(gold: Path, labelled: pl.DataFrame, chosen: np.ndarray, share: flo
     of = labelled["cluster"].to_numpy()[chosen]
     sizes = Counter(of)
     if len(sizes) < 2:
-        raise LabelError(gold, f"all {len(chosen)} labelled utterances are of one speaker, {of[0]!r}: nobody is left to develop on",
-                         "label more speakers, or say with a column `split` what to train and to develop on")
+        raise LabelError(gold, f"all {len(chosen)} labelled utterances are of one speaker, {of[0]!r}: nobody is left to develop "
+                         "on", "label more speakers, or say with a column `split` what to train and to develop on")
     held: set[str] = set()
     count = 0
     for name in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest()):

@@ -145,7 +145,7 @@ def _views(column: pa.ChunkedArray) -> list[np.ndarray | None]:
 
 
 def matrix(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """A vector column as float32 [n, length] with zeros where it is null, and bool [n], where it is not; length 0 for no vector."""
+    """A vector column as float32 [n, length], zeros where it is null, and bool [n], where it is not; length 0 for no vector."""
     views = _views(column)
     present = np.array([view is not None for view in views], dtype=bool)
     length = next((len(view) for view in views if view is not None), 0)
