@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from msfser_cli.backends.encoders import transformers_speech, transformers_text, whisper
 from msfser_cli.errors import ModelError
+from msfser_cli.model import pooling
 from msfser_cli.profiles.models import locate
 
 RATE = 16_000
@@ -52,6 +53,19 @@ def save_speech_model(folder: Path, kind: str) -> Path:
     }[kind]()
     model.save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=kind != "wav2vec2-group-norm").save_pretrained(folder)
+    return folder
+
+
+def save_pooled_model(folder: Path, kind: str, **changes: Any) -> Path:
+    """A speech model with a pooling that has learned something."""
+    import torch
+
+    save_speech_model(folder, kind)
+    values = {"hidden_dim": 32, "states": 3, "layers": "all", "pooling": "attentive", **changes}
+    made = pooling.Pooling(pooling.PoolingConfig(**values))
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter)
+    pooling.save(folder, made)
     return folder
 
 
@@ -95,6 +109,10 @@ SPEECH: dict[str, Callable[[Path], Any]] = {
         kind: lambda folder, kind=kind: transformers_speech.load(save_speech_model(folder, kind))  # type: ignore[misc]
         for kind in ("wavlm", "hubert", "wav2vec2-group-norm")
     },
+    **{
+        f"{kind}, pooled": lambda folder, kind=kind: transformers_speech.load(save_pooled_model(folder, kind))  # type: ignore[misc]
+        for kind in ("wavlm", "wav2vec2-group-norm")
+    },
 }
 TEXT: dict[str, Callable[[Path], Any]] = {
     "minilm-l6": lambda folder: transformers_text.load(locate("minilm-l6").path),
@@ -133,6 +151,48 @@ def test_very_short_and_silent_clips_have_finite_vectors(speech_encoder: Any, sa
 
 def test_no_clips_give_no_vectors(speech_encoder: Any) -> None:
     assert speech_encoder.encode([]).shape == (0, speech_encoder.dimension)
+
+
+def test_without_a_pooling_the_vector_is_the_mean_and_deviation_of_the_last_states(tmp_path: Path) -> None:
+    import torch
+
+    encoder = transformers_speech.load(save_speech_model(tmp_path, "wavlm"))
+    inputs = encoder.extractor(voice(1.0), sampling_rate=RATE, return_tensors="pt")
+    with torch.inference_mode():
+        states = encoder.model(**inputs).last_hidden_state[0].numpy()
+    expected = np.concatenate([states.mean(axis=0), states.std(axis=0)])
+    np.testing.assert_allclose(encoder.encode([voice(1.0)])[0], expected, atol=1e-5)
+
+
+def test_a_pooling_is_part_of_the_model_and_of_its_identity(tmp_path: Path) -> None:
+    plain, pooled = save_speech_model(tmp_path / "plain", "wavlm"), save_pooled_model(tmp_path / "pooled", "wavlm")
+    other = Path(shutil.copytree(pooled, tmp_path / "other"))
+    made = pooling.load(other)
+    assert made is not None
+    made.layer_logits.data[0] += 1
+    pooling.save(other, made)
+    one, two, three = (transformers_speech.load(folder).encode([voice(1.0)]) for folder in (plain, pooled, other))
+    assert np.abs(one - two).max() > 1e-3
+    assert np.abs(two - three).max() > 1e-3
+    assert len({locate(str(folder)).identity.partition(" ")[2] for folder in (plain, pooled, other)}) == 3
+
+
+def test_the_waveform_is_normalised_as_the_pooling_says(tmp_path: Path) -> None:
+    from transformers import Wav2Vec2FeatureExtractor
+
+    raw = save_speech_model(tmp_path / "raw", "wavlm")
+    normalised = save_pooled_model(tmp_path / "normalised", "wavlm", layers="last", pooling="mean-std",
+                                   waveform_mean=0.02, waveform_std=0.1)
+    for folder in (raw, normalised):
+        Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(folder)
+    clip = voice(1.0)
+    expected = transformers_speech.load(raw).encode([(clip - 0.02) / 0.1])
+    np.testing.assert_allclose(transformers_speech.load(normalised).encode([clip]), expected, atol=1e-5)
+
+
+def test_a_pooling_for_another_encoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"pooling\.json: for 4 states of width 32, but the encoder has 3 of width 32"):
+        transformers_speech.load(save_pooled_model(tmp_path, "wavlm", states=4))
 
 
 def test_a_clip_beyond_whispers_window_is_pooled_over_all_of_it() -> None:
