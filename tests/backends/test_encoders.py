@@ -236,3 +236,37 @@ def test_a_folder_that_is_no_model_is_a_model_error(load: Callable[[Path], Any],
 def test_a_text_model_is_no_speech_encoder(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         transformers_speech.load(save_roberta(tmp_path / "roberta"))
+
+
+def test_whispers_vector_is_that_of_the_states_in_the_middle() -> None:
+    """Against CTranslate2 itself: all layers and the last norm of our arithmetic give its states."""
+    from msfser_cli.backends.whisper_ct2 import load_whisper
+
+    folder = locate("whisper-base").path
+    encoder, theirs = whisper.load(folder), load_whisper(folder)
+    samples = voice(3.0)
+    assert encoder._layers == ["layer_0", "layer_1", "layer_2"]
+    middle = encoder._states(samples)
+    vector = np.concatenate([middle.mean(axis=0), middle.std(axis=0)])
+    np.testing.assert_allclose(encoder.encode([samples])[0], vector, atol=1e-4)
+
+    import torch
+
+    arrays = whisper._encoder_arrays(folder / "model.bin")
+    encoder._weights = {name: torch.from_numpy(a.astype(np.float32)) for name, a in arrays.items()}
+    encoder._layers = [f"layer_{i}" for i in range(6)]
+    last = encoder._states(samples)
+    gamma, beta = (arrays[f"layer_norm/{name}"].astype(np.float32) for name in ("gamma", "beta"))
+    normed = (last - last.mean(axis=1, keepdims=True)) / np.sqrt(last.var(axis=1, keepdims=True) + 1e-5) * gamma + beta
+    features = theirs.features(samples)
+    np.testing.assert_allclose(normed, np.asarray(theirs.encode([features], features.shape[1]))[0], atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda b: b[:1000], lambda b: b"", lambda b: b[:4] + b"\xff" * 40 + b[44:], lambda b: b[: len(b) // 20]]
+)
+def test_a_damaged_whisper_is_named(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    content = (locate("whisper-base").path / "model.bin").read_bytes()
+    (tmp_path / "model.bin").write_bytes(spoil(content))
+    with pytest.raises(ModelError, match=r"model\.bin: not a Whisper model"):
+        whisper.load(tmp_path)
