@@ -2,8 +2,8 @@
 
 Every number is a column of its own (`schemas.DESCRIBE`), and `sentence` is a function of those columns alone. What could not be
 measured is null and left out. The words come from fixed bins (`SCALES`), worded alike each time, because a small sentence encoder
-reads them. They speak of delivery only, never of emotion, and quote nothing that was said: which words are stressed is the business
-of another stream, and one that is in two streams can be ablated from neither (recipes/controlled).
+reads them. They speak of delivery only, never of emotion, and quote nothing that was said: which words are stressed is the
+business of another stream, and one that is in two streams can be ablated from neither (recipes/controlled).
 
 Two things follow what a listener hears:
 
@@ -130,7 +130,7 @@ class Prosody:
         measured = [self._measure(audio, row) for row in rows]
         _relate(rows, measured)
         out: list[Row] = []
-        for row, numbers in zip(rows, measured, strict=True):
+        for numbers in measured:
             rounded = {name: _rounded(numbers.get(name)) for name in MEASURES}
             out.append({**rounded, "description": sentence(rounded)})
         return out

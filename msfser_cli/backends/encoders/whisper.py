@@ -1,10 +1,11 @@
-"""Whisper's own encoder, the first half of its layers: mean and deviation of the states there over the utterance.
+"""The middle layers of Whisper's own encoder: their average state, over the utterance.
 
 How something is said is clearest in the middle of the encoder; towards its end little is left but what is said. For Whisper-base,
 small networks trained on EmoDB, on one gender and half of its sentences, and tested on the other gender and sentences, have a CCC
-for valence, arousal and dominance of .42, .81, .69 on the states after layer 3 of 6, and of .15, .61, .40 on the last.
+for valence, arousal and dominance of .43, .83, .71 on the average of layers 2 to 4 of 6, and of .15, .61, .40 on mean and
+deviation of the last states; with noise, rooms, telephones and codecs on top, .37, .78, .65 and .13, .55, .38.
 
-CTranslate2 gives the last states only, so the first half is computed here, in float32, from the same verified weights.
+CTranslate2 gives the last states only, so the layers are computed here, in float32, from the same verified weights.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class WhisperEncoder:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             layers = sum(name.endswith("/ffn/layer_norm/gamma") for name in arrays)
-            self._layers = [f"layer_{i}" for i in range(math.ceil(layers / 2))]
+            self._layers = [f"layer_{i}" for i in range(round(layers * 2 / 3))]
+            self._averaged = len(self._layers) - round(layers / 3) + 1
             kept = ("conv1/", "conv2/", "position_encodings/", *(f"{layer}/" for layer in self._layers))
             self._weights = {
                 name: torch.from_numpy(array.astype(np.float32)).to(self._device)
@@ -53,22 +55,21 @@ class WhisperEncoder:
             }
             self._width, mels, _ = self._weights["conv1/weight"].shape
             self._extractor: Any = FeatureExtractor(feature_size=mels)
-            self.dimension = 2 * self._width
+            self.dimension = self._width
             self.encode([np.zeros(SAMPLE_RATE_HZ, np.float32)])
         except (KeyError, ValueError, RuntimeError) as error:
             raise ModelError(f"{folder / 'model.bin'}: not a Whisper model of CTranslate2 in floating point ({error})") from error
 
     def encode(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """float32 [len(clips), 2 * width]; of a clip longer than 30 s, equal parts of at most 30 s are encoded."""
+        """float32 [len(clips), width]; of a clip longer than 30 s, equal parts of at most 30 s are encoded."""
         vectors = np.empty((len(clips), self.dimension), np.float32)
         for vector, clip in zip(vectors, clips, strict=True):
             parts = np.array_split(clip, max(1, -(-len(clip) // (30 * SAMPLE_RATE_HZ))))
-            states = np.concatenate([self._states(part) for part in parts]).astype(np.float64)
-            vector[:] = np.concatenate([states.mean(axis=0), states.std(axis=0)])
+            vector[:] = np.concatenate([self._states(part) for part in parts]).mean(axis=0, dtype=np.float64)
         return vectors
 
     def _states(self, samples: np.ndarray) -> np.ndarray:
-        """The states of at most 30 s, float32 [frames / 2, width]."""
+        """The average state of the middle layers of at most 30 s, float32 [frames / 2, width]."""
         import torch
         from torch.nn.functional import conv1d, gelu
 
@@ -79,11 +80,13 @@ class WhisperEncoder:
             x = gelu(conv1d(x, w["conv1/weight"], w["conv1/bias"], padding=1))
             x = gelu(conv1d(x, w["conv2/weight"], w["conv2/bias"], padding=1, stride=2)).T
             x = x + w["position_encodings/encodings"][: len(x)]
+            states = []
             for layer in self._layers:
                 x = x + self._attention(self._norm(x, f"{layer}/self_attention"), f"{layer}/self_attention")
                 hidden = gelu(self._linear(self._norm(x, f"{layer}/ffn"), f"{layer}/ffn/linear_0"))
                 x = x + self._linear(hidden, f"{layer}/ffn/linear_1")
-            return x.cpu().numpy()
+                states.append(x)
+            return torch.stack(states[-self._averaged :]).mean(dim=0).cpu().numpy()
 
     def _attention(self, x: Tensor, name: str) -> Tensor:
         from torch.nn.functional import scaled_dot_product_attention
