@@ -27,9 +27,8 @@ from torch import Tensor, nn
 
 from msfser_cli.errors import ModelError
 from msfser_cli.model.weights import read_document, read_tensors
+from msfser_cli.settings import ENCODER_LAYERS, POOLINGS
 
-LAYERS = ("last", "all")
-POOLINGS = ("mean-std", "attentive")
 CONFIG_NAME, WEIGHTS_NAME = "pooling.json", "pooling.safetensors"
 FORMAT, VERSION = "msfser-pooling", 1
 ATTENTION_DIM = 128
@@ -42,7 +41,7 @@ class PoolingConfig:
     """What it takes to build a `Pooling`. Raises ValueError, naming the field, for a value out of bounds.
 
     hidden_dim: H, the width of the encoder's states. states: how many it has: one a layer and the one that enters the first.
-    layers: one of `LAYERS`. pooling: one of `POOLINGS`.
+    layers: one of `ENCODER_LAYERS`. pooling: one of `POOLINGS`.
     waveform_mean, waveform_std: what the samples, in [-1, 1], were normalised by before the encoder.
     """
 
@@ -59,7 +58,7 @@ class PoolingConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= bound:
                 raise ValueError(f"{name} must be a whole number from 1 to {bound}, not {value!r}")
-        for name, known in (("layers", LAYERS), ("pooling", POOLINGS)):
+        for name, known in (("layers", ENCODER_LAYERS), ("pooling", POOLINGS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         for name in ("waveform_mean", "waveform_std"):

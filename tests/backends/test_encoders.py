@@ -18,42 +18,7 @@ from msfser_cli.errors import ModelError
 from msfser_cli.model import pooling
 from msfser_cli.profiles.models import locate
 
-RATE = 16_000
-
-
-def voice(seconds: float, seed: int = 0) -> np.ndarray:
-    """A buzz with a moving formant: enough structure for an encoder to tell clips apart."""
-    random = np.random.default_rng(seed)
-    time = np.arange(round(seconds * RATE)) / RATE
-    buzz = np.sign(np.sin(2 * np.pi * (110 + 30 * random.random()) * time)) * np.sin(2 * np.pi * 3 * time + random.random())
-    return (0.1 * buzz + 0.01 * random.standard_normal(len(time))).astype(np.float32)
-
-
-def save_speech_model(folder: Path, kind: str) -> Path:
-    import torch
-    from transformers import (
-        HubertConfig,
-        HubertModel,
-        Wav2Vec2Config,
-        Wav2Vec2FeatureExtractor,
-        Wav2Vec2Model,
-        WavLMConfig,
-        WavLMModel,
-    )
-
-    torch.manual_seed(0)
-    size = {
-        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "conv_dim": (16,) * 7,
-        "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
-    }  # fmt: skip
-    model: Any = {
-        "wavlm": lambda: WavLMModel(WavLMConfig(**size, feat_extract_norm="layer", do_stable_layer_norm=True)),
-        "hubert": lambda: HubertModel(HubertConfig(**size, feat_extract_norm="layer", do_stable_layer_norm=True)),
-        "wav2vec2-group-norm": lambda: Wav2Vec2Model(Wav2Vec2Config(**size, feat_extract_norm="group")),
-    }[kind]()
-    model.save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=kind != "wav2vec2-group-norm").save_pretrained(folder)
-    return folder
+from .speech_models import RATE, save_speech_model, voice
 
 
 def save_pooled_model(folder: Path, kind: str, **changes: Any) -> Path:

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from msfser_cli.errors import ModelError
 from msfser_cli.model import pooling as module
-from msfser_cli.model.pooling import LAYERS, POOLINGS, Pooling, PoolingConfig
+from msfser_cli.model.pooling import Pooling, PoolingConfig
+from msfser_cli.settings import ENCODER_LAYERS, POOLINGS
 
 WIDTH, STATES = 6, 4
-EVERY = [(layers, pooling) for layers in LAYERS for pooling in POOLINGS]
+EVERY = [(layers, pooling) for layers in ENCODER_LAYERS for pooling in POOLINGS]
 
 
 def new(layers: str, pooling: str, *, learned: bool = False) -> Pooling:

@@ -91,7 +91,10 @@ class TransformersSpeech:
         return batches
 
     def pooled(self, clips: Sequence[np.ndarray]) -> Tensor:
-        """The vectors of one batch, float32 [B, 2 * hidden size] on the CPU; gradients pass through."""
+        """The vectors of one batch, float32 [B, 2 * hidden size] on the CPU; gradients pass through.
+
+        A model in training mode computes in bfloat16 where there is a GPU.
+        """
         import torch
 
         config = self.pooling.config
@@ -103,14 +106,25 @@ class TransformersSpeech:
         valid = inputs["attention_mask"]
         if not self._masks_padding:
             inputs.pop("attention_mask")
-        out = self.model(**inputs, output_hidden_states=self.pooling.config.layers == "all")
+        on_gpu = self._device == "cuda"
+        with torch.autocast(self._device, torch.bfloat16, enabled=on_gpu and self.model.training):
+            out = self.model(**inputs, output_hidden_states=self.pooling.config.layers == "all")
         last = out.last_hidden_state
         if self._masks_padding:
             mask = self.model._get_feature_vector_attention_mask(last.shape[1], valid).bool()
         else:
             mask = torch.ones(last.shape[:2], dtype=torch.bool, device=last.device)
-        vectors: Tensor = self.pooling(out.hidden_states if out.hidden_states is not None else (last,), mask)
-        return vectors.float().cpu()
+        states = (last,) if out.hidden_states is None else out.hidden_states
+        vectors: Tensor = self.pooling([state.float() for state in states], mask)
+        return vectors.cpu()
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` reads into `folder`."""
+        from msfser_cli.model import pooling
+
+        self.model.save_pretrained(folder)
+        self.extractor.save_pretrained(folder)
+        pooling.save(folder, self.pooling)
 
 
 def load(folder: Path) -> TransformersSpeech:
