@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SAMPLE_RATE_HZ = 16_000
 
 
@@ -84,9 +84,16 @@ EMBED = (
 )
 
 PREDICT = (
-    Column("valence", "float64", "negative to positive", "the checkpoint's scale, in the file's metadata"),
-    Column("arousal", "float64", "calm to excited", "the checkpoint's scale"),
-    Column("dominance", "float64", "weak to strong", "the checkpoint's scale"),
+    Column("valence", "float64", "negative to positive; null where the checkpoint was not trained on it",
+           "the checkpoint's scale, in the file's metadata", nullable=True),
+    Column("arousal", "float64", "calm to excited; null as valence", "the checkpoint's scale", nullable=True),
+    Column("dominance", "float64", "weak to strong; null as valence", "the checkpoint's scale", nullable=True),
+    *(
+        Column(f"{dimension}_{end}", "float64", f"{word} end of the interval that holds the rating at the level in the metadata;"
+               " null where the checkpoint is not calibrated", "the checkpoint's scale", nullable=True)
+        for dimension in ("valence", "arousal", "dominance")
+        for end, word in (("low", "lower"), ("high", "upper"))
+    ),
     Column("gate_les", "float64", "weight of LES in the semantic vector; 0 where it is absent", "", "0..1"),
     Column("gate_gs", "float64", "weight of GS in the semantic vector; 0 where it is absent", "", "0..1"),
     Column("gate_es", "float64", "weight of ES in the semantic vector; 0 where it is absent", "", "0..1"),

@@ -14,6 +14,8 @@ from msfser_cli.errors import UsageError
 
 UNITS = ("utterance", "file")
 PITCH_TRACKERS = ("swift-f0", "harvest")
+LEVEL = 0.9
+"""The share of ratings that a prediction interval is to hold."""
 
 
 def _require(ok: bool, name: str, value: object, rule: str) -> None:
@@ -89,12 +91,59 @@ class EmbedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings:
-    """What `predict` does: the MSF-SER checkpoint."""
+    """What `predict` does: the MSF-SER checkpoint, and intervals (`Intervals.to_json`) in place of the checkpoint's own.
+
+    calibrated_on: the sha256 of the labels that those were calibrated on.
+    """
 
     head: str = "mini"
+    intervals: dict[str, Any] | None = None
+    calibrated_on: str | None = None
 
 
-Settings = TranscribeSettings | EmphasizeSettings | DescribeSettings | EmbedSettings | PredictSettings
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """What `train` does: the model (`MsfSerConfig` says what it allows), how it is fitted, and who is held out to judge it.
+
+    The rates, sizes and dropout are ours, found on EmoDB and EmoBank. train_splits and dev_splits are the names, without case,
+    that the labels' split column may use for the two; where labels bring no split, dev_share of the utterances, by whole
+    speakers, are held out.
+    """
+
+    fusion: str = "fm-moe"
+    without: tuple[str, ...] = ()
+    experts: int = 4
+    top_k: int | None = None
+    hidden_dim: int = 64
+    dropout: float = 0.3
+    epochs: int = 60
+    batch_size: int = 128
+    rate: float = 1e-3
+    weight_decay: float = 0.05
+    balance: float = 0.01
+    loss_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    patience: int = 10
+    seed: int = 0
+    train_splits: tuple[str, ...] = ("train", "training")
+    dev_splits: tuple[str, ...] = ("development", "dev", "validation", "val", "valid")
+    dev_share: float = 0.2
+    level: float = LEVEL
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        _require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
+        _require(0 < self.rate < float("inf"), "rate", self.rate, "above 0")
+        _require(0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay, "at least 0")
+        _require(0 <= self.balance < float("inf"), "balance", self.balance, "at least 0")
+        ok = len(self.loss_weights) == 3 and all(0 <= w < float("inf") for w in self.loss_weights) and any(self.loss_weights)
+        _require(ok, "loss_weights", self.loss_weights, "three numbers of at least 0, for valence, arousal, dominance, not all 0")
+        _require(self.patience >= 1, "patience", self.patience, "at least 1")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2^32 - 1")
+        _require(0 < self.dev_share < 1, "dev_share", self.dev_share, "above 0 and below 1")
+        _require(0 < self.level < 1, "level", self.level, "above 0 and below 1")
+
+
+Settings = TranscribeSettings | EmphasizeSettings | DescribeSettings | EmbedSettings | PredictSettings | TrainSettings
 
 SETTINGS: dict[str, type[Settings]] = {
     "transcribe": TranscribeSettings,
@@ -102,6 +151,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "describe": DescribeSettings,
     "embed": EmbedSettings,
     "predict": PredictSettings,
+    "train": TrainSettings,
 }
 
 

@@ -50,7 +50,7 @@ def invocations() -> list[list[str]]:
 
 def test_every_command_is_there_and_no_other() -> None:
     assert {words[0] for words in invocations()} == set(COMMANDS)
-    assert [row[0].strip("`") for row in cells(section("Six commands, or one"))] == list(COMMANDS)
+    assert [row[0].strip("`") for row in cells(section("Seven commands, or one"))] == list(COMMANDS)
 
 
 @pytest.mark.parametrize("words", invocations(), ids=" ".join)
@@ -90,7 +90,7 @@ def test_the_statuses_are_those_of_the_schema() -> None:
 
 
 def test_the_back_ends_are_those_that_come_with_it() -> None:
-    rows = {row[0].strip("`"): re.findall(r"`([^`]+)`", row[2]) for row in cells(section("Six commands, or one"))}
+    rows = {row[0].strip("`"): re.findall(r"`([^`]+)`", row[2]) for row in cells(section("Seven commands, or one"))}
     by_command = {"transcribe": "transcribers", "emphasize": "emphasizers", "describe": "describers", "embed": "encoders"}
     for command, kind in by_command.items():
         assert sorted(rows[command]) == names(kind)

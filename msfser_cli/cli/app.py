@@ -16,6 +16,7 @@ from msfser_cli.cli.embed import embed
 from msfser_cli.cli.emphasize import emphasize
 from msfser_cli.cli.evaluate import evaluate
 from msfser_cli.cli.predict import predict
+from msfser_cli.cli.train import train
 from msfser_cli.cli.transcribe import transcribe
 from msfser_cli.errors import MsfserError, UsageError
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (transcribe, emphasize, describe, embed, predict, evaluate):
+for command in (transcribe, emphasize, describe, embed, predict, evaluate, train):
     app.command()(command)
 
 CONFIG = Path("msfser.toml")

@@ -13,7 +13,8 @@ from msfser_cli.cli.console import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from msfser_cli.stages.evaluate import Evaluation, Unmatched
+    from msfser_cli.stages.evaluate import Evaluation
+    from msfser_cli.stages.joining import Unmatched
 
 
 def evaluate(

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from msfser_cli.errors import EXIT_SOME_FAILED
+from msfser_cli.errors import EXIT_SOME_FAILED, UsageError
+from msfser_cli.settings import LEVEL
+
+if TYPE_CHECKING:
+    from msfser_cli.stages.chain import Chain
+    from msfser_cli.stages.runner import Source
 
 
 def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
@@ -18,6 +23,8 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
 
     stages, source = runner.source_of(command, inputs, options["root"])
     plan = chain.plan(settings_of(stages, options))
+    if options.get("calibrate"):
+        plan = _calibrated(plan, source, options)
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
     destination = runner.Destination(options["out"], vectors, options["redo"], options["retry_failed"], moved)
@@ -42,3 +49,16 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
         typer.echo(console.summary(result), err=True)
     if result.published["failed"]:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _calibrated(plan: Chain, source: Source, options: dict[str, Any]) -> Chain:
+    from pathlib import Path
+
+    from msfser_cli.stages.calibrate import calibrate
+    from msfser_cli.stages.labels import Scale
+
+    scale = None if options["scale"] is None else Scale.parse(options["scale"])
+    level = LEVEL if options["level"] is None else options["level"]
+    if not 0 < level < 1:
+        raise UsageError(f"level must be above 0 and below 1, not {level!r}")
+    return calibrate(plan, source.items, options["calibrate"], Path(options["out"]), scale=scale, level=level)

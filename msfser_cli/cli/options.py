@@ -30,6 +30,7 @@ def _setting(name: str, help: str, panel: str) -> Any:
 
 
 _RUN, _WORDS, _EMPHASIS, _DELIVERY, _VECTORS, _HEAD = "Run", "Words and utterances", "Emphasis", "Delivery", "Vectors", "Scores"
+_MODEL, _FIT, _SPLITS = "Model", "Fitting", "Who is held out"
 
 Out = Annotated[str, _option("out", "The table to write: a .parquet file, or a folder/ that grows by parts.", None, "-o")]
 Root = Annotated[
@@ -76,6 +77,48 @@ Scale = Annotated[
 ]
 
 Head = Annotated[str | None, _setting("head", "The MSF-SER checkpoint: mini, or a folder.", _HEAD)]
+
+Calibrate = Annotated[
+    Path | None,
+    _option("calibrate", "Labels of a part of the corpus, to calibrate the intervals on. As --gold of evaluate.", _HEAD),
+]
+
+HeadOut = Annotated[Path, _option("out", "The folder to write the checkpoint to.", None, "-o")]
+Fusion = Annotated[str | None, _setting("fusion", "fm-moe (the paper's), concat or attention.", _MODEL)]
+Without = Annotated[
+    list[str] | None, _option("without", "A stream to leave out: acoustic, les, gs or es. Repeat for several.", _MODEL)
+]
+Experts = Annotated[int | None, _setting("experts", "Experts of fm-moe.", _MODEL)]
+TopK = Annotated[int | None, _setting("top-k", "Experts that a router may use for one utterance; else all.", _MODEL)]
+HiddenDim = Annotated[int | None, _setting("hidden-dim", "Width of the fused vectors.", _MODEL)]
+Dropout = Annotated[float | None, _setting("dropout", "Dropout of inputs and hidden states.", _MODEL)]
+Epochs = Annotated[int | None, _setting("epochs", "Most epochs.", _FIT)]
+BatchSize = Annotated[int | None, _setting("batch-size", "Utterances in a concordance.", _FIT)]
+Rate = Annotated[float | None, _setting("rate", "Largest learning rate.", _FIT)]
+WeightDecay = Annotated[float | None, _setting("weight-decay", "Weight decay of AdamW.", _FIT)]
+Balance = Annotated[float | None, _setting("balance", "Weight of the term that keeps all experts in use.", _FIT)]
+LossWeights = Annotated[
+    str | None, _option("loss-weights", "Weights of the three in the loss, such as 1:1:0.5.", _FIT, metavar="V:A:D")
+]
+Patience = Annotated[int | None, _setting("patience", "Epochs without a better development CCC to stop after.", _FIT)]
+Seed = Annotated[int | None, _setting("seed", "Same seed, same weights.", _FIT)]
+TrainSplit = Annotated[
+    list[str] | None, _option("train-split", "A split of the labels to train on; else train. Repeat for several.", _SPLITS)
+]
+DevSplit = Annotated[list[str] | None, _option("dev-split", "A split to develop on; else development or dev.", _SPLITS)]
+DevShare = Annotated[float | None, _setting("dev-share", "Share held out, by speakers, without such a split.", _SPLITS)]
+Level = Annotated[float | None, _setting("level", "Share of ratings that an interval is to hold.", _SPLITS)]
+
+
+def three_numbers(text: str) -> tuple[float, ...]:
+    """The numbers of V:A:D; UsageError for anything else."""
+    from msfser_cli.errors import UsageError
+
+    try:
+        valence, arousal, dominance = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise UsageError(f"loss weights are written V:A:D, as in 1:1:0.5, not {text!r}") from None
+    return valence, arousal, dominance
 
 
 def settings_of(stages: tuple[str, ...], options: dict[str, Any]) -> dict[str, Settings]:

@@ -41,6 +41,9 @@ def predict(
     text_encoder: o.TextEncoder = None,
     text_model: o.TextModel = None,
     head: o.Head = None,
+    calibrate: o.Calibrate = None,
+    scale: o.Scale = None,
+    level: o.Level = None,
     profile: o.Profile = "mini",
     root: o.Root = None,
     redo: o.Redo = False,
@@ -54,6 +57,10 @@ def predict(
     From a corpus this runs the whole chain, each recording decoded once;
     from a table of transcribe, emphasize, describe or embed the stages that
     are left. Run again, it does only what is new.
+
+    Every score has an interval from valence_low to valence_high, and so on,
+    that holds 90 % of ratings of speech like that which the head was calibrated
+    on. For speech of your own, --calibrate takes ratings of a part of it.
 
     Example: msfser predict ./corpus --out scores.parquet
     """

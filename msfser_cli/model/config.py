@@ -16,6 +16,9 @@ SEMANTIC_STREAMS = ("les", "gs", "es")
 STREAMS = ("acoustic", *SEMANTIC_STREAMS)
 """The order of the presence mask."""
 
+FUSIONS = ("fm-moe", "concat", "attention")
+"""How the semantic and the acoustic vector meet: the paper's FM-MOE, and what it compares it with."""
+
 # Upper bounds, well above any published size: a forged config must not make us allocate the machine away.
 _SIZES = {"acoustic_dim": 16384, "text_dim": 16384, "hidden_dim": 4096, "semantic_dim": 4096, "expert_dim": 4096, "experts": 64}
 
@@ -25,6 +28,9 @@ class MsfSerConfig:
     """What it takes to build an `MsfSer`. Raises ValueError, naming the field, for a value out of bounds.
 
     acoustic_dim, text_dim: lengths of the input vectors; the three texts come from one encoder.
+    streams: those of `STREAMS` that the model uses, in that order; the others count as absent in every utterance.
+    dimensions: those of `DIMENSIONS` that it was trained on, in that order; the others' scores mean nothing.
+    fusion: one of `FUSIONS`. experts and top_k matter to fm-moe alone.
     hidden_dim: the projected acoustic vector. semantic_dim: the fused text vector. expert_dim: an expert's hidden state.
     experts: K, the number of experts shared by the three dimensions.
     top_k: how many experts a router may use for one utterance; None lets it weigh all of them.
@@ -36,6 +42,9 @@ class MsfSerConfig:
 
     acoustic_dim: int
     text_dim: int
+    streams: tuple[str, ...] = STREAMS
+    dimensions: tuple[str, ...] = DIMENSIONS
+    fusion: str = "fm-moe"
     hidden_dim: int = 64
     semantic_dim: int = 64
     expert_dim: int = 32
@@ -50,6 +59,10 @@ class MsfSerConfig:
     def __post_init__(self) -> None:
         for name, bound in _SIZES.items():
             _check_int(name, getattr(self, name), bound)
+        for name, known in (("streams", STREAMS), ("dimensions", DIMENSIONS)):
+            _check_some(name, getattr(self, name), known)
+        if self.fusion not in FUSIONS:
+            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, not {self.fusion!r}")
         if self.top_k is not None:
             _check_int("top_k", self.top_k, self.experts)
         for name in ("dropout", "low", "high"):
@@ -78,7 +91,13 @@ class MsfSerConfig:
             raise ValueError(f"unknown field {', '.join(map(str, unknown))}")
         if missing := sorted({f.name for f in fields(cls)} - set(values)):
             raise ValueError(f"missing field {', '.join(missing)}")
-        return cls(**values)
+        lists = {name: tuple(values[name]) for name in ("streams", "dimensions") if isinstance(values[name], list)}
+        return cls(**{**values, **lists})
+
+
+def _check_some(name: str, value: object, known: tuple[str, ...]) -> None:
+    if not isinstance(value, tuple) or not value or value != tuple(k for k in known if k in value):
+        raise ValueError(f"{name} must be one or more of {', '.join(known)}, in this order and each once, not {value!r}")
 
 
 def _check_int(name: str, value: object, bound: int) -> None:

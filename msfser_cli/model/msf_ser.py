@@ -1,4 +1,4 @@
-"""MSF-SER: gated fusion of the texts, FiLM-modulated experts on the voice."""
+"""MSF-SER: gated fusion of the texts, which modulates FiLM experts on the voice, or another fusion to compare it with."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from msfser_cli.model.config import SEMANTIC_STREAMS, STREAMS, MsfSerConfig
 from msfser_cli.model.film_experts import FilmExperts, balance
 from msfser_cli.model.gated_fusion import GatedFusion
+from msfser_cli.model.plain_fusions import AttentionFusion, ConcatFusion
+
+_FUSIONS = {"fm-moe": FilmExperts, "concat": ConcatFusion, "attention": AttentionFusion}
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class MsfSerOutput:
     gates: Tensor
     """[B, 3]: the weights of LES, GS and ES in the semantic vector; 0 where absent, sum 1 (or 0 with no text at all)."""
     routes: Tensor
-    """[B, 3, K]: for each dimension the weight of each expert; sum 1."""
+    """[B, 3, K]: for each dimension the weight of each expert; sum 1. K = 1 for a fusion that has no experts."""
     balance: Tensor
     """Scalar, 0 .. K - 1: how unevenly the batch used the experts; the only output that depends on the batch."""
 
@@ -46,7 +49,7 @@ class MsfSer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.no_speech = nn.Parameter(torch.zeros(config.hidden_dim))
         self.gated_fusion = GatedFusion(config)
-        self.film_experts = FilmExperts(config)
+        self.fusion = _FUSIONS[config.fusion](config)
 
     @torch.no_grad()
     def standardise_by(self, acoustic: Tensor, texts: Tensor, present: Tensor) -> None:
@@ -80,6 +83,7 @@ class MsfSer(nn.Module):
         ):
             if tensor.shape != shape:
                 raise ValueError(f"{name} must have the shape {list(shape)}, not {list(tensor.shape)}")
+        present = present & torch.tensor([s in c.streams for s in STREAMS], device=present.device)
         has_speech, has_text = present[:, :1], present[:, 1:]
         # torch.where, not a product: 0 * NaN is NaN.
         acoustic = torch.where(has_speech, (acoustic - self.acoustic_mean) / self.acoustic_std, 0.0)
@@ -88,6 +92,6 @@ class MsfSer(nn.Module):
         semantic, gates = self.gated_fusion(self.input_dropout(texts), has_text)
         voice = nn.functional.gelu(self.projection(self.input_dropout(acoustic)))
         voice = torch.where(has_speech, self.dropout(voice), self.no_speech)
-        logits, routes = self.film_experts(voice, semantic)
+        logits, routes = self.fusion(voice, semantic)
         scores = c.low + (c.high - c.low) * torch.sigmoid(logits)
         return MsfSerOutput(scores, gates, routes, balance(routes))

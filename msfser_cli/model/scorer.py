@@ -8,24 +8,34 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from msfser_cli.model.config import MsfSerConfig
+from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
+from msfser_cli.model.intervals import Intervals
 from msfser_cli.model.weights import load
 
 
 @dataclass(frozen=True)
 class Scores:
-    """For n utterances: scores float [n, 3] in the checkpoint's scale, gates float [n, 3], routes float [n, 3, K]."""
+    """For n utterances: scores float [n, 3] in the checkpoint's scale, gates float [n, 3], routes float [n, 3, K].
+
+    intervals: float [n, 3, 2], the ends of each score's prediction interval. NaN where the checkpoint was not trained on a
+    dimension (scores) or no interval is known for it (intervals).
+    """
 
     scores: np.ndarray
+    intervals: np.ndarray
     gates: np.ndarray
     routes: np.ndarray
 
 
 class Scorer:
-    """The checkpoint in a folder, on the CPU: the head is small, its vectors were the work."""
+    """The checkpoint in a folder, on the CPU: the head is small, its vectors were the work.
 
-    def __init__(self, folder: Path) -> None:
+    intervals: what to put around its scores; none unless given.
+    """
+
+    def __init__(self, folder: Path, intervals: Intervals | None = None) -> None:
         self._model = load(folder)
+        self._intervals = intervals
 
     @property
     def config(self) -> MsfSerConfig:
@@ -36,4 +46,8 @@ class Scorer:
         """Score n utterances: acoustic float32 [n, Da], texts float32 [n, 3, Dt], present bool [n, 4] (acoustic, LES, GS, ES)."""
         with torch.inference_mode():
             out = self._model(*(torch.from_numpy(a) for a in (acoustic, texts, present)))
-        return Scores(*(t.double().numpy() for t in (out.scores, out.gates, out.routes)))
+        scores, gates, routes = (t.double().numpy() for t in (out.scores, out.gates, out.routes))
+        scores[:, [d not in self.config.dimensions for d in DIMENSIONS]] = np.nan
+        if self._intervals is None:
+            return Scores(scores, np.full((*scores.shape, 2), np.nan), gates, routes)
+        return Scores(scores, self._intervals.around(scores, self.config.low, self.config.high), gates, routes)

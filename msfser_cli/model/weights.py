@@ -1,6 +1,7 @@
 """A checkpoint on disk: a folder with `model.safetensors` and `config.json`.
 
-    config.json   {"format": "msf-ser", "version": 1, "model": {the fields of MsfSerConfig}, "card": {free text by name}}
+    config.json   {"format": "msf-ser", "version": 1, "model": {the fields of MsfSerConfig},
+                   "intervals": {the fields of Intervals, or null}, "card": {free text by name}}
 
 Reading one runs no code: pickles are refused, sizes are checked against the config before anything is allocated, and every
 number must be finite. Whatever is wrong is a ModelError that names the file.
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from msfser_cli.errors import ModelError
 from msfser_cli.model.config import MsfSerConfig
+from msfser_cli.model.intervals import Intervals
 from msfser_cli.model.msf_ser import MsfSer
 
 WEIGHTS_NAME = "model.safetensors"
@@ -30,14 +32,25 @@ _CONFIG_BYTES = 1_000_000
 _A_CHECKPOINT_IS = f"a checkpoint is a folder with {WEIGHTS_NAME} and {CONFIG_NAME}"
 
 
-def save(folder: Path, model: MsfSer, card: Mapping[str, Any] | None = None) -> None:
-    """Write `model` into `folder`, made if need be. `card` is kept in config.json for a reader; it must be JSON."""
+def save(
+    folder: Path, model: MsfSer, *, intervals: Intervals | None = None, card: Mapping[str, Any] | None = None
+) -> None:
+    """Write `model`, and how far off its scores are, into `folder`, made if need be. `card` is JSON for a reader."""
     folder.mkdir(parents=True, exist_ok=True)
-    document = {"format": FORMAT, "version": VERSION, "model": model.config.to_json(), "card": dict(card or {})}
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": model.config.to_json(),
+        "intervals": None if intervals is None else intervals.to_json(),
+        "card": dict(card or {}),
+    }
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    (folder / WEIGHTS_NAME).write_bytes(serialised(tensors))
-    (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
+    # The config last, and each whole or not at all: a folder with a config is a checkpoint.
+    for name, content in ((WEIGHTS_NAME, serialised(tensors)), (CONFIG_NAME, text.encode())):
+        temporary = folder / f".{name}.tmp"
+        temporary.write_bytes(content)
+        temporary.replace(folder / name)
 
 
 def load(folder: Path) -> MsfSer:
@@ -55,12 +68,17 @@ def load_config(folder: Path) -> MsfSerConfig:
     return _parse(folder / CONFIG_NAME)[0]
 
 
-def load_card(folder: Path) -> dict[str, Any]:
-    """The `card` that was saved with the checkpoint; ModelError as `load_config`."""
+def load_intervals(folder: Path) -> Intervals | None:
+    """The intervals that were saved with the checkpoint; None for one that was not calibrated. ModelError as `load_config`."""
     return _parse(folder / CONFIG_NAME)[1]
 
 
-def _parse(path: Path) -> tuple[MsfSerConfig, dict[str, Any]]:
+def load_card(folder: Path) -> dict[str, Any]:
+    """The `card` that was saved with the checkpoint; ModelError as `load_config`."""
+    return _parse(folder / CONFIG_NAME)[2]
+
+
+def _parse(path: Path) -> tuple[MsfSerConfig, Intervals | None, dict[str, Any]]:
     try:
         with path.open("rb") as file:
             raw = file.read(_CONFIG_BYTES + 1)
@@ -78,10 +96,11 @@ def _parse(path: Path) -> tuple[MsfSerConfig, dict[str, Any]]:
         raise ModelError(f"{path}: version {document.get('version')!r} of the format; this program reads version {VERSION}")
     try:
         config = MsfSerConfig.from_json(document.get("model", {}))
+        intervals = None if document.get("intervals") is None else Intervals.from_json(document["intervals"])
     except ValueError as e:
         raise ModelError(f"{path}: {e}") from e
     card = document.get("card", {})
-    return config, card if isinstance(card, dict) else {}
+    return config, intervals, card if isinstance(card, dict) else {}
 
 
 def _refuse_pickles(folder: Path) -> None:

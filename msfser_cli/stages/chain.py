@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msfser_cli import settings as st
 from msfser_cli.backends import Row
@@ -14,6 +14,9 @@ from msfser_cli.errors import ModelError, MsfserError
 from msfser_cli.profiles.models import ModelFolder, checkpoint, locate
 from msfser_cli.stages.corpus import Recording
 from msfser_cli.store.audio import Audio
+
+if TYPE_CHECKING:
+    from msfser_cli.model.intervals import Intervals
 
 Step = Callable[[Recording, Audio, list[Row]], list[Row]]
 """What a stage does to one recording: its rows so far in, its rows with the stage's columns out."""
@@ -41,13 +44,24 @@ class Chain:
         return {role: folder.identity for role, folder in self.models.items()}
 
     def extra(self) -> dict[str, Any]:
-        """What else a reader of the table needs: the scale of the scores and their order in the checkpoint."""
+        """What else a reader of the table needs: the scale of the scores and the level of their intervals (null: none)."""
         if "head" not in self.models:
             return {}
         from msfser_cli.model.weights import load_config
 
         config = load_config(self.models["head"].path)
-        return {"scale": [config.low, config.high]}
+        known = self.intervals()
+        return {"scale": [config.low, config.high], "level": None if known is None else known.level}
+
+    def intervals(self) -> Intervals | None:
+        """The prediction intervals that the scores will have: those of the settings, else the head's own."""
+        from msfser_cli.model.intervals import Intervals
+        from msfser_cli.model.weights import load_intervals
+
+        settings = self.settings["predict"]
+        assert isinstance(settings, st.PredictSettings)
+        given = settings.intervals
+        return load_intervals(self.models["head"].path) if given is None else Intervals.from_json(given)
 
     def check_vectors(self, embed: Mapping[str, Any]) -> None:
         """ModelError where the head was trained on the vectors of other encoders than the settings of `embed` name."""
@@ -66,7 +80,7 @@ class Chain:
 
     def load(self) -> list[Step]:
         """The stages, ready to run: models are loaded here and nowhere later."""
-        return [_STEPS[name](settings, self.models) for name, settings in self.settings.items()]
+        return [_STEPS[name](settings, self) for name, settings in self.settings.items()]
 
 
 def plan(settings: dict[str, st.Settings]) -> Chain:
@@ -101,9 +115,10 @@ def _loaded(kind: str, name: str, folder: Path, *more: Any) -> Any:
         raise ModelError(f"{folder}: {name} cannot load this model ({type(error).__name__}: {error})") from error
 
 
-def _transcribe(settings: st.TranscribeSettings, models: dict[str, ModelFolder]) -> Step:
+def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
     from msfser_cli.stages.transcribe import transcribe
 
+    models = chain.models
     aligner = models["aligner"].path if "aligner" in models else None
     transcriber = _loaded("transcribers", settings.transcriber, models["transcriber"].path, aligner, settings)
 
@@ -113,33 +128,33 @@ def _transcribe(settings: st.TranscribeSettings, models: dict[str, ModelFolder])
     return step
 
 
-def _emphasize(settings: st.EmphasizeSettings, models: dict[str, ModelFolder]) -> Step:
+def _emphasize(settings: st.EmphasizeSettings, chain: Chain) -> Step:
     from msfser_cli.stages.emphasize import emphasize
 
     emphasizer = backend("emphasizers", settings.emphasizer).load(settings)
     return lambda recording, audio, rows: emphasize(audio, rows, emphasizer, settings)
 
 
-def _describe(settings: st.DescribeSettings, models: dict[str, ModelFolder]) -> Step:
+def _describe(settings: st.DescribeSettings, chain: Chain) -> Step:
     from msfser_cli.stages.describe import describe
 
     describer = backend("describers", settings.describer).load(settings)
     return lambda recording, audio, rows: describe(audio, rows, describer)
 
 
-def _embed(settings: st.EmbedSettings, models: dict[str, ModelFolder]) -> Step:
+def _embed(settings: st.EmbedSettings, chain: Chain) -> Step:
     from msfser_cli.stages.embed import embed
 
-    speech = _loaded("encoders", settings.acoustic_encoder, models["acoustic"].path)
-    text = _loaded("encoders", settings.text_encoder, models["text"].path)
+    speech = _loaded("encoders", settings.acoustic_encoder, chain.models["acoustic"].path)
+    text = _loaded("encoders", settings.text_encoder, chain.models["text"].path)
     return lambda recording, audio, rows: embed(audio, rows, speech, text)
 
 
-def _predict(settings: st.PredictSettings, models: dict[str, ModelFolder]) -> Step:
+def _predict(settings: st.PredictSettings, chain: Chain) -> Step:
     from msfser_cli.model.scorer import Scorer
     from msfser_cli.stages.predict import predict
 
-    scorer = Scorer(models["head"].path)
+    scorer = Scorer(chain.models["head"].path, chain.intervals())
     return lambda recording, audio, rows: predict(rows, scorer)
 
 

@@ -7,36 +7,22 @@ two scales' ends, so that RMSE and MAE are in the labels' units (CCC and Pearson
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from msfser_cli.errors import LabelError, TableError
+from msfser_cli.errors import TableError
 from msfser_cli.model import metrics
 from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.schemas import columns_through
+from msfser_cli.stages.joining import Joined, Unmatched, join
 from msfser_cli.stages.labels import Labels, Scale, read_labels, resolve_scale
 from msfser_cli.store import tables
 
 COLUMNS = tuple(c for c in columns_through("predict") if c.name in ("recording_id", "utterance_id", "start", "end", *DIMENSIONS))
 """What is read of the scores."""
-
-RULES = ("recording_id", "end of the path", "end of the path, without extension")
-"""How a label's file name finds its recording, strongest first: see `match_names`."""
-
-SHARE = 0.5
-"""An utterance belongs to a labelled segment when they share at least this much of the shorter of the two."""
-
-_EXTENSION = re.compile(r"\.(?=\w*[A-Za-z])\w{1,5}$")
-_WRITE_AS_IDS = "write the labels' file names as recording_id has them"
-_CELLS_AT_ONCE = 2_000_000
-_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -58,30 +44,15 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Unmatched:
-    """Rows of one side that have no partner on the other: how many, of how many, and the first few by name."""
-
-    count: int
-    of: int
-    examples: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Pairs:
     """Labels beside the scores that belong to them.
 
     frame: one row a matched label, in the label file's order: the columns of `Labels.frame`, `recording_id`, and for each
-    dimension `<dimension>_score`, in the scores' own scale (null where every score is missing).
-    unit: what a label is about: `recording`, `segment` or `utterance`.
-    matched_by: rule -> number of labels. labels, recordings, utterances: what found no partner.
+    dimension `<dimension>_score`, in the scores' own scale (null where every score is missing). joined: how they were found.
     """
 
     frame: pl.DataFrame
-    unit: str
-    matched_by: dict[str, int]
-    labels: Unmatched
-    recordings: Unmatched
-    utterances: Unmatched
+    joined: Joined
 
 
 @dataclass(frozen=True)
@@ -134,12 +105,12 @@ def evaluate(scores: Path, gold: Path, *, scale: Scale | None = None) -> Evaluat
         label_scale_source=resolved.source,
         labels_outside_scale=resolved.outside,
         score_scale=score_scale,
-        unit=pairs.unit,
+        unit=pairs.joined.unit,
         matched=pairs.frame.height,
-        matched_by=pairs.matched_by,
-        unmatched_labels=pairs.labels,
-        unmatched_recordings=pairs.recordings,
-        unmatched_utterances=pairs.utterances,
+        matched_by=pairs.joined.matched_by,
+        unmatched_labels=pairs.joined.labels,
+        unmatched_recordings=pairs.joined.recordings,
+        unmatched_utterances=pairs.joined.utterances,
         dimensions={d: agreement(pairs.frame[d], pairs.frame[f"{d}_score"], score_scale, resolved.scale) for d in labels.rated},
     )
 
@@ -201,147 +172,15 @@ def agreement(label: pl.Series, score: pl.Series, score_scale: Scale, label_scal
 def pair(scores: pl.DataFrame, labels: Labels) -> Pairs:
     """The labels and the scores that belong to them; `scores` has the `COLUMNS`, one row an utterance.
 
-    Labels that name utterances of the table are joined by `utterance_id`. Others are joined to their recording, or to the segment
-    of it between `start` and `end`: their score is the mean over the utterances that belong to it (see `SHARE`), weighted by the
-    time that they share with it; for a whole recording that is the duration-weighted mean. LabelError when a name fits several
-    recordings, when a recording, segment or utterance is labelled twice, or when nothing matches.
+    A label's score is the mean over its utterances (see `joining.join`), weighted by the time that they share with it; for a
+    whole recording that is the duration-weighted mean. LabelError as `joining.join`.
     """
-    scores = scores.sort("recording_id", "start", "utterance_id")
-    rule_of: dict[str, str] = {}
-    if labels.frame.join(scores, on="utterance_id", how="semi").height:
-        unit = "utterance"
-        _refuse_repeated(labels, ["utterance_id"])
-        of_utterances = scores.select("utterance_id", "recording_id", **{f"{d}_score": pl.col(d) for d in DIMENSIONS})
-        paired = labels.frame.join(of_utterances, on="utterance_id", how="inner", maintain_order="left")
-        used = paired.select("utterance_id")
-    else:
-        unit = "segment" if "start" in labels.columns else "recording"
-        _refuse_repeated(labels, ["recording", "start", "end"])
-        names = labels.frame["recording"].unique(maintain_order=True)
-        found = match_names(labels.path, names, scores["recording_id"].unique(maintain_order=True))
-        rule_of = {name: rule for name, (_, rule) in found.items()}
-        recording_of = pl.DataFrame([(name, recording) for name, (recording, _) in found.items()], orient="row",
-                                    schema={"recording": pl.String, "recording_id": pl.String})
-        named = labels.frame.join(recording_of, on="recording", how="inner", maintain_order="left")
-        paired, used = _means(named, scores)
-
-    if paired.is_empty():
-        theirs = _some(labels.frame["recording"].unique(maintain_order=True))
-        ours = _some(scores["recording_id"].unique(maintain_order=True))
-        raise LabelError(labels.path, f"no label belongs to a scored utterance: the labels name {theirs}; the scores name {ours}")
-    matched_by = Counter(rule_of.get(name, "utterance_id") for name in paired["recording"])
-    recordings = scores.select("recording_id").unique(maintain_order=True)
-    return Pairs(
-        frame=paired,
-        unit=unit,
-        matched_by=dict(sorted(matched_by.items())),
-        labels=_unmatched(labels.frame, paired, "row", show="utterance_id" if unit == "utterance" else "recording"),
-        recordings=_unmatched(recordings, paired, "recording_id"),
-        utterances=_unmatched(scores, used, "utterance_id"),
-    )
-
-
-def match_names(path: Path, names: Iterable[str], recordings: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """For each of the file `names` that has one, its recording and the rule (of `RULES`) that found it.
-
-    A name is its recording's id, or one of the two paths ends with the other, in whole folder and file names; first with the
-    extension, then without. The same path wins over a longer one, and a longer common end over a shorter; a stronger rule's
-    recordings are not open to a weaker one. LabelError (naming `path`) when a name fits several recordings equally well, or
-    several names one recording.
-    """
-    found: dict[str, tuple[str, str]] = {}
-    open_names, open_recordings = list(names), list(recordings)
-    for rule in RULES:
-        if rule == RULES[0]:
-            there = set(open_recordings)
-            hits = {name: name for name in open_names if name in there}
-        else:
-            hits = _match_ends(path, open_names, open_recordings, drop_extension=rule == RULES[2])
-        found.update({name: (recording, rule) for name, recording in hits.items()})
-        taken = set(hits.values())
-        open_names = [name for name in open_names if name not in hits]
-        open_recordings = [recording for recording in open_recordings if recording not in taken]
-    return found
-
-
-def _match_ends(path: Path, names: list[str], recordings: list[str], *, drop_extension: bool) -> dict[str, str]:
-    def ends(whole: str) -> Iterator[str]:
-        while whole:
-            yield whole
-            whole = whole.partition("/")[2]
-
-    def spellings(name: str) -> tuple[str, ...]:
-        plain = unicodedata.normalize("NFC", name).replace("\\", "/")
-        plain = "/".join(part for part in plain.split("/") if part not in ("", "."))
-        stem = _EXTENSION.sub("", plain) if drop_extension else plain
-        return (plain,) if stem == plain else (plain, stem)
-
-    by_end: defaultdict[str, set[str]] = defaultdict(set)
-    by_whole: defaultdict[str, set[str]] = defaultdict(set)
-    for recording in recordings:
-        for whole in spellings(recording):
-            by_whole[whole].add(recording)
-            for end in ends(whole):
-                by_end[end].add(recording)
-
-    hits: dict[str, str] = {}
-    names_of: defaultdict[str, list[str]] = defaultdict(list)
-    for name in names:
-        fits: set[str] = set()
-        for whole in spellings(name):
-            # The same path; else a recording that ends with the name; else the longest recording that the name ends with.
-            fits |= by_whole.get(whole) or by_end.get(whole) or next((by_whole[e] for e in ends(whole) if e in by_whole), set())
-        if len(fits) > 1:
-            raise LabelError(path, f"{name!r} may be {_some(sorted(fits))}", _WRITE_AS_IDS)
-        for recording in fits:
-            hits[name] = recording
-            names_of[recording].append(name)
-    for recording, claims in names_of.items():
-        if len(claims) > 1:
-            raise LabelError(path, f"{_some(claims)} all fit the one recording {recording!r}", _WRITE_AS_IDS)
-    return hits
-
-
-def _means(named: pl.DataFrame, scores: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The label rows with utterances that belong to them, with the weighted means; and the `utterance_id` of those utterances.
-
-    `named` is label rows with their `recording_id`.
-    """
-    utterances = scores.select("recording_id", "utterance_id", *DIMENSIONS, u_start="start", u_end="end")
-    segments = named.select("row", "recording_id", pl.col("start").fill_null(0.0), pl.col("end").fill_null(math.inf))
-    segments = segments.join(utterances.group_by("recording_id").len(), on="recording_id", how="left", maintain_order="left")
-    # Each segment of a recording meets each utterance of it; a batch at a time, so that many in one recording fit in memory.
-    segments = segments.with_columns(batch=pl.col("len").cum_sum() // _CELLS_AT_ONCE)
-    overlap = pl.min_horizontal("end", "u_end") - pl.max_horizontal("start", "u_start")
-    shorter = pl.min_horizontal(pl.col("end") - pl.col("start"), pl.col("u_end") - pl.col("u_start"))
+    joined = join(scores, labels)
     weight = pl.col("overlap")
-    means = [pl.DataFrame(schema={"row": pl.Int64, **{f"{d}_score": pl.Float64 for d in DIMENSIONS}})]
-    used = [scores.select("utterance_id").clear()]
-    for batch in segments.partition_by("batch", maintain_order=True):
-        both = batch.join(utterances, on="recording_id", how="inner", maintain_order="left_right").with_columns(overlap=overlap)
-        both = both.filter(weight > 0, weight >= SHARE * shorter)
-        means.append(both.group_by("row", maintain_order=True).agg(**{
-            f"{d}_score": ((pl.col(d) * weight).sum() / weight.filter(pl.col(d).is_not_null()).sum()).fill_nan(None)
-            for d in DIMENSIONS
-        }))
-        used.append(both.select("utterance_id").unique())
-    return named.join(pl.concat(means), on="row", how="inner", maintain_order="left"), pl.concat(used)
-
-
-def _refuse_repeated(labels: Labels, key: list[str]) -> None:
-    twice = labels.frame.filter(pl.col(key[0]).is_not_null()).group_by(key, maintain_order=True).agg("row")
-    twice = twice.filter(pl.col("row").list.len() > 1)
-    if twice.height:
-        rows = _some([str(row) for row in twice["row"][0]])
-        raise LabelError(labels.path, f"{twice[key[0]][0]!r} is labelled more than once (rows {rows})",
-                         "keep one row for it; average several raters first")
-
-
-def _unmatched(rows: pl.DataFrame, matched: pl.DataFrame, key: str, *, show: str | None = None) -> Unmatched:
-    left = rows.join(matched, on=key, how="anti", maintain_order="left")[show or key]
-    return Unmatched(len(left), rows.height, tuple(left.drop_nulls().head(_EXAMPLES)))
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(repr(name) for name in names[:_EXAMPLES]) + (" ..." if len(names) > _EXAMPLES else "")
+    values = scores.select("utterance_id", *DIMENSIONS)
+    of_labels = joined.frame.join(values, on="utterance_id", how="left", maintain_order="left")
+    means = of_labels.group_by("row", maintain_order=True).agg(pl.col("recording_id").first(), **{
+        f"{d}_score": ((pl.col(d) * weight).sum() / weight.filter(pl.col(d).is_not_null()).sum()).fill_nan(None)
+        for d in DIMENSIONS
+    })
+    return Pairs(labels.frame.join(means, on="row", how="inner", maintain_order="left"), joined)

@@ -79,6 +79,7 @@ MSP_PODCAST = LabelFormat(
         "arousal": (("emoact",),),
         "dominance": (("emodom",),),
         "speaker": (("spkrid",),),
+        "gender": (("gender",),),
         "split": (("splitset",),),
     },
     scale=Scale(1, 7),
@@ -101,6 +102,8 @@ NAMED_COLUMNS = LabelFormat(
         "arousal": (("arousal", "activation", "emoact", "aro", "act", "a"),),
         "dominance": (("dominance", "emodom", "dom", "d"),),
         "speaker": (("speakerid", "spkrid"), ("speaker", "spkr"), ("actor",)),
+        "gender": (("gender", "sex"),),
+        "language": (("language", "lang"),),
         "split": (("split", "splitset"), ("partition", "subset", "set")),
     },
 )
@@ -109,7 +112,10 @@ FORMATS = (MSP_PODCAST, NAMED_COLUMNS)
 """The layouts, the most particular first."""
 
 NUMBERS = ("start", "end", *DIMENSIONS)
-TEXTS = ("recording", "utterance_id", "speaker", "split")
+TEXTS = ("recording", "utterance_id", "speaker", "gender", "language", "split")
+GENDERS = {"f": "female", "female": "female", "m": "male", "male": "male"}
+"""How genders are written, and what they are called here; any other is left as written."""
+_MAY_BE_UNKNOWN = ("speaker", "gender", "language")
 _MISSING = ("", "na", "n/a", "nan", "nat", "null", "none")
 
 
@@ -119,8 +125,10 @@ class Labels:
 
     columns: role -> the name it has in the file. scale: what the format declares, or None.
     frame: one row a label, in the file's order. `row` (its line or row number), `recording` (as the file writes it), `start` and
-    `end` (s; null: the recording's own), `utterance_id`, `valence`, `arousal`, `dominance` (null where not rated), `speaker`
-    (null where unknown), `split`; a column that the file lacks is all null.
+    `end` (s; null: the recording's own), `utterance_id`, `valence`, `arousal`, `dominance` (null where not rated), `speaker`,
+    `gender` (`female`, `male` or as written), `language`, `split` (as written), and `cluster`: who varies together. That is the
+    speaker; where it is unknown, the speaker or the podcast that a name of IEMOCAP or MSP-Podcast tells; else null. A column that
+    the file lacks is all null.
     """
 
     path: Path
@@ -172,7 +180,8 @@ def read_labels(path: Path) -> Labels:
         "row": pl.Series(raw.rows, dtype=pl.Int64),
         **{role: _texts(path, raw, found.get(role)) for role in TEXTS},
         **{role: _numbers(path, raw, found.get(role)) for role in NUMBERS},
-    }).with_columns(pl.when(pl.col("speaker").str.to_lowercase() != "unknown").then("speaker"))
+    })
+    frame = _with_cluster(frame.with_columns(pl.when(pl.col(c).str.to_lowercase() != "unknown").then(c) for c in _MAY_BE_UNKNOWN))
     _check_rows(path, frame, raw.row_word)
     return Labels(path, layout.name, {role: raw.header[i] for role, i in found.items()}, layout.scale, frame)
 
@@ -254,6 +263,16 @@ def _check_rows(path: Path, frame: pl.DataFrame, row_word: str) -> None:
     backwards = frame.filter(pl.col("end") <= pl.col("start").fill_null(0))
     if backwards.height:
         raise LabelError(path, f"{row_word} {backwards['row'][0]} ends at {backwards['end'][0]:g} s, before it starts")
+
+
+def _with_cluster(frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with genders in one spelling and the column `cluster` of `Labels.frame`."""
+    # A podcast has few speakers, so its turns of unknown speaker vary together; the speakers of an IEMOCAP session are two.
+    podcast = pl.col("recording").str.extract(r"MSP-PODCAST_(\d+)_\d+")
+    turn = pl.col("recording").str.extract_groups(r"(Ses\d\d)[FM]_(?:impro|script)\w*_([FM])(?:\d{3}|XX\d)")
+    gender = pl.col("gender").str.to_lowercase().replace_strict(GENDERS, default=pl.col("gender"))
+    return frame.with_columns(gender=gender, cluster=pl.coalesce(
+        "speaker", pl.lit("podcast ") + podcast, turn.struct.field("1") + turn.struct.field("2")))
 
 
 def _texts(path: Path, raw: _Raw, index: int | None) -> pl.Series:

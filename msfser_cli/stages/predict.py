@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msfser_cli.backends import Row
 from msfser_cli.errors import ModelError
+from msfser_cli.model.config import DIMENSIONS, SEMANTIC_STREAMS
 
 if TYPE_CHECKING:
     from msfser_cli.model.scorer import Scorer
@@ -27,17 +28,23 @@ def predict(rows: Sequence[Row], scorer: Scorer) -> list[Row]:
     texts = np.stack([_stacked([row[v] for row in rows], config.text_dim, v) for v in VECTORS[1:]], axis=1)
     present = np.array([[row[v] is not None for v in VECTORS] for row in rows])
     out = scorer.score(acoustic, texts, present)
-    numbers = (out.scores.round(DIGITS), out.gates.round(DIGITS), out.routes.round(DIGITS))
     scored = []
-    for row, scores, gates, routes in zip(rows, *numbers, strict=True):
-        valence, arousal, dominance = scores.tolist()
-        les, gs, es = gates.tolist()
-        to_valence, to_arousal, to_dominance = routes.tolist()
-        scored.append({
-            **row, "valence": valence, "arousal": arousal, "dominance": dominance, "gate_les": les, "gate_gs": gs, "gate_es": es,
-            "router_valence": to_valence, "router_arousal": to_arousal, "router_dominance": to_dominance,
-        })
+    for row, scores, intervals, gates, routes in zip(
+        rows, _numbers(out.scores), _numbers(out.intervals), _numbers(out.gates), _numbers(out.routes), strict=True
+    ):
+        ends = {f"{d}_{end}": x for d, interval in zip(DIMENSIONS, intervals, strict=True)
+                for end, x in zip(("low", "high"), interval, strict=True)}  # fmt: skip
+        of_streams = {f"gate_{stream}": gate for stream, gate in zip(SEMANTIC_STREAMS, gates, strict=True)}
+        of_experts = {f"router_{d}": route for d, route in zip(DIMENSIONS, routes, strict=True)}
+        scored.append({**row, **dict(zip(DIMENSIONS, scores, strict=True)), **ends, **of_streams, **of_experts})
     return scored
+
+
+def _numbers(array: np.ndarray) -> list[Any]:
+    """Nested lists of rounded numbers, None for NaN."""
+    rounded = array.round(DIGITS).astype(object)
+    rounded[np.isnan(array)] = None
+    return list(rounded.tolist())
 
 
 def _stacked(vectors: Sequence[np.ndarray | None], dimension: int, name: str) -> np.ndarray:

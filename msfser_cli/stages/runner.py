@@ -167,6 +167,20 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
     return summary
 
 
+def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[Row] | RecordingError]]:
+    """Each item with the rows that the stages make of it, or why there are none; nothing is written."""
+    steps = chain.load()
+    for item in items:
+        rows = item.rows
+        try:
+            audio = decode(item.recording.path) if chain.needs_audio else _NO_AUDIO
+            for step in steps:
+                rows = step(item.recording, audio, rows)
+            yield item, rows
+        except RecordingError as error:
+            yield item, error
+
+
 def _from_corpus(corpus: Corpus) -> Source:
     size = sum(r.path.stat().st_size for r in corpus.recordings if r.path.is_file())
     return Source(corpus.root, len(corpus.recordings), size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored)
@@ -176,17 +190,28 @@ def _from_table(path: Path, lineage: Lineage, root: Path | None) -> Source:
     """The recordings of a table, and those that its ledger has no rows of: they go on into the next ledger."""
     ledger = read_ledger(path)
     folder = Path(lineage.corpus_root or ".") if root is None else root
+    size = sum(line["size_bytes"] or 0 for line in ledger.values())
+    return Source(folder, len(ledger), size, _TableItems(path, lineage, ledger, folder), lineage)
 
-    def items() -> Iterator[Item]:
-        for identity, line in ledger.items():
+
+@dataclass(frozen=True)
+class _TableItems:
+    """The recordings of a table, read anew in each pass."""
+
+    path: Path
+    lineage: Lineage
+    ledger: dict[str, dict[str, Any]]
+    folder: Path
+
+    def __iter__(self) -> Iterator[Item]:
+        for identity, line in self.ledger.items():
             if not line["utterances"]:
-                yield Item(Recording(identity, folder / identity), [], line)
-        for identity, rows in tables.iter_recordings(path, schemas.columns_through(lineage.stage)):
-            if identity not in ledger:
-                raise TableError(path, f"its ledger, {ledger_path(path)}, has no line for {identity}", "keep the two together")
-            yield Item(Recording(identity, folder / identity), rows, ledger[identity])
-
-    return Source(folder, len(ledger), sum(line["size_bytes"] or 0 for line in ledger.values()), items(), lineage)
+                yield Item(Recording(identity, self.folder / identity), [], line)
+        for identity, rows in tables.iter_recordings(self.path, schemas.columns_through(self.lineage.stage)):
+            if identity not in self.ledger:
+                name = ledger_path(self.path)
+                raise TableError(self.path, f"its ledger, {name}, has no line for {identity}", "keep the two together")
+            yield Item(Recording(identity, self.folder / identity), rows, self.ledger[identity])
 
 
 def _open(chain: Chain, source: Source, destination: Destination) -> Any:

@@ -144,6 +144,18 @@ def _views(column: pa.ChunkedArray) -> list[np.ndarray | None]:
     return views
 
 
+def matrix(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """A vector column as float32 [n, length], zeros where it is null, and bool [n], where it is not; length 0 for no vector."""
+    views = _views(column)
+    present = np.array([view is not None for view in views], dtype=bool)
+    length = next((len(view) for view in views if view is not None), 0)
+    values = np.zeros((len(views), length), np.float32)
+    for place, view in zip(values, views, strict=True):
+        if view is not None:
+            place[:] = view
+    return values, present
+
+
 def _is_vector(kind: pa.DataType) -> bool:
     return bool((pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind)) and kind.value_type == pa.float32())
 

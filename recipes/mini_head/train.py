@@ -142,7 +142,7 @@ def main() -> None:
     spoken = features.spoken(a.data, a.cache, SPOKEN)
     written = features.written(a.data, a.cache, "train")
     head = fit(acted, spoken, written)
-    weights.save(a.out, head, {"made by": "recipes/mini_head/train.py", "described in": "MODEL_CARD.md"})
+    weights.save(a.out, head, card={"made by": "recipes/mini_head/train.py", "described in": "MODEL_CARD.md"})
     print(f"wrote {a.out}", flush=True)
 
     measured: Measured = {f"EmoDB, unseen speakers, {form}": c for form, c in unseen_speakers(acted, spoken, written).items()}

@@ -11,7 +11,7 @@ import pytest
 from msfser_cli import __version__
 from msfser_cli.cli.app import app
 
-COMMANDS = ("transcribe", "emphasize", "describe", "embed", "predict", "evaluate")
+COMMANDS = ("transcribe", "emphasize", "describe", "embed", "predict", "evaluate", "train")
 HEAVY = {
     "torch", "transformers", "whisperx", "faster_whisper", "ctranslate2", "onnxruntime", "numpy", "pandas", "pyarrow", "polars",
     "av", "huggingface_hub", "swift_f0",

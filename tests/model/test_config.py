@@ -9,7 +9,10 @@ from msfser_cli.model.config import MsfSerConfig
 
 
 def test_json_round_trip_is_exact() -> None:
-    config = MsfSerConfig(acoustic_dim=1024, text_dim=384, top_k=2, low=1.0, high=7.0, acoustic_encoder="whisper:whisper-base")
+    config = MsfSerConfig(
+        acoustic_dim=1024, text_dim=384, streams=("acoustic", "gs"), dimensions=("arousal",), top_k=2, low=1.0, high=7.0,
+        acoustic_encoder="whisper:whisper-base",
+    )  # fmt: skip
     assert MsfSerConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
@@ -32,6 +35,12 @@ def test_json_round_trip_is_exact() -> None:
         ("high", 0.0),
         ("text_encoder", 3),
         ("acoustic_encoder", "x" * 1001),
+        ("fusion", "sum"),
+        ("streams", []),
+        ("streams", ["gs", "acoustic"]),
+        ("streams", "acoustic"),
+        ("dimensions", ["valence", "valence"]),
+        ("dimensions", ["mood"]),
     ],
 )
 def test_values_out_of_bounds_are_refused_by_name(name: str, value: Any) -> None:

@@ -30,7 +30,7 @@ def model(config: MsfSerConfig) -> MsfSer:
 
 @pytest.fixture
 def folder(model: MsfSer, tmp_path: Path) -> Path:
-    weights.save(tmp_path / "checkpoint", model, {"trained on": "nothing"})
+    weights.save(tmp_path / "checkpoint", model, card={"trained on": "nothing"})
     return tmp_path / "checkpoint"
 
 
@@ -59,7 +59,7 @@ def test_what_is_loaded_is_what_was_saved(model: MsfSer, folder: Path, batch: Ca
 
 
 def test_saving_twice_gives_the_same_bytes(model: MsfSer, folder: Path, tmp_path: Path) -> None:
-    weights.save(tmp_path / "again", weights.load(folder), {"trained on": "nothing"})
+    weights.save(tmp_path / "again", weights.load(folder), card={"trained on": "nothing"})
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
 

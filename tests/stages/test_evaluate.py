@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import audmetric
@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 
 from msfser_cli.errors import LabelError, TableError
 from msfser_cli.stages import evaluate as stage
-from msfser_cli.stages.evaluate import COLUMNS, SHARE, agreement, match_names, pair, read_scores
+from msfser_cli.stages import joining
+from msfser_cli.stages.evaluate import COLUMNS, agreement, pair, read_scores
+from msfser_cli.stages.joining import SHARE
 from msfser_cli.stages.labels import Labels, Scale, read_labels
 from msfser_cli.store import tables
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 UNIT = Scale(0, 1)
-HERE = Path("labels.csv")
 
 
 def scores(*rows: tuple[str, float, float, float | None], names: tuple[str, ...] = ()) -> pl.DataFrame:
@@ -46,13 +47,14 @@ def labels_of(folder: Path, header: str, *rows: str) -> Labels:
 def test_a_recording_scores_the_mean_of_its_utterances_weighted_by_duration(tmp_path: Path) -> None:
     table = scores(("a.wav", 0, 1, 0.2), ("a.wav", 5, 8, 0.6), ("b.wav", 0, 2, 0.9), ("c.wav", 0, 2, 0.1))
     pairs = pair(table, labels_of(tmp_path, "file,valence", "b.wav,0.8", "a.wav,0.3", "x.wav,0.5"))
-    assert pairs.unit == "recording"
+    assert pairs.joined.unit == "recording"
     assert pairs.frame["recording_id"].to_list() == ["b.wav", "a.wav"]
     assert pairs.frame["valence_score"].to_list() == pytest.approx([0.9, (0.2 * 1 + 0.6 * 3) / 4])
-    assert pairs.matched_by == {"recording_id": 2}
-    assert (pairs.labels.count, pairs.labels.of, pairs.labels.examples) == (1, 3, ("x.wav",))
-    assert (pairs.recordings.count, pairs.recordings.of, pairs.recordings.examples) == (1, 3, ("c.wav",))
-    assert (pairs.utterances.count, pairs.utterances.of, pairs.utterances.examples) == (1, 4, ("c.wav#0003",))
+    assert pairs.joined.matched_by == {"recording_id": 2}
+    assert (pairs.joined.labels.count, pairs.joined.labels.of, pairs.joined.labels.examples) == (1, 3, ("x.wav",))
+    assert (pairs.joined.recordings.count, pairs.joined.recordings.of, pairs.joined.recordings.examples) == (1, 3, ("c.wav",))
+    utterances = pairs.joined.utterances
+    assert (utterances.count, utterances.of, utterances.examples) == (1, 4, ("c.wav#0003",))
 
 
 def test_an_utterance_without_a_score_does_not_weigh(tmp_path: Path) -> None:
@@ -71,12 +73,12 @@ def test_segments_take_the_utterances_that_belong_to_them(tmp_path: Path) -> Non
     )
     labels = labels_of(tmp_path, "file,start,end,valence", "a.wav,0,4,0.1", "a.wav,4,5.5,0.1", "a.wav,6,7,0.1", "a.wav,30,31,0.1")
     pairs = pair(table, labels)
-    assert pairs.unit == "segment"
+    assert pairs.joined.unit == "segment"
     assert pairs.frame["row"].to_list() == [2, 4]
     assert pairs.frame["valence_score"].to_list() == pytest.approx([(0.1 * 2 + 0.5 * 1.8) / 3.8, 0.9])
-    assert pairs.labels.count == 2
-    assert pairs.utterances.examples == ("a.wav#0003",)
-    assert pairs.recordings.count == 0
+    assert pairs.joined.labels.count == 2
+    assert pairs.joined.utterances.examples == ("a.wav#0003",)
+    assert pairs.joined.recordings.count == 0
 
 
 def test_an_open_segment_reaches_to_the_end_of_the_recording(tmp_path: Path) -> None:
@@ -88,16 +90,16 @@ def test_an_open_segment_reaches_to_the_end_of_the_recording(tmp_path: Path) -> 
 def test_utterance_ids_are_joined_exactly(tmp_path: Path) -> None:
     table = scores(("a.wav", 0, 1, 0.2), ("a.wav", 1, 2, 0.4), ("b.wav", 0, 1, 0.6))
     pairs = pair(table, labels_of(tmp_path, "utterance_id,V", "b.wav#0002,0.5", "a.wav#0001,0.1", "a.wav#0009,0.1"))
-    assert pairs.unit == "utterance"
+    assert pairs.joined.unit == "utterance"
     assert pairs.frame["valence_score"].to_list() == [0.6, 0.4]
-    assert pairs.matched_by == {"utterance_id": 2}
-    assert (pairs.labels.examples, pairs.utterances.examples) == (("a.wav#0009",), ("a.wav#0000",))
+    assert pairs.joined.matched_by == {"utterance_id": 2}
+    assert (pairs.joined.labels.examples, pairs.joined.utterances.examples) == (("a.wav#0009",), ("a.wav#0000",))
 
 
 def test_a_corpus_own_utterance_names_stand_for_recordings(tmp_path: Path) -> None:
     table = scores(("x/Ses01F_impro01_F000.wav", 0, 1, 0.2), ("x/Ses01F_impro01_F001.wav", 0, 1, 0.4))
     pairs = pair(table, labels_of(tmp_path, "utterance_id,V", "Ses01F_impro01_F001,0.5", "Ses01F_impro01_F000,0.1"))
-    assert pairs.unit == "recording"
+    assert pairs.joined.unit == "recording"
     assert pairs.frame["valence_score"].to_list() == [0.4, 0.2]
 
 
@@ -105,8 +107,8 @@ def test_a_corpus_own_utterance_names_stand_for_recordings(tmp_path: Path) -> No
     ("file,valence", ("a.wav,1", "b.wav,1", "a.wav,1"), "'a.wav' is labelled more than once (rows '2', '4')"),
     ("file,start,end,valence", ("a.wav,0,1,1", "a.wav,0,1,1"), "'a.wav' is labelled more than once"),
     ("file,utterance_id,valence", ("a.wav,a.wav#0000,1", "a.wav,a.wav#0000,1"), "'a.wav#0000' is labelled more than once"),
-    ("file,valence", ("y.wav,1", "z.wav,1"), "the labels name 'y.wav', 'z.wav'; the scores name 'a.wav', 'b.wav'"),
-    ("file,start,end,valence", ("a.wav,7,8,1",), "no label belongs to a scored utterance"),
+    ("file,valence", ("y.wav,1", "z.wav,1"), "the labels name 'y.wav', 'z.wav'; the utterances' recordings are 'a.wav', 'b.wav'"),
+    ("file,start,end,valence", ("a.wav,7,8,1",), "no label belongs to an utterance"),
 ])
 def test_a_join_that_needs_guessing_is_refused(tmp_path: Path, header: str, rows: tuple[str, ...], says: str) -> None:
     table = scores(("a.wav", 0, 1, 0.2), ("b.wav", 0, 1, 0.4))
@@ -145,7 +147,7 @@ def test_segment_scores_are_those_of_the_plain_definition(tmp_path_factory: pyte
         return
     pairs = pair(table, labels)
     assert dict(zip(pairs.frame["row"], pairs.frame["valence_score"], strict=True)) == pytest.approx(expected, abs=1e-12)
-    assert pairs.frame.height + pairs.labels.count == pairs.labels.of == len(wanted)
+    assert pairs.frame.height + pairs.joined.labels.count == pairs.joined.labels.of == len(wanted)
     shuffled = pair(table.sample(fraction=1, shuffle=True, seed=order.randrange(1000)), labels)
     assert shuffled.frame.equals(pairs.frame)
 
@@ -154,64 +156,11 @@ def test_many_segments_of_a_long_recording_are_joined_in_batches(tmp_path: Path,
     table = scores(*(("a.wav", i, i + 1, i / 50) for i in range(50)))
     labels = labels_of(tmp_path, "file,start,end,v", *(f"a.wav,{i},{i + 2},{i / 50}" for i in range(49)))
     whole = pair(table, labels)
-    monkeypatch.setattr(stage, "_CELLS_AT_ONCE", 120)
+    monkeypatch.setattr(joining, "_CELLS_AT_ONCE", 120)
     batched = pair(table, labels)
     assert batched.frame.equals(whole.frame)
     assert batched.frame.height == 49
-    assert batched.utterances == whole.utterances
-
-
-@pytest.mark.parametrize(("name", "recordings", "expected"), [
-    ("a.wav", ["a.wav", "b/a.wav"], ("a.wav", "recording_id")),
-    ("audio/a.flac", ["a.flac", "b.flac"], ("a.flac", "end of the path")),
-    ("a.flac", ["audio/a.flac", "audio/aa.flac"], ("audio/a.flac", "end of the path")),
-    ("/corpora/x/s1/a.wav", ["s1/a.wav", "s2/a.wav", "a.wav"], ("s1/a.wav", "end of the path")),
-    ("C:\\corpora\\s1\\a.wav", ["s1/a.wav", "s2/a.wav"], ("s1/a.wav", "end of the path")),
-    ("./s1/a.wav", ["s1/a.wav", "s2/a.wav"], ("s1/a.wav", "end of the path")),
-    ("a", ["s1/a.wav", "s1/b.wav"], ("s1/a.wav", "end of the path, without extension")),
-    ("s1/a.wav", ["s1/a.flac", "s2/a.flac"], ("s1/a.flac", "end of the path, without extension")),
-    ("take1.5", ["take1.5.wav", "take1.wav"], ("take1.5.wav", "end of the path, without extension")),
-    ("Mu\u0308ller.wav", ["M\u00fcller.wav"], ("M\u00fcller.wav", "end of the path")),
-    ("a.wav", ["ba.wav", "a.wav.d/x.wav", "A.wav"], None),
-    ("s2/a.wav", ["s1/a.wav"], None),
-    ("take1.5", ["take1.wav"], None),
-])
-def test_a_file_name_finds_its_recording(name: str, recordings: list[str], expected: tuple[str, str] | None) -> None:
-    assert match_names(HERE, [name], recordings) == ({} if expected is None else {name: expected})
-
-
-@pytest.mark.parametrize(("names", "recordings", "says"), [
-    (["a.wav"], ["s1/a.wav", "s2/a.wav"], "'a.wav' may be 's1/a.wav', 's2/a.wav'"),
-    (["a"], ["a.wav", "a.flac"], "'a' may be 'a.flac', 'a.wav'"),
-    (["s1/a.wav", "s2/a.wav"], ["a.wav"], "'s1/a.wav', 's2/a.wav' all fit the one recording 'a.wav'"),
-])
-def test_an_ambiguous_name_is_refused(names: list[str], recordings: list[str], says: str) -> None:
-    with pytest.raises(LabelError) as refused:
-        match_names(HERE, names, recordings)
-    assert says in str(refused.value)
-
-
-def test_a_recording_that_is_named_exactly_is_not_open_to_a_weaker_rule() -> None:
-    found = match_names(HERE, ["old/a.wav", "a.wav", "a"], ["a.wav", "b.wav"])
-    assert found == {"a.wav": ("a.wav", "recording_id")}
-
-
-paths = st.lists(st.lists(st.sampled_from(["a", "b", "ä", "a.b"]), min_size=1, max_size=3), min_size=1, max_size=6).map(
-    lambda many: sorted({"/".join(parts) + ".wav" for parts in many}))
-
-
-@given(recordings=paths, prefix=st.sampled_from(["", "root/", "/data/root/", "./"]),
-       extension=st.sampled_from([".wav", ".mp3", ""]))
-def test_names_below_another_root_find_their_recording_or_are_refused(recordings: list[str], prefix: str, extension: str) -> None:
-    truth = {prefix + str(PurePosixPath(r).with_suffix("")) + extension: r for r in recordings}
-    if len(truth) < len(recordings):
-        return
-    try:
-        found = match_names(HERE, truth, recordings)
-    except LabelError:
-        assert extension != ".wav"  # without its extension, 'a.b' is 'a'; with it, a whole path is never ambiguous
-        return
-    assert {name: recording for name, (recording, _) in found.items()} == truth
+    assert batched.joined.utterances == whole.joined.utterances
 
 
 numbers = st.floats(0, 1, allow_subnormal=False).map(lambda x: round(x, 6))

@@ -32,9 +32,11 @@ def test_msp_podcast_is_read_as_it_ships(tmp_path: Path) -> None:
     assert labels.format == "MSP-Podcast"
     assert labels.frame.to_dicts()[0] == {
         "row": 2, "recording": "MSP-PODCAST_0001_0008.wav", "utterance_id": None, "speaker": "30", "split": "Test1",
+        "gender": "male", "language": None, "cluster": "30",
         "start": None, "end": None, "valence": 4.0, "arousal": 2.2, "dominance": 2.6,
     }
     assert labels.frame["speaker"].to_list() == ["30", None]
+    assert labels.frame["cluster"].to_list() == ["30", "podcast 0001"]
     assert resolve_scale(labels).scale == Scale(1, 7)
     assert resolve_scale(labels).source == "declared by MSP-Podcast"
 
@@ -61,9 +63,11 @@ def test_csv_tsv_and_parquet_give_the_same_labels(tmp_path: Path) -> None:
     (tmp_path / "bom.csv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "l.csv").read_bytes().replace(b"\n", b"\r\n"))
     frames = [read_labels(tmp_path / name).frame.drop("row") for name in ("l.csv", "l.tsv", "l.parquet", "bom.csv")]
     assert frames[0].to_dicts() == [
-        {"recording": "ä/1.wav", "utterance_id": None, "speaker": "7", "split": None, "start": 0.5, "end": 1.5,
+        {"recording": "ä/1.wav", "utterance_id": None, "speaker": "7", "gender": None, "language": None,
+         "cluster": "7", "split": None, "start": 0.5, "end": 1.5,
          "valence": 1.0, "arousal": 2.5, "dominance": None},
-        {"recording": "b, c.wav", "utterance_id": None, "speaker": "8", "split": None, "start": 2.0, "end": 3.25,
+        {"recording": "b, c.wav", "utterance_id": None, "speaker": "8", "gender": None, "language": None,
+         "cluster": "8", "split": None, "start": 2.0, "end": 3.25,
          "valence": 5.0, "arousal": None, "dominance": None},
     ]
     for frame in frames[1:]:
@@ -73,6 +77,23 @@ def test_csv_tsv_and_parquet_give_the_same_labels(tmp_path: Path) -> None:
 def test_a_file_column_wins_over_a_running_number(tmp_path: Path) -> None:
     labels = read_labels(write(tmp_path, "id,file,valence\n1,a.wav,0.1\n"))
     assert labels.columns == {"recording": "file", "valence": "valence"}
+
+
+@pytest.mark.parametrize(("row", "cluster"), [
+    ("a.wav,0.5,", None), ("a.wav,0.5,Anna", "Anna"), ("a.wav,0.5,unknown", None),
+    ("MSP-PODCAST_0153_0008.wav,0.5,Unknown", "podcast 0153"), ("x/MSP-PODCAST_0153_0008_0002.wav,0.5,", "podcast 0153"),
+    ("MSP-PODCAST_0153_0008.wav,0.5,12", "12"),
+    # Of dialogs whose names carry F or M, the turn's own letter is the speaker's.
+    ("Ses03M_script01_1b_F012,0.5,", "Ses03F"), ("Session3/Ses03M_impro08a_M001.wav,0.5,", "Ses03M"), ("Ses05M_script01_1b_FXX0,0.5,", "Ses05F"),
+])
+def test_who_varies_together(tmp_path: Path, row: str, cluster: str | None) -> None:
+    assert read_labels(write(tmp_path, f"file,V,speaker\n{row}\n")).frame["cluster"].to_list() == [cluster]
+
+
+def test_genders_have_one_spelling_and_languages_are_as_written(tmp_path: Path) -> None:
+    frame = read_labels(write(tmp_path, "file,V,Sex,lang\na,1,F,de\nb,1,male,\nc,1,diverse,pt-BR\nd,1,Unknown,unknown\n")).frame
+    assert frame["gender"].to_list() == ["female", "male", "diverse", None]
+    assert frame["language"].to_list() == ["de", None, "pt-BR", None]
 
 
 def test_missing_labels_are_null(tmp_path: Path) -> None:

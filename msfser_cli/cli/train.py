@@ -1,0 +1,126 @@
+"""msfser train: an MSF-SER head from vectors and labels."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from msfser_cli.cli import options as o
+from msfser_cli.cli.console import PLAIN_SECONDS, printable
+
+if TYPE_CHECKING:
+    from msfser_cli.model.training import Epoch
+    from msfser_cli.stages.train import Trained
+
+
+def train(
+    embedded: Annotated[Path, typer.Argument(help="The table that embed wrote, or scores with --keep-vectors.")],
+    gold: o.Gold,
+    out: o.HeadOut,
+    scale: o.Scale = None,
+    fusion: o.Fusion = None,
+    without: o.Without = None,
+    experts: o.Experts = None,
+    top_k: o.TopK = None,
+    hidden_dim: o.HiddenDim = None,
+    dropout: o.Dropout = None,
+    epochs: o.Epochs = None,
+    batch_size: o.BatchSize = None,
+    rate: o.Rate = None,
+    weight_decay: o.WeightDecay = None,
+    balance: o.Balance = None,
+    loss_weights: o.LossWeights = None,
+    patience: o.Patience = None,
+    seed: o.Seed = None,
+    train_split: o.TrainSplit = None,
+    dev_split: o.DevSplit = None,
+    dev_share: o.DevShare = None,
+    level: o.Level = None,
+    redo: o.Redo = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Labels to a head: an MSF-SER of your own, for predict --head.
+
+    The encoders stay as they are, so this takes minutes on a CPU. Speakers are
+    held out to stop at the best epoch, unless the labels have a column that
+    says which utterances are to train and which to develop on. Interrupted, the
+    same command goes on; the same seed gives the same weights.
+
+    Example: msfser train embedded.parquet --gold labels.csv --out head/
+    """
+    from msfser_cli.settings import TrainSettings, build
+    from msfser_cli.stages.labels import Scale
+    from msfser_cli.stages.train import train as run
+    from msfser_cli.stages.training_set import read
+
+    given = {
+        "fusion": fusion, "without": tuple(without or ()) or None, "experts": experts, "top_k": top_k, "hidden_dim": hidden_dim,
+        "dropout": dropout, "epochs": epochs, "batch_size": batch_size, "rate": rate, "weight_decay": weight_decay,
+        "balance": balance, "loss_weights": None if loss_weights is None else o.three_numbers(loss_weights),
+        "patience": patience, "seed": seed, "train_splits": tuple(train_split or ()) or None,
+        "dev_splits": tuple(dev_split or ()) or None, "dev_share": dev_share, "level": level,
+    }  # fmt: skip
+    settings = build("train", {name: value for name, value in given.items() if value is not None})
+    assert isinstance(settings, TrainSettings)
+    examples = read(embedded, gold, settings, None if scale is None else Scale.parse(scale))
+    for line in examples.account():
+        if line.startswith("warning") or not quiet:
+            typer.echo(printable(line), err=True)
+    progress = _Progress(settings.epochs, quiet=quiet)
+    try:
+        result = run(examples, settings, out, progress.epoch, redo=redo)
+    finally:
+        progress.close()
+    if json:
+        from dataclasses import asdict
+        from json import dumps
+
+        plain = asdict(result)
+        plain["best"] = {name: None if value != value else value for name, value in plain["best"].items()}
+        typer.echo(dumps(plain, ensure_ascii=False))
+    if not quiet:
+        typer.echo(_summary(result), err=True)
+
+
+def _line(epoch: Epoch) -> str:
+    ccc = ", ".join(f"{name} {value:.3f}" for name in ("valence", "arousal", "dominance")
+                    if (value := getattr(epoch, name)) == value)  # fmt: skip
+    return f"loss {epoch.loss:.3f}, development CCC {ccc}"
+
+
+def _summary(result: Trained) -> str:
+    if result.unchanged:
+        return f"{result.out}: trained before on the same data with the same settings; {_line(result.best)}"
+    where = f"epoch {result.best.epoch} of {result.epochs}"
+    reach = "" if result.intervals else "; too few development ratings for intervals"
+    return f"{result.out}: {where}; {_line(result.best)}{reach}\nuse it with: msfser predict ... --head {result.out}"
+
+
+class _Progress:
+    """A bar of epochs on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, epochs: int, *, quiet: bool) -> None:
+        self._quiet, self._of, self._bar, self._last = quiet, epochs, None, time.monotonic()
+        if not quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=epochs, leave=False, bar_format="epoch {n_fmt}/{total_fmt} {bar} {desc}")
+
+    def epoch(self, epoch: Epoch) -> None:
+        """One epoch is done."""
+        if self._bar is not None:
+            self._bar.set_description_str(_line(epoch), refresh=False)
+            self._bar.update(epoch.epoch - self._bar.n)
+        elif not self._quiet and time.monotonic() - self._last >= PLAIN_SECONDS:
+            self._last = time.monotonic()
+            print(f"epoch {epoch.epoch}/{self._of}: {_line(epoch)}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar is not None:
+            self._bar.close()

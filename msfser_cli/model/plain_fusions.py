@@ -1,0 +1,64 @@
+"""The fusions that the paper compares FM-MOE with: concatenation and attention. Their equations are this project's.
+
+    concat      y_d = h_d . gelu(A [a; z]) + c_d
+    attention   y_d = h_d . gelu(sum_m w_dm V_m x_m) + c_d,   w_d = softmax over m of q_d . K_m x_m / sqrt(E)
+
+with the acoustic vector a, the semantic vector z, x = (a, z) and a query q_d for each dimension d. Both have the interface of
+`FilmExperts`; they have no experts, so their routes are one expert that takes all.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
+
+
+class ConcatFusion(nn.Module):
+    """An acoustic vector [B, H] and a semantic vector [B, S] to a number for each of D dimensions, by one hidden layer."""
+
+    def __init__(self, config: MsfSerConfig) -> None:
+        super().__init__()
+        # As wide as FM-MOE's experts side by side, so that the comparison is not one of sizes.
+        width = config.experts * config.expert_dim
+        self.hidden = nn.Linear(config.hidden_dim + config.semantic_dim, width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.heads = nn.Linear(width, len(DIMENSIONS))
+
+    def forward(self, acoustic: Tensor, semantic: Tensor) -> tuple[Tensor, Tensor]:
+        """One number a dimension, [B, D], unbounded; and routes [B, D, 1] of ones."""
+        hidden = self.dropout(nn.functional.gelu(self.hidden(torch.cat([acoustic, semantic], dim=1))))
+        return self.heads(hidden), _one_expert(acoustic)
+
+
+class AttentionFusion(nn.Module):
+    """As `ConcatFusion`, by the attention of one query a dimension over the two vectors."""
+
+    def __init__(self, config: MsfSerConfig) -> None:
+        super().__init__()
+        width = config.experts * config.expert_dim
+        self.keys = nn.ModuleList(nn.Linear(size, width) for size in (config.hidden_dim, config.semantic_dim))
+        self.values = nn.ModuleList(nn.Linear(size, width) for size in (config.hidden_dim, config.semantic_dim))
+        self.queries = nn.Parameter(torch.randn(len(DIMENSIONS), width) / math.sqrt(width))
+        self.dropout = nn.Dropout(config.dropout)
+        self.heads = nn.Parameter(torch.empty(len(DIMENSIONS), width).uniform_(-1 / math.sqrt(width), 1 / math.sqrt(width)))
+        self.head_bias = nn.Parameter(torch.zeros(len(DIMENSIONS)))
+
+    def attend(self, acoustic: Tensor, semantic: Tensor) -> Tensor:
+        """The weight of the acoustic and of the semantic vector for each dimension, [B, D, 2]; sum 1."""
+        keys = torch.stack([key(x) for key, x in zip(self.keys, (acoustic, semantic), strict=True)], dim=1)
+        return torch.softmax(torch.einsum("de,bme->bdm", self.queries, keys) / math.sqrt(keys.shape[-1]), dim=-1)
+
+    def forward(self, acoustic: Tensor, semantic: Tensor) -> tuple[Tensor, Tensor]:
+        """One number a dimension, [B, D], unbounded; and routes [B, D, 1] of ones."""
+        values = torch.stack([value(x) for value, x in zip(self.values, (acoustic, semantic), strict=True)], dim=1)
+        mixed = torch.einsum("bdm,bme->bde", self.attend(acoustic, semantic), values)
+        mixed = self.dropout(nn.functional.gelu(mixed))
+        return (mixed * self.heads).sum(dim=-1) + self.head_bias, _one_expert(acoustic)
+
+
+def _one_expert(acoustic: Tensor) -> Tensor:
+    return acoustic.new_ones(len(acoustic), len(DIMENSIONS), 1)

@@ -1,0 +1,88 @@
+"""Prediction intervals for the corpus at hand, from a sample of it that people have rated."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from msfser_cli import settings as st
+from msfser_cli.errors import LabelError, RecordingError
+from msfser_cli.model import intervals
+from msfser_cli.model.config import DIMENSIONS
+from msfser_cli.model.weights import load_config
+from msfser_cli.stages.chain import Chain
+from msfser_cli.stages.evaluate import COLUMNS, pair
+from msfser_cli.stages.joining import match_names
+from msfser_cli.stages.labels import Labels, Scale, read_labels, resolve_scale
+from msfser_cli.stages.runner import Item, annotated
+from msfser_cli.store import tables
+
+logger = logging.getLogger("msfser")
+
+
+def calibrate(chain: Chain, items: Iterable[Item], gold: Path, out: Path, *, scale: Scale | None, level: float) -> Chain:
+    """The chain with intervals that hold the share `level` of ratings like those in `gold`.
+
+    The recordings among `items` that the labels name are annotated for it, except where the table `out` was begun with the same
+    labels and head: then its intervals stay. LabelError where the labels cannot be read or joined, or are too few.
+    """
+    settings = chain.settings["predict"]
+    assert isinstance(settings, st.PredictSettings)
+    labels = read_labels(gold)
+    resolved = resolve_scale(labels, scale).scale
+    settings = replace(settings, calibrated_on=hashlib.sha256(gold.read_bytes()).hexdigest() if gold.is_file() else str(gold))
+    known = _known(chain, settings, out, level)
+    if known is None:
+        config = load_config(chain.models["head"].path)
+        score_scale = Scale(config.low, config.high)
+        known = _from_sample(chain, list(_named(items, labels)), labels, resolved, score_scale, level).to_json()
+    return replace(chain, settings={**chain.settings, "predict": replace(settings, intervals=known)})
+
+
+def _known(chain: Chain, settings: st.PredictSettings, out: Path, level: float) -> dict[str, object] | None:
+    if not out.exists():
+        return None
+    lineage = tables.read_lineage(out)
+    before = lineage.settings.get("predict", {})
+    same = before.get("calibrated_on") == settings.calibrated_on and lineage.models.get("head") == chain.identities()["head"]
+    found = before.get("intervals")
+    return found if same and isinstance(found, dict) and found.get("level") == level else None
+
+
+def _named(items: Iterable[Item], labels: Labels) -> Iterator[Item]:
+    """The items that the labels are about, in order."""
+    by_id = {item.recording.recording_id: item for item in items}
+    of_utterances = labels.frame["utterance_id"].drop_nulls().str.replace(r"#\d+$", "")
+    names = labels.frame["recording"].drop_nulls().unique(maintain_order=True)
+    found = {recording for recording, _ in match_names(labels.path, names, by_id).values()} | set(of_utterances)
+    return (item for identity, item in by_id.items() if identity in found)
+
+
+def _from_sample(
+    chain: Chain, items: list[Item], labels: Labels, scale: Scale, score_scale: Scale, level: float
+) -> intervals.Intervals:
+    rows = []
+    for item, result in annotated(chain, items):
+        if isinstance(result, RecordingError):
+            logger.warning("%s is left out of the calibration: %s", item.recording.path, result)
+        else:
+            rows += [{c.name: row[c.name] for c in COLUMNS} for row in result]
+    of_columns = {c.name: pl.String if c.type == "string" else pl.Float64 for c in COLUMNS}
+    pairs = pair(pl.DataFrame(rows, schema=of_columns), labels).frame
+    scores, ratings = (
+        pairs.select(pl.col(d + ending).cast(pl.Float64).fill_null(float("nan")) for d in DIMENSIONS).to_numpy()
+        for ending in ("_score", "")
+    )
+    ratings = score_scale.low + (ratings - scale.low) * (score_scale.high - score_scale.low) / (scale.high - scale.low)
+    ratings = np.where(np.isnan(scores), np.nan, ratings)
+    speakers = pairs.select(pl.coalesce("cluster", "speaker", "recording_id")).to_series().to_list()
+    try:
+        return intervals.calibrate(scores, ratings, speakers, level)
+    except ValueError as error:
+        raise LabelError(labels.path, str(error), "label more of the corpus, or ask for a lower --level") from error

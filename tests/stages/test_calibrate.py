@@ -1,0 +1,130 @@
+"""Intervals from a rated sample of the corpus at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from msfser_cli.cli.app import app
+from msfser_cli.errors import LabelError
+from msfser_cli.model.config import DIMENSIONS
+from msfser_cli.settings import TrainSettings
+from msfser_cli.stages.train import train
+from msfser_cli.stages.training_set import read
+from msfser_cli.store import tables
+
+from .training_tables import Corpus, corpus
+
+LABELS = ("file", *DIMENSIONS, "speaker")
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head trained on one corpus, with intervals from its development speakers."""
+    folder = tmp_path_factory.mktemp("head")
+    settings = TrainSettings(epochs=30, rate=5e-3, dropout=0.0, hidden_dim=32, batch_size=32)
+    train(read(*corpus(400, 20).write(folder), settings), settings, folder / "head", lambda _: None)
+    return folder / "head"
+
+
+def predicted(table: Path, head: Path, *more: str) -> pl.DataFrame:
+    """The scores of a table."""
+    out = table.with_name("scores.parquet")
+    words = ["predict", str(table), "--head", str(head), "--out", str(out), "--quiet", *more]
+    CliRunner().invoke(app, words, catch_exceptions=False)
+    return pl.DataFrame(pl.from_arrow(pq.read_table(out)))
+
+
+def coverage(scores: pl.DataFrame, content: Corpus) -> dict[str, float]:
+    """The share of ratings inside of their intervals."""
+    rated = pl.DataFrame(content.labels).rename({"file": "recording_id"})
+    both = scores.join(rated, on="recording_id", suffix="_rated")
+    return {d: both.select(pl.col(f"{d}_rated").is_between(f"{d}_low", f"{d}_high").mean()).item() for d in DIMENSIONS}
+
+
+def shifted(content: Corpus) -> Corpus:
+    """The same voices, rated by people who find everybody more excited."""
+    for line in content.labels:
+        line["arousal"] = min(7.0, line["arousal"] + 1.5)
+    return content
+
+
+def test_a_new_corpus_of_the_same_kind_is_covered(head: Path, tmp_path: Path) -> None:
+    content = corpus(400, 20, seed=1)
+    scores = predicted(content.write(tmp_path)[0], head)
+    for d, share in coverage(scores, content).items():
+        assert 0.8 < share <= 1, d
+        inside = scores.select((pl.col(f"{d}_low") <= pl.col(d)) & (pl.col(d) <= pl.col(f"{d}_high")))
+        assert inside.to_series().all()
+        assert scores[f"{d}_low"].min() >= 1
+        assert scores[f"{d}_high"].max() <= 7
+    assert tables.read_lineage(tmp_path / "scores.parquet").extra == {"scale": [1.0, 7.0], "level": 0.9}
+
+
+def test_another_kind_is_covered_once_a_sample_of_it_is_rated(head: Path, tmp_path: Path) -> None:
+    content = shifted(corpus(600, 20, seed=2))
+    sample = Corpus(content.rows, content.labels[:200])
+    table, gold = sample.write(tmp_path)
+    assert coverage(predicted(table, head), content)["arousal"] < 0.5
+    calibrated = predicted(table, head, "--redo", "--calibrate", str(gold))
+    rest = Corpus(content.rows, content.labels[200:])
+    assert 0.82 < coverage(calibrated, rest)["arousal"] < 0.99
+    half = predicted(table, head, "--redo", "--calibrate", str(gold), "--level", "0.5")
+    assert coverage(half, rest)["arousal"] < coverage(calibrated, rest)["arousal"]
+    assert tables.read_lineage(tmp_path / "scores.parquet").extra["level"] == 0.5
+
+
+def test_the_labels_scale_is_brought_to_the_heads(head: Path, tmp_path: Path) -> None:
+    content = corpus(200, 20, seed=3)
+    unit = Corpus(content.rows, [
+        {**line, **{d: (line[d] - 1) / 6 for d in DIMENSIONS}} for line in content.labels
+    ])  # fmt: skip
+    gold = unit.write(tmp_path)[1].rename(tmp_path / "unit.csv")
+    table, same = content.write(tmp_path)
+    one = predicted(table, head, "--calibrate", str(same), "--redo")
+    other = predicted(table, head, "--calibrate", str(gold), "--scale", "0:1", "--redo")
+    assert other["valence_low"].to_numpy() == pytest.approx(one["valence_low"].to_numpy(), abs=1e-5)
+
+
+def test_the_same_labels_go_on_where_the_output_was_begun(head: Path, tmp_path: Path) -> None:
+    content = corpus(200, 20, seed=4)
+    table, gold = content.write(tmp_path)
+    first = predicted(table, head, "--calibrate", str(gold))
+    assert predicted(table, head, "--calibrate", str(gold)).equals(first)  # no --redo: it is the same work
+
+
+def test_too_few_ratings_are_refused(head: Path, tmp_path: Path) -> None:
+    content = corpus(60)
+    table, gold = Corpus(content.rows, content.labels[:18]).write(tmp_path)
+    with pytest.raises(LabelError, match="at least 19 ratings"):
+        predicted(table, head, "--calibrate", str(gold))
+
+
+def test_a_head_without_intervals_gives_none(head: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from msfser_cli.model import weights
+
+    bare = tmp_path / "bare"
+    shutil.copytree(head, bare)
+    weights.save(bare, weights.load(head))
+    scores = predicted(corpus(20).write(tmp_path)[0], bare)
+    assert all(scores[f"{d}_low"].null_count() == len(scores) for d in DIMENSIONS)
+    assert tables.read_lineage(tmp_path / "scores.parquet").extra["level"] is None
+
+
+def test_a_dimension_that_was_not_trained_is_null(head: Path, tmp_path: Path) -> None:
+    from msfser_cli.model import weights
+
+    model: Any = weights.load(head)
+    model.config = dataclasses.replace(model.config, dimensions=("valence", "arousal"))
+    weights.save(tmp_path / "two", model)
+    scores = predicted(corpus(20).write(tmp_path)[0], tmp_path / "two")
+    assert scores["dominance"].null_count() == 20
+    assert scores["arousal"].null_count() == 0
