@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says something of the machine, and nothing of what is tested.
+settings.register_profile("msfser", deadline=None)
+settings.load_profile("msfser")
 
 OFFLINE = Path(__file__).parent / "offline"
 

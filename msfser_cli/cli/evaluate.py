@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,33 +10,80 @@ import typer
 
 from msfser_cli.cli import options as o
 from msfser_cli.cli.console import printable
+from msfser_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from msfser_cli.stages.evaluate import Evaluation
+    from rich.table import Table
+
+    from msfser_cli.model.bootstrap import Interval
+    from msfser_cli.stages.evaluate import Coverage, Difference, Evaluation, Groups
     from msfser_cli.stages.joining import Unmatched
+
+_WIDE = 160
+"""Columns of a report that goes to a file or a pipe."""
 
 
 def evaluate(
-    gold: o.Gold,
+    gold: o.GoldIfAny = None,
     scores: Annotated[Path, typer.Argument(help="The table that predict wrote.")] = Path("scores.parquet"),
     scale: o.Scale = None,
+    vs: o.Vs = None,
+    by: o.By = None,
+    split: o.Split = None,
+    submission: o.Submission = None,
+    plot: o.Plot = None,
+    clusters: o.Clusters = "speaker",
+    resamples: o.Resamples = 10_000,
+    seed: o.BootstrapSeed = 0,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Scores against labels: CCC, Pearson, RMSE, MAE and n for valence, arousal and dominance.
+    """Scores against labels: CCC, Pearson, RMSE and MAE with 95 % intervals.
 
     Columns are found by name. A label belongs to an utterance_id, to a part of
     a recording from start to end, or to a whole recording, whose score is the
     mean of its utterances, weighted by their duration.
 
-    Example: msfser evaluate --gold labels.csv
+    Intervals come from drawing whole speakers, or recordings where speakers are
+    not known, because what one person says varies together.
+
+    The submission has a row for every recording in the scores; with --split,
+    for those that the split's labels name. Without --gold nothing else is done.
+
+    Example: msfser evaluate --gold labels.csv --by gender --plot scores.png
     """
+    from msfser_cli.stages.evaluate import BY
     from msfser_cli.stages.evaluate import evaluate as run
     from msfser_cli.stages.labels import Scale
+    from msfser_cli.stages.picture import check_suffix, write_picture
+    from msfser_cli.stages.submission import write_submission
 
-    result = run(scores, gold, scale=None if scale is None else Scale.parse(scale))
+    columns = tuple(dict.fromkeys(by or ()))
+    if wrong := [name for name in columns if name not in BY]:
+        raise UsageError(f"--by takes {', '.join(BY[:-1])} or {BY[-1]}, not {wrong[0]!r}")
+    if clusters not in ("speaker", "recording"):
+        raise UsageError(f"--clusters takes speaker or recording, not {clusters!r}")
+    if plot is not None:
+        check_suffix(plot)
+    if gold is None:
+        if submission is None:
+            raise UsageError("there are no labels to evaluate against: name them with --gold")
+        if vs or columns or split or plot or scale:
+            raise UsageError("without --gold there is only --submission: the other options need labels")
+        _say_submitted(submission, *write_submission(submission, scores), quiet=quiet)
+        return
+
+    result = run(scores, gold, scale=None if scale is None else Scale.parse(scale), vs=vs, by=columns, split=split,
+                 clusters=clusters, resamples=resamples, seed=seed)
+    if submission is not None:
+        of_split = None if split is None else set(result.pairs["recording_id"])
+        _say_submitted(submission, *write_submission(submission, scores, of_split), quiet=quiet)
+    if plot is not None:
+        write_picture(plot, result)
+        if not quiet:
+            typer.echo(printable(f"picture: {plot}"), err=True)
     if json:
         from json import dumps
 
@@ -46,40 +94,140 @@ def evaluate(
             typer.echo(printable(line), err=True)
     for line in _warnings(result):
         typer.echo(printable(line), err=True)
-    _print_table(result)
+    _print_report(result)
 
 
-def _print_table(result: Evaluation) -> None:
+def _say_submitted(out: Path, rows: int, without: int, *, quiet: bool) -> None:
+    if not quiet:
+        typer.echo(printable(f"submission: {out}, {rows} files, on 1..7"), err=True)
+    if without:
+        typer.echo(f"warning: recordings without a score, not in the submission: {without}", err=True)
+
+
+def _print_report(result: Evaluation) -> None:
     from rich.console import Console
+
+    # Rich takes what is no terminal for one of 80 columns, and cuts the names of the dimensions to fit.
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    split = f", {result.split}" if result.split else ""
+    typer.echo(printable(f"{result.scores} against {result.gold}{split}") + "\n")
+    console.print(_metrics(result))
+    typer.echo(f"\n[]: 95 % intervals, from {result.resamples:,} resamples of {_counted(result.clusters)}.")
+    typer.echo(f"One pair is one {result.unit}. RMSE and MAE are in units of the labels' scale, {result.label_scale}.")
+    if result.differences:
+        typer.echo("\n" + printable(f"CCC against {result.other}, on the labels that both score") + "\n")
+        console.print(_differences(result.differences))
+    if result.coverage:
+        typer.echo("\nThe scores' own intervals: how many labels they hold, and their mean width\n")
+        console.print(_coverage(result.coverage))
+    for groups in result.groups:
+        typer.echo(f"\nCCC by {groups.by}\n")
+        console.print(_groups(groups, tuple(result.dimensions)))
+        for line in ("", *notes) if (notes := list(_notes(groups))) else ():
+            typer.echo(line)
+
+
+def _metrics(result: Evaluation) -> Table:
+    table = _table("", "CCC", "Pearson", "RMSE", "MAE", "n")
+    for dimension, a in result.dimensions.items():
+        table.add_row(dimension, *(_number(getattr(a, metric)) for metric in a.intervals), f"{a.n:,}")
+        _add_intervals(table, ("", *(_bracketed(interval) for interval in a.intervals.values()), ""))
+    return table
+
+
+def _differences(differences: Mapping[str, Difference]) -> Table:
+    table = _table("", "these", "other", "difference", "95 % interval", "n")
+    for dimension, d in differences.items():
+        table.add_row(dimension, _number(d.ccc), _number(d.other), _number(d.difference, signed=True), _bracketed(d.interval),
+                      f"{d.n:,}")
+    return table
+
+
+def _coverage(coverage: Mapping[str, Coverage]) -> Table:
+    table = _table("", "held", "promised", "width", "n")
+    for dimension, c in coverage.items():
+        promised = "unknown" if c.level is None else f"{c.level:.0%}"
+        table.add_row(dimension, f"{c.share:.1%}", promised, f"{c.width:.3f}", f"{c.n:,}")
+    return table
+
+
+def _groups(groups: Groups, dimensions: tuple[str, ...]) -> Table:
+    table = _table(groups.by, *dimensions, "n", "recordings" if groups.by == "speaker" else "clusters")
+    for group in groups.groups:
+        table.add_row(printable(group.name) + ("*" if group.small else ""), *(_number(group.ccc[d]) for d in dimensions),
+                      f"{max(group.n.values()):,}", f"{group.clusters:,}")
+        _add_intervals(table, ("", *(_bracketed(group.intervals[d]) for d in dimensions), "", ""))
+    if groups.gap:
+        gaps = [groups.gap[d] for d in dimensions]
+        table.add_row("female - male", *(_number(gap.difference, signed=True) for gap in gaps), "", "")
+        _add_intervals(table, ("", *(_bracketed(gap.interval) for gap in gaps), "", ""))
+    return table
+
+
+def _notes(groups: Groups) -> Iterator[str]:
+    from msfser_cli.model.bootstrap import FEW_CLUSTERS
+    from msfser_cli.stages.evaluate import SMALL
+
+    if any(group.small for group in groups.groups):
+        unit = "recordings" if groups.by == "speaker" else "clusters"
+        yield f"* fewer than {SMALL} pairs or {FEW_CLUSTERS} {unit}: too small to say much."
+    if groups.unknown:
+        yield f"{groups.unknown:,} labels without a known {groups.by} are in no group."
+
+
+def _table(first: str, *headings: str) -> Table:
+    from rich import box
     from rich.table import Table
 
-    def number(value: float) -> str:
-        return "not defined" if value != value else f"{value:.3f}"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column(first)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
-    table = Table()
-    table.add_column("dimension")
-    for heading in ("CCC", "Pearson", "RMSE", "MAE", "n"):
-        table.add_column(heading, justify="right")
-    for dimension, a in result.dimensions.items():
-        table.add_row(dimension, *map(number, (a.ccc, a.pearson, a.rmse, a.mae)), str(a.n))
-    typer.echo(printable(f"{result.scores} against {result.gold}"))
-    Console().print(table)
-    typer.echo(f"One pair is one {result.unit}. RMSE and MAE are in units of the labels' scale, {result.label_scale}.")
+
+def _add_intervals(table: Table, cells: tuple[str, ...]) -> None:
+    """A line of intervals below their numbers, where there are any."""
+    if any(cells):
+        table.add_row(*cells, style="dim")
+
+
+def _number(value: float, *, signed: bool = False) -> str:
+    return "not defined" if value != value else f"{value:+.3f}" if signed else f"{value:.3f}"
+
+
+def _bracketed(interval: Interval) -> str:
+    """Without zeros in front, so that four fit side by side."""
+    def short(end: float) -> str:
+        return f"{end:.3f}".replace("0.", ".", 1) if abs(end) < 0.9995 else f"{end:.3f}"
+
+    # Rich reads square brackets as markup unless they are escaped.
+    return "" if interval.not_defined else f"\\[{short(interval.low)}, {short(interval.high)}]"
+
+
+def _counted(clusters: Mapping[str, int]) -> str:
+    return " and ".join(f"{count:,} {kind}{'s' if count != 1 else ''}" for kind, count in clusters.items())
 
 
 def _account(result: Evaluation) -> Iterator[str]:
     """How the labels were read and joined."""
-    yield f"labels: {result.label_format}, {', '.join(f'{role} = {name!r}' for role, name in result.columns.items())}"
+    yield f"labels: {result.label_format}: {', '.join(f'{role} = {name!r}' for role, name in result.columns.items())}"
     same = "the same" if result.score_scale == result.label_scale else f"brought to {result.label_scale}"
     yield f"scales: labels {result.label_scale} ({result.label_scale_source}); scores {result.score_scale}, {same}"
-    rules = ", ".join(f"{count} by {rule}" for rule, count in result.matched_by.items())
-    yield f"matched: {result.matched} labels, one {result.unit} each: {rules}"
-    left = (f"{unmatched.count} of {unmatched.of} {what}" for what, unmatched in _unmatched(result).items())
+    if result.splits:
+        yield f"splits: {', '.join(f'{name} {count:,}' for name, count in result.splits.items())}"
+    rules = ", ".join(f"{count:,} by {rule}" for rule, count in result.matched_by.items())
+    yield f"matched: {sum(result.matched_by.values()):,} labels, one {result.unit} each: {rules}"
+    if result.split is not None:
+        yield f"split: {result.split}, {result.matched:,} of the matched labels"
+    left = (f"{unmatched.count:,} of {unmatched.of:,} {what}" for what, unmatched in _unmatched(result).items())
     yield f"unmatched: {', '.join(left)}"
 
 
 def _warnings(result: Evaluation) -> Iterator[str]:
-    """What keeps the numbers from being about all labels and all scores."""
+    """What keeps the numbers from being about all labels and all scores, or from being sure."""
+    from msfser_cli.model.bootstrap import FEW_CLUSTERS, LEAST_CLUSTERS
+
     for what, unmatched in _unmatched(result).items():
         if unmatched.count:
             more = ", ..." if unmatched.count > len(unmatched.examples) else ""
@@ -93,6 +241,11 @@ def _warnings(result: Evaluation) -> Iterator[str]:
             yield f"warning: {dimension}: matched labels without a score: {a.unscored}"
         if a.not_defined:
             yield f"warning: {dimension}: {a.not_defined}"
+    clusters = sum(result.clusters.values())
+    if clusters < LEAST_CLUSTERS:
+        yield f"warning: no intervals: {_counted(result.clusters)}, and at least {LEAST_CLUSTERS} are needed"
+    elif clusters < FEW_CLUSTERS:
+        yield f"warning: intervals from only {_counted(result.clusters)} are not to be trusted"
 
 
 def _unmatched(result: Evaluation) -> dict[str, Unmatched]:

@@ -31,6 +31,7 @@ def _setting(name: str, help: str, panel: str) -> Any:
 
 _RUN, _WORDS, _EMPHASIS, _DELIVERY, _VECTORS, _HEAD = "Run", "Words and utterances", "Emphasis", "Delivery", "Vectors", "Scores"
 _MODEL, _FIT, _SPLITS = "Model", "Fitting", "Who is held out"
+_REPORT, _INTERVALS = "Report", "Intervals"
 
 Out = Annotated[str, _option("out", "The table to write: a .parquet file, or a folder/ that grows by parts.", None, "-o")]
 Root = Annotated[
@@ -68,13 +69,26 @@ TextEncoder = Annotated[str | None, _setting("text-encoder", "transformers-text.
 TextModel = Annotated[str | None, _setting("text-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]
 KeepVectors = Annotated[bool, _option("keep-vectors", "Keep the vectors in the scores.", _VECTORS)]
 
-Gold = Annotated[
-    Path, _option("gold", "Labels: MSP-Podcast's labels_consensus.csv, or any CSV, TSV or Parquet with named columns.", None)
-]
+_GOLD = _option(
+    "gold", "Labels: MSP-Podcast's files, IEMOCAP's folders, or any CSV, TSV, Parquet or JSON with named columns.", None
+)
+Gold = Annotated[Path, _GOLD]
+GoldIfAny = Annotated[Path | None, _GOLD]
 Scale = Annotated[
     str | None,
     _option("scale", "The labels' scale, such as 1:7, when neither declared nor shown by the values.", None, metavar="LOW:HIGH"),
 ]
+Vs = Annotated[Path | None, _option("vs", "Other scores, to say how much better these are on the same labels.", _REPORT)]
+By = Annotated[
+    list[str] | None,
+    _option("by", "Groups: gender, speaker, split, language or duration; may be repeated.", _REPORT, metavar="COLUMN"),
+]
+Split = Annotated[str | None, _option("split", "Only the labels of this split, such as Test1.", _REPORT)]
+Submission = Annotated[Path | None, _option("submission", "Write the challenge's CSV; needs no labels.", _REPORT)]
+Plot = Annotated[Path | None, _option("plot", "Draw predicted against rated: .png, .svg or .html.", _REPORT)]
+Clusters = Annotated[str, _option("clusters", "What varies together: speaker or recording.", _INTERVALS)]
+Resamples = Annotated[int, _option("resamples", "How often clusters are drawn.", _INTERVALS, min=100)]
+BootstrapSeed = Annotated[int, _option("seed", "Seed of the draws.", _INTERVALS, min=0)]
 
 Head = Annotated[str | None, _setting("head", "The MSF-SER checkpoint: mini, or a folder.", _HEAD)]
 

@@ -17,9 +17,9 @@ from msfser_cli.model import intervals
 from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.model.weights import load_config
 from msfser_cli.stages.chain import Chain
-from msfser_cli.stages.evaluate import COLUMNS, pair
 from msfser_cli.stages.joining import match_names
 from msfser_cli.stages.labels import Labels, Scale, read_labels, resolve_scale
+from msfser_cli.stages.pairing import COLUMNS, pair
 from msfser_cli.stages.runner import Item, annotated
 from msfser_cli.store import tables
 

@@ -1,36 +1,46 @@
-"""evaluate: scores against labels, joined by recording, segment or utterance.
+"""evaluate: scores against labels, joined by recording, segment or utterance, with intervals that know who spoke.
 
-The chain is `read_labels` -> `pair` -> metrics. The scores are brought to the labels' scale by the straight line between the
-two scales' ends, so that RMSE and MAE are in the labels' units (CCC and Pearson are the same either way).
+The chain is `read_labels` -> `read_scores` -> `pair` -> `agreement`, `difference` and `groups`. The scores are brought to the
+labels' scale by the straight line between the two scales' ends, so that RMSE and MAE are in the labels' units (CCC and Pearson
+are the same either way). Intervals come from `model.bootstrap`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from msfser_cli.errors import TableError
-from msfser_cli.model import metrics
-from msfser_cli.model.config import DIMENSIONS
-from msfser_cli.schemas import columns_through
-from msfser_cli.stages.joining import Joined, Unmatched, join
+from msfser_cli.errors import LabelError
+from msfser_cli.model import bootstrap, metrics
+from msfser_cli.model.bootstrap import Interval
+from msfser_cli.stages.joining import Unmatched, unmatched
 from msfser_cli.stages.labels import Labels, Scale, read_labels, resolve_scale
-from msfser_cli.store import tables
+from msfser_cli.stages.pairing import level_of, pair, read_scores, to_scale
 
-COLUMNS = tuple(c for c in columns_through("predict") if c.name in ("recording_id", "utterance_id", "start", "end", *DIMENSIONS))
-"""What is read of the scores."""
+BY = ("gender", "speaker", "split", "language", "duration")
+DURATIONS = (3, 5, 8, 12)
+"""Where the groups of `duration` end, in seconds."""
+
+SMALL = 50
+"""A group with fewer pairs, or fewer than `bootstrap.FEW_CLUSTERS` clusters, is marked as small: even 50 independent pairs leave
+a CCC of .5 uncertain by about .2 to either side."""
+
+METRICS = {"ccc": bootstrap.ccc, "pearson": bootstrap.pearson, "rmse": bootstrap.rmse, "mae": bootstrap.mae}
 
 
 @dataclass(frozen=True)
 class Agreement:
     """One dimension's agreement over `n` pairs. A number that is not defined is NaN, and `not_defined` says which and why.
 
-    ccc, pearson: -1..1. rmse, mae: in the labels' units. unlabelled, unscored: matched rows left out because the label, or every
-    score that belongs to it, is missing.
+    ccc, pearson: -1..1. rmse, mae: in the labels' units. intervals: metric -> its interval. unlabelled, unscored: matched rows
+    left out because the label, or every score that belongs to it, is missing.
     """
 
     n: int
@@ -38,26 +48,65 @@ class Agreement:
     pearson: float
     rmse: float
     mae: float
+    intervals: dict[str, Interval]
     unlabelled: int
     unscored: int
     not_defined: str | None = None
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Labels beside the scores that belong to them.
+class Difference:
+    """One dimension's CCC of two systems on the `n` labels that both score, and the first minus the second, from -2 to 2."""
 
-    frame: one row a matched label, in the label file's order: the columns of `Labels.frame`, `recording_id`, and for each
-    dimension `<dimension>_score`, in the scores' own scale (null where every score is missing). joined: how they were found.
+    n: int
+    ccc: float
+    other: float
+    difference: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Group:
+    """Agreement within a group of labels. `clusters`: how many it has; `small`: too few pairs or clusters to say much."""
+
+    name: str
+    n: dict[str, int]
+    clusters: int
+    ccc: dict[str, float]
+    intervals: dict[str, Interval]
+    small: bool
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of one column. `gap`: for gender, the difference in CCC, female minus male. unknown: labels in none of them."""
+
+    by: str
+    groups: tuple[Group, ...]
+    gap: dict[str, Difference]
+    unknown: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How often a score's interval holds the label: in `share` of the `n` labels that belong to one utterance.
+
+    level: what the interval promises, where the scores say. width: of the intervals on average, in the labels' units.
     """
 
-    frame: pl.DataFrame
-    joined: Joined
+    n: int
+    share: float
+    width: float
+    level: float | None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found. `label_scale_source` says how the labels' scale is known."""
+    """What `evaluate` found. `label_scale_source` says how the labels' scale is known.
+
+    clusters: kind of cluster -> how many there are. splits: the labels of each split, matched or not. pairs: the frame of `Pairs`
+    with the scores in the labels' scale.
+    """
 
     scores: str
     gold: str
@@ -67,35 +116,81 @@ class Evaluation:
     label_scale_source: str
     labels_outside_scale: int
     score_scale: Scale
+    splits: dict[str, int]
+    split: str | None
     unit: str
     matched: int
     matched_by: dict[str, int]
     unmatched_labels: Unmatched
     unmatched_recordings: Unmatched
     unmatched_utterances: Unmatched
+    clusters: dict[str, int]
+    resamples: int
+    seed: int
     dimensions: dict[str, Agreement]
+    coverage: dict[str, Coverage]
+    other: str | None
+    differences: dict[str, Difference]
+    groups: tuple[Groups, ...]
+    pairs: pl.DataFrame = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields by name, ready for `json.dumps`; null for a number that is not defined."""
+        """The fields by name but for `pairs`, ready for `json.dumps`; null for a number that is not defined."""
         document = asdict(self)
+        del document["pairs"]
         for key in ("label_scale", "score_scale"):
             scale: Scale = getattr(self, key)
             document[key] = {"low": scale.low, "high": scale.high}
-        for agreement in document["dimensions"].values():
-            agreement.update({k: None for k, v in agreement.items() if isinstance(v, float) and math.isnan(v)})
-        return document
+        return {key: _finite(value) for key, value in document.items()}
 
 
-def evaluate(scores: Path, gold: Path, *, scale: Scale | None = None) -> Evaluation:
-    """Agreement of the table `scores`, which predict wrote, with the labels in the file `gold`.
+def _finite(value: Any) -> Any:
+    """`value` with null for every NaN inside it."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
-    `scale` is the labels' scale where it is neither declared nor to be detected. Raises TableError for a table without scores,
-    LabelError for labels whose format, scale or join cannot be settled without guessing.
+
+def evaluate(
+    scores: Path,
+    gold: Path,
+    *,
+    scale: Scale | None = None,
+    vs: Path | None = None,
+    by: Sequence[str] = (),
+    split: str | None = None,
+    clusters: str = "speaker",
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Evaluation:
+    """Agreement of the table `scores`, which predict wrote, with the labels in `gold`.
+
+    scale: the labels', where it is neither declared nor to be detected. vs: another table of scores to compare with. by: columns
+    of `BY` to report groups of. split: only the labels of this split. clusters: what varies together, `speaker` (where it is not
+    known, the recording) or `recording`.
+
+    Raises TableError for a table without scores, LabelError for labels whose format, scale or join cannot be settled without
+    guessing, or that lack what `split` or `by` asks for.
     """
     labels = read_labels(gold)
     resolved = resolve_scale(labels, scale)
     frame, score_scale = read_scores(scores)
-    pairs = pair(frame, labels)
+    found = pair(frame, labels)
+    pairs = _with_clusters(to_scale(found.frame, score_scale, resolved.scale), clusters)
+    of_split = labels.frame
+    if split is not None:
+        of_split, pairs = _only(labels, split, of_split), pairs.filter(pl.col("split") == split)
+        if pairs.is_empty():
+            raise LabelError(gold, f"no label of the split {split!r} belongs to a scored utterance")
+    rated = labels.rated
+    sampling = Sampling(resamples, seed)
+    differences = {}
+    if vs is not None:
+        other_frame, other_scale = read_scores(vs)
+        other = to_scale(pair(other_frame, labels).frame, other_scale, resolved.scale)
+        differences = {d: difference(pairs, other, d, sampling) for d in rated}
     return Evaluation(
         scores=str(scores),
         gold=str(gold),
@@ -105,55 +200,73 @@ def evaluate(scores: Path, gold: Path, *, scale: Scale | None = None) -> Evaluat
         label_scale_source=resolved.source,
         labels_outside_scale=resolved.outside,
         score_scale=score_scale,
-        unit=pairs.joined.unit,
-        matched=pairs.frame.height,
-        matched_by=pairs.joined.matched_by,
-        unmatched_labels=pairs.joined.labels,
-        unmatched_recordings=pairs.joined.recordings,
-        unmatched_utterances=pairs.joined.utterances,
-        dimensions={d: agreement(pairs.frame[d], pairs.frame[f"{d}_score"], score_scale, resolved.scale) for d in labels.rated},
+        splits=dict(labels.frame["split"].drop_nulls().value_counts().sort("split").iter_rows()),
+        split=split,
+        unit=found.joined.unit,
+        matched=pairs.height,
+        matched_by=found.joined.matched_by,
+        unmatched_labels=found.joined.labels if split is None else unmatched(of_split, pairs, "row", show="recording"),
+        unmatched_recordings=found.joined.recordings,
+        unmatched_utterances=found.joined.utterances,
+        clusters=_kinds(pairs),
+        resamples=resamples,
+        seed=seed,
+        dimensions={d: agreement(pairs[d], pairs[f"{d}_score"], pairs["cluster"], sampling) for d in rated},
+        coverage=_coverage(pairs, rated, level_of(scores)),
+        other=None if vs is None else str(vs),
+        differences=differences,
+        groups=tuple(groups(labels, pairs, column, sampling) for column in by),
+        pairs=pairs,
     )
 
 
-def read_scores(path: Path) -> tuple[pl.DataFrame, Scale]:
-    """The `COLUMNS` of the scores at `path`, NaN as null, and their scale: the pair [low, high] under `scale` in the lineage.
+@dataclass(frozen=True)
+class Sampling:
+    """How often, and from which seed, clusters are drawn."""
 
-    TableError for a table that is missing, damaged, empty, without scores or without one known scale.
-    """
-    if not path.exists():
-        raise TableError(path, "is not there", "`msfser predict` writes it; name another table before the options")
-    table = tables.read(path, COLUMNS)
-    scales = {_scale_of(file) for file in tables.files(path)}
-    if len(scales) > 1:
-        raise TableError(path, f"its parts are on different scales, {' and '.join(map(str, sorted(scales)))}", "predict it again")
-    frame = pl.DataFrame(pl.from_arrow(table)).with_columns(pl.col(DIMENSIONS).fill_nan(None))
-    if frame.is_empty():
-        raise TableError(path, "holds no utterances", "there is nothing to evaluate")
-    if frame["utterance_id"].is_duplicated().any():
-        twice = frame["utterance_id"].filter(frame["utterance_id"].is_duplicated())[0]
-        raise TableError(path, f"holds the utterance {twice!r} more than once", "predict it again")
-    return frame, scales.pop()
+    resamples: int = 10_000
+    seed: int = 0
 
 
-def _scale_of(file: Path) -> Scale:
-    try:
-        low, high = tables.read_lineage(file).extra["scale"]
-        scale = Scale(float(low), float(high))
-    except (KeyError, TypeError, ValueError):
-        raise TableError(file, "does not say the scale of its scores", "predict it again") from None
-    if not (math.isfinite(scale.low) and math.isfinite(scale.high) and scale.low < scale.high):
-        raise TableError(file, f"says that its scores are on {scale}, which is no scale", "predict it again")
-    return scale
+def _only(labels: Labels, split: str, frame: pl.DataFrame) -> pl.DataFrame:
+    if "split" not in labels.columns:
+        raise LabelError(labels.path, "names no splits", "leave out --split")
+    found = frame.filter(pl.col("split") == split)
+    if found.is_empty():
+        there = ", ".join(repr(name) for name in frame["split"].drop_nulls().unique().sort())
+        raise LabelError(labels.path, f"has no split {split!r}", f"its splits are {there}")
+    return found
 
 
-def agreement(label: pl.Series, score: pl.Series, score_scale: Scale, label_scale: Scale) -> Agreement:
-    """The metrics over the rows where both `label` and `score` are there, in the labels' scale."""
+def _with_clusters(pairs: pl.DataFrame, clusters: str) -> pl.DataFrame:
+    """`pairs` with `kind` (`speaker`, `podcast` or `recording`) and, numbered from 0, `cluster`."""
+    known = pl.col("cluster") if clusters == "speaker" else pl.lit(None, pl.String)
+    podcast = pl.col("speaker").is_null() & known.str.starts_with("podcast ")
+    kind = pl.when(known.is_null()).then(pl.lit("recording")).when(podcast).then(pl.lit("podcast")).otherwise(pl.lit("speaker"))
+    pairs = pairs.with_columns(kind=kind, name=pl.coalesce(known, "recording_id"))
+    return pairs.with_columns(cluster=pl.struct("kind", "name").rank("dense").cast(pl.Int64) - 1).drop("name")
+
+
+def _kinds(pairs: pl.DataFrame) -> dict[str, int]:
+    counts = pairs.group_by("kind").agg(pl.col("cluster").n_unique()).sort("cluster", "kind", descending=True)
+    return dict(counts.iter_rows())
+
+
+def _sums(frame: pl.DataFrame, count: int, dimension: str, score: str | None = None) -> np.ndarray:
+    """The sums of `frame`'s clusters: shape (count, 7)."""
+    truth, prediction = frame[dimension].to_numpy(), frame[score or f"{dimension}_score"].to_numpy()
+    origin = float(np.nanmean(truth)) if np.isfinite(truth).any() else 0.0
+    return bootstrap.cluster_sums(frame["cluster"].to_numpy(), count, truth, prediction, origin)
+
+
+def _clusters_of(sums: np.ndarray) -> int:
+    return int((sums[:, 0] > 0).sum())
+
+
+def agreement(label: pl.Series, score: pl.Series, cluster: pl.Series, sampling: Sampling) -> Agreement:
+    """The metrics over the rows where both `label` and `score` are there, both in the labels' scale; `cluster` counts from 0."""
     both = label.is_not_null() & score.is_not_null()
-    truth = label.filter(both).to_numpy()
-    prediction = score.filter(both).to_numpy()
-    if score_scale != label_scale:
-        stretch = (label_scale.high - label_scale.low) / (score_scale.high - score_scale.low)
-        prediction = label_scale.low + (prediction - score_scale.low) * stretch
+    truth, prediction = label.filter(both).to_numpy(), score.filter(both).to_numpy()
     n = len(truth)
     ccc, pearson = metrics.ccc(truth, prediction), metrics.pearson(truth, prediction)
     not_defined = None
@@ -162,25 +275,84 @@ def agreement(label: pl.Series, score: pl.Series, score_scale: Scale, label_scal
     elif math.isnan(ccc):
         not_defined = "CCC and Pearson are not defined: all labels and all scores are one number"
     elif math.isnan(pearson):
-        not_defined = f"Pearson is not defined: all {'labels' if label.filter(both).n_unique() == 1 else 'scores'} are one number"
+        not_defined = f"Pearson is not defined: all {'labels' if np.ptp(truth) == 0 else 'scores'} are one number"
+    frame = pl.DataFrame({"cluster": cluster.filter(both), "label": truth, "label_score": prediction})
+    sums = _sums(frame, int(cluster.max() or 0) + 1, "label")  # type: ignore[arg-type]
+    drawn = bootstrap.resampled(sums[:, None], sampling.resamples, sampling.seed, tuple(METRICS.values()))
+    clusters = _clusters_of(sums)
     return Agreement(
         n=n, ccc=ccc, pearson=pearson, rmse=metrics.rmse(truth, prediction), mae=metrics.mae(truth, prediction),
+        intervals={name: bootstrap.interval(values[:, 0], clusters) for name, values in zip(METRICS, drawn, strict=True)},
         unlabelled=label.null_count(), unscored=int((label.is_not_null() & score.is_null()).sum()), not_defined=not_defined,
     )
 
 
-def pair(scores: pl.DataFrame, labels: Labels) -> Pairs:
-    """The labels and the scores that belong to them; `scores` has the `COLUMNS`, one row an utterance.
+def difference(pairs: pl.DataFrame, other: pl.DataFrame, dimension: str, sampling: Sampling) -> Difference:
+    """The CCCs of two systems' `pairs`, on the labels that both score, and their difference on the same draws of clusters."""
+    theirs = other.select("row", other=f"{dimension}_score")
+    both = pairs.join(theirs, on="row", maintain_order="left").drop_nulls([dimension, f"{dimension}_score", "other"])
+    count = int(pairs["cluster"].max()) + 1  # type: ignore[arg-type]
+    sums = np.stack([_sums(both, count, dimension), _sums(both, count, dimension, "other")], axis=1)
+    return _difference(sums, both.height, sampling)
 
-    A label's score is the mean over its utterances (see `joining.join`), weighted by the time that they share with it; for a
-    whole recording that is the duration-weighted mean. LabelError as `joining.join`.
-    """
-    joined = join(scores, labels)
-    weight = pl.col("overlap")
-    values = scores.select("utterance_id", *DIMENSIONS)
-    of_labels = joined.frame.join(values, on="utterance_id", how="left", maintain_order="left")
-    means = of_labels.group_by("row", maintain_order=True).agg(pl.col("recording_id").first(), **{
-        f"{d}_score": ((pl.col(d) * weight).sum() / weight.filter(pl.col(d).is_not_null()).sum()).fill_nan(None)
-        for d in DIMENSIONS
-    })
-    return Pairs(labels.frame.join(means, on="row", how="inner", maintain_order="left"), joined)
+
+def _difference(sums: np.ndarray, n: int, sampling: Sampling) -> Difference:
+    """The first minus the second of the two samples in `sums` (clusters, 2, 7)."""
+    ours, theirs = bootstrap.ccc(sums.sum(axis=0))
+    [drawn] = bootstrap.resampled(sums, sampling.resamples, sampling.seed)
+    interval = bootstrap.interval(drawn[:, 0] - drawn[:, 1], min(_clusters_of(sums[:, 0]), _clusters_of(sums[:, 1])))
+    return Difference(n, float(ours), float(theirs), float(ours - theirs), interval)
+
+
+def groups(labels: Labels, pairs: pl.DataFrame, by: str, sampling: Sampling) -> Groups:
+    """Agreement within each group of `by` (one of `BY`). Within a speaker the clusters are the recordings."""
+    if by == "duration":
+        pairs = pairs.with_columns(pl.col("duration").cut(DURATIONS, labels=_spans(), left_closed=True).cast(pl.String).alias(by))
+        names = [name for name in _spans() if (pairs[by] == name).any()]
+    else:
+        if pairs[by].null_count() == pairs.height:
+            raise LabelError(labels.path, f"names no {by}", f"leave out --by {by}, or name a column for it")
+        names = pairs[by].drop_nulls().unique().sort().to_list()
+    if by == "speaker":
+        pairs = _with_clusters(pairs.drop("kind"), "recording")
+    gap = {}
+    if by == "gender" and {"female", "male"} <= set(names):
+        count = int(pairs["cluster"].max()) + 1  # type: ignore[arg-type]
+        sides = [pairs.filter(pl.col(by) == side) for side in ("female", "male")]
+        for d in labels.rated:
+            sums = np.stack([_sums(side, count, d) for side in sides], axis=1)
+            gap[d] = _difference(sums, int(sums[..., 0].sum()), sampling)
+    found = tuple(_group(name, pairs.filter(pl.col(by) == name), labels.rated, sampling) for name in names)
+    return Groups(by, found, gap, pairs[by].null_count())
+
+
+def _spans() -> list[str]:
+    inner = [f"{low} to {high} s" for low, high in pairwise(DURATIONS)]
+    return [f"under {DURATIONS[0]} s", *inner, f"{DURATIONS[-1]} s and more"]
+
+
+def _group(name: str, frame: pl.DataFrame, rated: Sequence[str], sampling: Sampling) -> Group:
+    frame = frame.with_columns(pl.col("cluster").rank("dense").cast(pl.Int64) - 1)
+    count = int(frame["cluster"].max()) + 1  # type: ignore[arg-type]
+    sums = np.stack([_sums(frame, count, d) for d in rated], axis=1)
+    [drawn] = bootstrap.resampled(sums, sampling.resamples, sampling.seed)
+    n = {d: int(sums[:, i, 0].sum()) for i, d in enumerate(rated)}
+    return Group(
+        name=name,
+        n=n,
+        clusters=count,
+        ccc=dict(zip(rated, map(float, bootstrap.ccc(sums.sum(axis=0))), strict=True)),
+        intervals={d: bootstrap.interval(drawn[:, i], _clusters_of(sums[:, i])) for i, d in enumerate(rated)},
+        small=min(n.values()) < SMALL or count < bootstrap.FEW_CLUSTERS,
+    )
+
+
+def _coverage(pairs: pl.DataFrame, rated: Sequence[str], level: float | None) -> dict[str, Coverage]:
+    found = {}
+    for d in rated:
+        there = pairs.drop_nulls([d, f"{d}_low", f"{d}_high"])
+        if there.height:
+            inside = there.select(pl.col(d).is_between(f"{d}_low", f"{d}_high").mean()).item()
+            width = there.select((pl.col(f"{d}_high") - pl.col(f"{d}_low")).mean()).item()
+            found[d] = Coverage(there.height, inside, width, level)
+    return found

@@ -97,9 +97,9 @@ def join(utterances: pl.DataFrame, labels: Labels) -> Joined:
         frame=frame,
         unit=unit,
         matched_by=dict(sorted(matched_by.items())),
-        labels=_unmatched(labels.frame, frame, "row", show="utterance_id" if unit == "utterance" else "recording"),
-        recordings=_unmatched(recordings, frame, "recording_id"),
-        utterances=_unmatched(utterances, frame, "utterance_id"),
+        labels=unmatched(labels.frame, frame, "row", show="utterance_id" if unit == "utterance" else "recording"),
+        recordings=unmatched(recordings, frame, "recording_id"),
+        utterances=unmatched(utterances, frame, "utterance_id"),
     )
 
 
@@ -190,7 +190,8 @@ def _refuse_repeated(labels: Labels, key: list[str]) -> None:
                          "keep one row for it; average several raters first")
 
 
-def _unmatched(rows: pl.DataFrame, matched: pl.DataFrame, key: str, *, show: str | None = None) -> Unmatched:
+def unmatched(rows: pl.DataFrame, matched: pl.DataFrame, key: str, *, show: str | None = None) -> Unmatched:
+    """The `rows` whose `key` is not in `matched`; `show` names the column of their names (default: `key`)."""
     left = rows.join(matched, on=key, how="anti", maintain_order="left")[show or key]
     return Unmatched(len(left), rows.height, tuple(left.drop_nulls().head(_EXAMPLES)))
 

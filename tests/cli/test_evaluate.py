@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, UsageError
-from msfser_cli.stages.evaluate import COLUMNS
+from msfser_cli.model.config import DIMENSIONS
+from msfser_cli.stages.pairing import COLUMNS
 from msfser_cli.store import tables
 
 MSFSER = (sys.executable, "-c", "from msfser_cli.cli.app import main; main()")
@@ -44,14 +46,14 @@ def run(*arguments: str) -> tuple[str, str]:
 def test_the_table_is_on_stdout_and_the_words_on_stderr(folder: Path) -> None:
     out, err = run("--gold", "labels.csv")
     assert out.splitlines()[0] == "scores.parquet against labels.csv"
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
+    cells = [line.split() for line in out.splitlines() if line.split()[:1] in (["valence"], ["arousal"], ["dominance"])]
     # a.wav: (.2 x 1 + .4 x 3) / 4 = .35, on 1..5 2.4; b.wav: 4.6. Against 2 and 5: covariance 1.65, variances 2.25 and 1.21.
     assert cells[0] == ["valence", "0.954", "1.000", "0.400", "0.400", "2"]
-    assert cells[1] == ["arousal", "not defined", "not defined", "0.900", "0.900", "1"]
+    assert cells[1] == ["arousal", "not", "defined", "not", "defined", "0.900", "0.900", "1"]
     assert cells[2][0] == "dominance"
     assert "RMSE and MAE are in units of the labels' scale, 1..5" in out
     assert err.splitlines() == [
-        "labels: named columns, recording = 'file', valence = 'V', arousal = 'A', dominance = 'D'",
+        "labels: named columns: recording = 'file', valence = 'V', arousal = 'A', dominance = 'D'",
         "scales: labels 1..5 (detected from values 1 to 5); scores 0..1, brought to 1..5",
         "matched: 2 labels, one recording each: 2 by end of the path, without extension",
         "unmatched: 1 of 3 labels, 1 of 3 recordings, 1 of 4 utterances",
@@ -61,10 +63,27 @@ def test_the_table_is_on_stdout_and_the_words_on_stderr(folder: Path) -> None:
         "warning: arousal: matched labels without a number: 1",
         "warning: arousal: CCC and Pearson are not defined: two pairs are needed, and there is one",
         "warning: dominance: CCC and Pearson are not defined: all labels and all scores are one number",
+        "warning: no intervals: 2 recordings, and at least 5 are needed",
     ]
     quiet_out, quiet_err = run("--gold", "labels.csv", "--quiet")
     assert quiet_out == out
     assert quiet_err.splitlines() == err.splitlines()[4:]
+
+
+def test_a_wide_table_is_whole_where_there_is_no_terminal(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    rated = rng.uniform(1, 5, 12_000)
+    tables.write_rows(folder / "scores.parquet", [
+        {"recording_id": f"{i}.wav", "utterance_id": f"{i}.wav#0000", "start": 0.0, "end": 1.0,
+         **dict.fromkeys(DIMENSIONS, (5 - value) / 4)}
+        for i, value in enumerate(rated)
+    ], COLUMNS, tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]}))
+    labels = [f"{i}.wav,{value},{value},{value}\n" for i, value in enumerate(rated)]
+    (folder / "labels.csv").write_text("file,V,A,D\n" + "".join(labels))
+    out, _ = run("--gold", "labels.csv")
+    for dimension in DIMENSIONS:
+        [line] = [line for line in out.splitlines() if line.startswith(dimension)]
+        assert line.endswith("12,000")
 
 
 def test_json_holds_everything_and_only_json(folder: Path) -> None:
@@ -73,7 +92,8 @@ def test_json_holds_everything_and_only_json(folder: Path) -> None:
     assert err == ""
     assert set(document) == {
         "scores", "gold", "label_format", "columns", "label_scale", "label_scale_source", "labels_outside_scale", "score_scale",
-        "unit", "matched", "matched_by", "unmatched_labels", "unmatched_recordings", "unmatched_utterances", "dimensions",
+        "splits", "split", "unit", "matched", "matched_by", "unmatched_labels", "unmatched_recordings", "unmatched_utterances",
+        "clusters", "resamples", "seed", "dimensions", "coverage", "other", "differences", "groups",
     }
     assert document["columns"] == {"recording": "file", "valence": "V", "arousal": "A", "dominance": "D"}
     assert document["unmatched_labels"] == {"count": 1, "of": 3, "examples": ["z.flac"]}
@@ -102,7 +122,13 @@ def test_the_output_fits_eighty_columns(folder: Path) -> None:
     (("--gold", "missing.csv"), 4, "msfser: missing.csv: cannot be read"),
     (("--gold", "labels.csv", "other.parquet"), 4, "msfser: other.parquet: is not there; `msfser predict` writes it"),
     (("--gold", "labels.csv", "--scale", "1-5"), 2, "msfser: a scale is written LOW:HIGH"),
-    ((), 2, "Missing option '--gold'"),
+    ((), 2, "msfser: there are no labels to evaluate against: name them with --gold"),
+    (("--submission", "s.csv", "--by", "gender"), 2, "msfser: without --gold there is only --submission"),
+    (("--gold", "labels.csv", "--by", "age"), 2, "msfser: --by takes gender, speaker, split, language or duration, not 'age'"),
+    (("--gold", "labels.csv", "--by", "gender"), 4, "msfser: labels.csv: names no gender; leave out --by gender"),
+    (("--gold", "labels.csv", "--split", "Test1"), 4, "msfser: labels.csv: names no splits; leave out --split"),
+    (("--gold", "labels.csv", "--clusters", "podcast"), 2, "msfser: --clusters takes speaker or recording, not 'podcast'"),
+    (("--gold", "labels.csv", "--plot", "p.pdf"), 2, "msfser: p.pdf: a picture ends in .png, .svg or .html"),
 ])
 def test_what_is_wrong_is_said_in_a_sentence(folder: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
     done = subprocess.run([*MSFSER, "evaluate", *arguments], capture_output=True, text=True, check=False)
@@ -125,4 +151,4 @@ def test_help_has_an_example_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     text, loaded = done.stdout.split("LOADED")
     assert "Example: msfser evaluate --gold labels.csv" in text
-    assert not {"numpy", "polars", "pyarrow", "torch"} & set(loaded.split())
+    assert not {"matplotlib", "numpy", "polars", "pyarrow", "torch"} & set(loaded.split())

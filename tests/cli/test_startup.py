@@ -14,7 +14,7 @@ from msfser_cli.cli.app import app
 COMMANDS = ("transcribe", "emphasize", "describe", "embed", "predict", "evaluate", "train")
 HEAVY = {
     "torch", "transformers", "whisperx", "faster_whisper", "ctranslate2", "onnxruntime", "numpy", "pandas", "pyarrow", "polars",
-    "av", "huggingface_hub", "swift_f0",
+    "av", "huggingface_hub", "swift_f0", "matplotlib",
 }  # fmt: skip
 # Runs the program and, as it exits, says on the last line of stdout which modules it loaded.
 PROBE = """

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from msfser_cli.errors import LabelError, TableError
 from msfser_cli.stages import evaluate as stage
 from msfser_cli.stages import joining
-from msfser_cli.stages.evaluate import COLUMNS, agreement, pair, read_scores
+from msfser_cli.stages.evaluate import Agreement, Sampling, agreement
 from msfser_cli.stages.joining import SHARE
 from msfser_cli.stages.labels import Labels, Scale, read_labels
+from msfser_cli.stages.pairing import COLUMNS, pair, read_scores, to_scale
 from msfser_cli.store import tables
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -163,6 +164,13 @@ def test_many_segments_of_a_long_recording_are_joined_in_batches(tmp_path: Path,
     assert batched.joined.utterances == whole.joined.utterances
 
 
+def agree(label: pl.Series, score: pl.Series, score_scale: Scale = UNIT, label_scale: Scale = UNIT) -> Agreement:
+    """Agreement of one dimension, each pair a cluster of its own."""
+    parts = {f"{d}_{part}": score for d in ("valence", "arousal", "dominance") for part in ("score", "low", "high")}
+    score = to_scale(pl.DataFrame(parts), score_scale, label_scale)["valence_score"]
+    return agreement(label, score, pl.Series(range(len(label)), dtype=pl.Int64), Sampling(resamples=100))
+
+
 numbers = st.floats(0, 1, allow_subnormal=False).map(lambda x: round(x, 6))
 
 
@@ -171,7 +179,7 @@ numbers = st.floats(0, 1, allow_subnormal=False).map(lambda x: round(x, 6))
 def test_ccc_is_audmetrics(rows: list[tuple[float, float]], scale: Scale) -> None:
     label = np.array([x for x, _ in rows]) * (scale.high - scale.low) + scale.low
     score = np.array([y for _, y in rows])
-    found = agreement(pl.Series(label), pl.Series(score), UNIT, scale)
+    found = agree(pl.Series(label), pl.Series(score), UNIT, scale)
     expected = audmetric.concordance_cc(label, scale.low + score * (scale.high - scale.low))
     if math.isnan(expected):
         assert math.isnan(found.ccc)
@@ -183,8 +191,8 @@ def test_ccc_is_audmetrics(rows: list[tuple[float, float]], scale: Scale) -> Non
 @given(rows=st.lists(st.tuples(numbers, numbers), min_size=3, max_size=20, unique_by=(lambda r: r[0], lambda r: r[1])))
 def test_errors_are_in_the_labels_units_and_correlations_have_none(rows: list[tuple[float, float]]) -> None:
     label, score = (pl.Series(side) for side in zip(*rows, strict=True))
-    own = agreement(label, score, UNIT, UNIT)
-    wide = agreement(label * 6 + 1, score, UNIT, Scale(1, 7))
+    own = agree(label, score, UNIT, UNIT)
+    wide = agree(label * 6 + 1, score, UNIT, Scale(1, 7))
     assert wide.rmse == pytest.approx(6 * own.rmse, abs=1e-12)
     assert wide.mae == pytest.approx(6 * own.mae, abs=1e-12)
     assert wide.ccc == pytest.approx(own.ccc, abs=1e-9)
@@ -192,7 +200,7 @@ def test_errors_are_in_the_labels_units_and_correlations_have_none(rows: list[tu
 
 
 def test_known_numbers() -> None:
-    found = agreement(pl.Series([1.0, 2.0, 3.0]), pl.Series([2.0, 2.0, 5.0]), Scale(0, 6), Scale(0, 6))
+    found = agree(pl.Series([1.0, 2.0, 3.0]), pl.Series([2.0, 2.0, 5.0]), Scale(0, 6), Scale(0, 6))
     # Means 2 and 3, variances 2/3 and 2, covariance 1: CCC = 2 / (8/3 + 1).
     assert found.ccc == pytest.approx(6 / 11)
     assert found.pearson == pytest.approx(1 / math.sqrt(4 / 3))
@@ -201,7 +209,7 @@ def test_known_numbers() -> None:
 
 
 def test_missing_labels_and_scores_are_skipped_and_counted() -> None:
-    found = agreement(pl.Series([0.1, None, 0.3, None, 0.9]), pl.Series([0.2, 0.3, None, None, 0.8]), UNIT, UNIT)
+    found = agree(pl.Series([0.1, None, 0.3, None, 0.9]), pl.Series([0.2, 0.3, None, None, 0.8]), UNIT, UNIT)
     assert (found.n, found.unlabelled, found.unscored, found.not_defined) == (2, 2, 1, None)
 
 
@@ -214,7 +222,7 @@ def test_missing_labels_and_scores_are_skipped_and_counted() -> None:
     ([0.1, 0.2, 0.3], [0.1, 0.1, 0.1], ("ccc", "rmse", "mae"), "Pearson is not defined: all scores are one number"),
 ])
 def test_what_is_not_defined_is_said(label: list[float], score: list[float], defined: tuple[str, ...], says: str) -> None:
-    found = agreement(pl.Series(label, dtype=pl.Float64), pl.Series(score, dtype=pl.Float64), UNIT, UNIT)
+    found = agree(pl.Series(label, dtype=pl.Float64), pl.Series(score, dtype=pl.Float64), UNIT, UNIT)
     assert found.not_defined == says
     for name in ("ccc", "pearson", "rmse", "mae"):
         assert math.isfinite(getattr(found, name)) == (name in defined)

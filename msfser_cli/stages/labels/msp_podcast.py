@@ -1,0 +1,93 @@
+"""MSP-Podcast's raw ratings: `labels.txt` and the `labels_detailed.csv` that has each worker's rating in one cell.
+
+Its consensus files, and the `labels_detailed` with a column for each dimension, are tables with named columns.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polars as pl
+
+from msfser_cli.errors import LabelError
+from msfser_cli.model.config import DIMENSIONS
+from msfser_cli.stages.labels.named_columns import Raw
+from msfser_cli.stages.labels.table import MSP_PODCAST_SCALE, Labels, label_frame, mean_of_ratings
+
+LETTERS = {"V": "valence", "A": "arousal", "D": "dominance"}
+_RATING = re.compile(r"([VAD]):\s*(\S*)")
+_WORKER = "WORKER"
+
+
+def is_block(line: str) -> bool:
+    """Whether `line` starts a block of labels.txt: `MSP-PODCAST_0001_0139.wav; N; A:2.400000; V:4.000000; D:2.800000;`."""
+    return not line.startswith(_WORKER) and _has_ratings(line)
+
+
+def read_blocks(path: Path) -> Labels:
+    """labels.txt: a block for each file, its first line the consensus, which is what is read, then a line for each worker."""
+    rows: list[int] = []
+    names: list[str] = []
+    ratings: list[dict[str, float | None]] = []
+    letters = ""
+    try:
+        # Raters wrote some emotions in words of their own, in whatever encoding; none of them is read.
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip() or line.startswith(_WORKER):
+                    continue
+                if not is_block(line):
+                    raise LabelError(path, f"line {number} is neither a file's labels nor a worker's")
+                rows.append(number)
+                names.append(line.partition(";")[0].strip())
+                ratings.append(_ratings(path, number, line))
+                letters = letters or "".join(_RATING.findall(line)[i][0] for i in range(3))
+    except OSError as e:
+        raise LabelError(path, f"cannot be read ({e.strerror})", "name the label file with --gold") from e
+    frame = label_frame(path, {"row": pl.Series(rows), "recording": pl.Series(names, dtype=pl.String), **_columns(ratings)})
+    columns = {"recording": "first field", **{LETTERS[letter]: f"{letter}:" for letter in letters}}
+    return Labels(path, "MSP-Podcast labels.txt, the consensus of each block", columns, MSP_PODCAST_SCALE, frame)
+
+
+def has_ratings_in_a_cell(raw: Raw) -> bool:
+    """Whether a table has two columns, a file name and `WORKER..; primary; secondary,..; A:..; V:..; D:..;`."""
+    return len(raw.header) == 2 and bool(raw.rows) and _has_ratings(str(raw.column(1)[0]))
+
+
+def read_cells(path: Path, raw: Raw) -> Labels:
+    """labels_detailed.csv with one quoted cell a rating: the mean of a file's ratings, by dimension."""
+    cells = raw.column(1).to_list()
+    ratings = [_ratings(path, row, cell) for row, cell in zip(raw.rows, cells, strict=True)]
+    names = raw.column(0).str.strip_chars()
+    frame = label_frame(path, {"row": pl.Series(raw.rows), "recording": names, **_columns(ratings)}, row_word=raw.row_word)
+    letters = [letter for letter, _ in _RATING.findall(cells[0])]
+    columns = {"recording": raw.header[0], **{LETTERS[letter]: f"{letter}: in {raw.header[1]}" for letter in letters}}
+    name = "MSP-Podcast labels_detailed, the mean of each file's workers"
+    return Labels(path, name, columns, MSP_PODCAST_SCALE, mean_of_ratings(frame))
+
+
+def _has_ratings(text: str) -> bool:
+    found = [match[1] for field in text.split(";") if (match := _RATING.fullmatch(field.strip()))]
+    return sorted(found) == sorted(LETTERS)
+
+
+def _ratings(path: Path, row: int, text: str) -> dict[str, float | None]:
+    """The numbers behind `A:`, `V:` and `D:`, by dimension."""
+    found: dict[str, float | None] = {}
+    for field in text.split(";"):
+        if match := _RATING.fullmatch(field.strip()):
+            letter, number = match.groups()
+            try:
+                value = float(number or "nan")
+            except ValueError:
+                raise LabelError(path, f"line {row} has {number!r} behind {letter}:, not a number") from None
+            found[LETTERS[letter]] = None if value != value else value
+    if len(found) < len(LETTERS):
+        missing = " and ".join(f"{letter}:" for letter, d in LETTERS.items() if d not in found)
+        raise LabelError(path, f"line {row} lacks {missing}")
+    return found
+
+
+def _columns(ratings: list[dict[str, float | None]]) -> dict[str, pl.Series]:
+    return {d: pl.Series([rating[d] for rating in ratings], dtype=pl.Float64) for d in DIMENSIONS}

@@ -1,0 +1,44 @@
+"""The scores of each session by the head that did not hear it, as one table.
+
+    python recipes/iemocap/pool.py OUT
+
+Reads OUT/Session<k>/scores.parquet, where the head without session k scored the whole corpus, and writes its rows of session k to
+OUT/scores/Session<k>.parquet: the folder OUT/scores is the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from msfser_cli.errors import MsfserError
+from msfser_cli.schemas import columns_through
+from msfser_cli.store import tables
+
+
+def pool(out: Path) -> None:
+    """Write OUT/scores. TableError for a table that is missing or damaged."""
+    (out / "scores").mkdir(exist_ok=True)
+    for session in range(1, 6):
+        path = out / f"Session{session}" / "scores.parquet"
+        scores = tables.read(path, columns_through("predict", vectors=False))
+        held_out = scores.filter(pc.starts_with(scores["recording_id"], f"Session{session}/"))
+        target = held_out.schema.with_metadata(tables.metadata(tables.read_lineage(path)))
+        tables.write(out / "scores" / path.parent.with_suffix(".parquet").name, [held_out], target)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("out", type=Path, help="the folder with Session1 to Session5")
+    try:
+        pool(parser.parse_args().out)
+    except (OSError, MsfserError) as error:
+        sys.exit(f"{parser.prog}: {error}")
+
+
+if __name__ == "__main__":
+    main()
