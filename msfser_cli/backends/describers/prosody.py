@@ -1,8 +1,9 @@
 """Delivery in words from measured pitch, loudness, rate, pauses and voice quality; the same audio gives the same words.
 
-Every number is a column of its own (`schemas.DESCRIBE`), and `sentence` is a function of those columns and the emphasised words
-alone. What could not be measured is null and left out. The words come from fixed bins (`SCALES`), worded alike each time, because
-a small sentence encoder reads them. They speak of delivery only, never of emotion.
+Every number is a column of its own (`schemas.DESCRIBE`), and `sentence` is a function of those columns alone. What could not be
+measured is null and left out. The words come from fixed bins (`SCALES`), worded alike each time, because a small sentence encoder
+reads them. They speak of delivery only, never of emotion, and quote nothing that was said: the stressed words have a stream of
+their own, and while the description quoted them a model without that stream had lost nothing (recipes/controlled).
 
 Two things follow what a listener hears:
 
@@ -110,8 +111,6 @@ _SHORTEST_PAUSE = 0.25
 # Voiced time (s) under which pitch is not spoken of, and the stretch at the end that its final movement is taken from.
 _LEAST_VOICED = 0.2
 _FINAL = 0.5
-# A long utterance has many spans; more than these would drown the rest of the sentence.
-_QUOTED_SPANS = 3
 _DECIMALS = 3
 
 
@@ -130,11 +129,8 @@ class Prosody:
         """For each utterance of one recording, the columns of `schemas.DESCRIBE`."""
         measured = [self._measure(audio, row) for row in rows]
         _relate(rows, measured)
-        out: list[Row] = []
-        for row, numbers in zip(rows, measured, strict=True):
-            rounded = {name: _rounded(numbers.get(name)) for name in MEASURES}
-            out.append({**rounded, "description": sentence(rounded, _emphasised(row))})
-        return out
+        rounded = [{name: _rounded(numbers.get(name)) for name in MEASURES} for numbers in measured]
+        return [{**numbers, "description": sentence(numbers)} for numbers in rounded]
 
     def _measure(self, audio: Audio, row: Row) -> dict[str, Number]:
         start, end = max(float(row["start"]), 0.0), min(float(row["end"]), audio.duration)
@@ -154,7 +150,7 @@ class Prosody:
         return numbers
 
 
-def sentence(numbers: dict[str, Number], emphasised: Sequence[str] = ()) -> str | None:
+def sentence(numbers: dict[str, Number]) -> str | None:
     """The description made of `numbers` (by the names of `MEASURES`, None where not measured); None when they say nothing."""
     said = {name: scale.word(numbers.get(name)) for name, scale in SCALES.items()}
     level = said["pitch_median_hz"] if numbers.get("pitch_relative_st") is None else said["pitch_relative_st"]
@@ -167,10 +163,8 @@ def sentence(numbers: dict[str, Number], emphasised: Sequence[str] = ()) -> str 
         "with " + said["loudness_range_db"] if said["loudness_range_db"] else "",
     )))
     rate = said["articulation_rate_hz"]
-    timing_part = " ".join(filter(None, (rate, "speech", said["pause_share"]))) if rate or said["pause_share"] else ""
-    stress_part = "stress on " + _listed([f'"{text}"' for text in emphasised]) if emphasised else ""
+    second = " ".join(filter(None, (rate, "speech", said["pause_share"]))) if rate or said["pause_share"] else ""
     first = "; ".join(filter(None, (pitch_part, voice_part)))
-    second = "; ".join(filter(None, (timing_part, stress_part)))
     return " ".join(part[0].upper() + part[1:] + "." for part in (first, second) if part) or None
 
 
@@ -227,13 +221,6 @@ def _relate(rows: Sequence[Row], measured: Sequence[dict[str, Number]]) -> None:
                 continue
             usual = float(np.median(others))
             numbers[relative] = 12 * float(np.log2(value / usual)) if relative.endswith("_st") else value - usual
-
-
-def _emphasised(row: Row) -> list[str]:
-    """The texts of the strongest spans, in the order they were said."""
-    spans = row.get("emphasis_spans") or []
-    strongest = sorted(spans, key=lambda span: (-span["score"], span["start"]))[:_QUOTED_SPANS]
-    return [span["text"] for span in sorted(strongest, key=lambda span: span["first_word"])]
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -110,12 +110,12 @@ def test_each_speaker_is_a_measure_of_their_own(buzz: Callable[..., Any]) -> Non
     assert [out["pitch_relative_st"] for out in described(audio, *rows)] == pytest.approx([0] * 4, abs=0.1)
 
 
-def test_the_emphasised_words_are_quoted_in_order_and_the_strongest_only(buzz: Callable[..., Any]) -> None:
+def test_what_was_said_and_stressed_is_not_in_the_description(buzz: Callable[..., Any]) -> None:
     audio, row = buzz([("banana", 120.0, -20.0, 0.5)] * 8)
-    scores = {0: 1.0, 2: 3.0, 4: 2.0, 6: 2.5}
-    spans = [{"text": f"w{i}", "score": score, "first_word": i, "start": 0.0} for i, score in scores.items()]
-    [out] = described(audio, {**row, "emphasis_spans": spans})
-    assert out["description"].endswith('stress on "w2", "w4" and "w6".')
+    span = {"text": "banana", "score": 3.0, "first_word": 2, "last_word": 2, "start": 1.0, "end": 1.5}
+    [stressed], [flat] = (described(audio, {**row, "emphasis_spans": spans}) for spans in ([span], []))
+    assert stressed["description"] == flat["description"]
+    assert "banana" not in stressed["description"]
 
 
 @pytest.mark.parametrize("kind", ["silence", "noise", "clicks"])
@@ -165,10 +165,11 @@ numbers = some.fixed_dictionaries({name: some.none() | some.floats(-300, 600) fo
 
 @given(numbers)
 def test_sentences_are_well_formed_for_any_numbers(measured: dict[str, float | None]) -> None:
-    said = prosody.sentence(measured, ["not now"])
-    assert said == prosody.sentence(measured, ["not now"])
-    assert said is not None
-    assert said.endswith('"not now".')
+    said = prosody.sentence(measured)
+    assert said == prosody.sentence(measured)
+    if said is None:
+        return
+    assert said.endswith(".")
     assert not re.search(r"  |,,|;;|\.\.| [,.;]|None|nan", said)
     assert said[0].isupper()
     assert not EMOTIONS.search(said)
