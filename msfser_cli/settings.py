@@ -13,6 +13,8 @@ from typing import Any
 from msfser_cli.errors import UsageError
 
 UNITS = ("utterance", "file")
+ENCODER_LAYERS = ("last", "all")
+POOLINGS = ("mean-std", "attentive")
 PITCH_TRACKERS = ("swift-f0", "harvest")
 LEVEL = 0.9
 """The share of ratings that a prediction interval is to hold."""
@@ -116,13 +118,13 @@ class TrainSettings:
     top_k: int | None = None
     hidden_dim: int = 64
     dropout: float = 0.3
-    epochs: int = 60
-    batch_size: int = 128
-    rate: float = 1e-3
+    epochs: int = 100
+    batch_size: int = 64
+    rate: float = 2e-3
     weight_decay: float = 0.05
     balance: float = 0.01
     loss_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
-    patience: int = 10
+    patience: int = 15
     seed: int = 0
     train_splits: tuple[str, ...] = ("train", "training")
     dev_splits: tuple[str, ...] = ("development", "dev", "validation", "val", "valid")
@@ -143,6 +145,37 @@ class TrainSettings:
         _require(0 < self.level < 1, "level", self.level, "above 0 and below 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(TrainSettings):
+    """What `train --finetune` does besides: the speech encoder it starts from, and how that is pooled and learns.
+
+    backbone: empty for the encoder of the table's voices. layers: which of its states are pooled: the last, or a learned mean of
+    all. train_layers: how many of its layers learn, from the top; None for all that follows the convolutions. encoder_rate: its
+    own largest rate; `rate` is that of pooling and head. crop: the longest stretch of an utterance heard at once in training, in
+    seconds. Attentive pooling, the encoder's rate, batch, epochs and crop are those of the Odyssey 2024 baseline on MSP-Podcast;
+    the rest is ours.
+    """
+
+    backbone: str = ""
+    pooling: str = "attentive"
+    layers: str = "last"
+    train_layers: int | None = None
+    encoder_rate: float = 1e-5
+    crop: float = 12.0
+    epochs: int = 20
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.pooling in POOLINGS, "pooling", self.pooling, f"one of {', '.join(POOLINGS)}")
+        _require(self.layers in ENCODER_LAYERS, "layers", self.layers, f"one of {', '.join(ENCODER_LAYERS)}")
+        _require(self.train_layers is None or self.train_layers >= 0, "train_layers", self.train_layers, "at least 0")
+        _require(0 < self.encoder_rate < float("inf"), "encoder_rate", self.encoder_rate, "above 0")
+        _require(1 <= self.crop < float("inf"), "crop", self.crop, "at least 1 s")
+        if "acoustic" in self.without:
+            raise UsageError("without acoustic there is nothing for an encoder to learn; leave out --finetune")
+
+
 Settings = TranscribeSettings | EmphasizeSettings | DescribeSettings | EmbedSettings | PredictSettings | TrainSettings
 
 SETTINGS: dict[str, type[Settings]] = {
@@ -152,6 +185,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "embed": EmbedSettings,
     "predict": PredictSettings,
     "train": TrainSettings,
+    "finetune": FinetuneSettings,
 }
 
 

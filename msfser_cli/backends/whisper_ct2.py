@@ -1,4 +1,4 @@
-"""Whisper on CTranslate2, loaded once and shared by recognition, word alignment and the acoustic encoder."""
+"""Whisper on CTranslate2, loaded once and shared by recognition and word alignment."""
 
 from __future__ import annotations
 
@@ -52,11 +52,7 @@ class Whisper:
 
     def features(self, samples: np.ndarray) -> np.ndarray:
         """Log-mel frames of `samples` (float32 [n], 16 kHz): float32 [mels, n / 160], normalised to the loudest frame."""
-        frames = max(2, round(len(samples) / SAMPLE_RATE_HZ * FRAMES_PER_SECOND))
-        needed = frames * SAMPLE_RATE_HZ // FRAMES_PER_SECOND
-        # The extractor reflects 200 samples at each edge and drops the last frame of what it pads.
-        samples = np.pad(samples, (0, max(0, needed - len(samples))))
-        return np.asarray(self._model.feature_extractor(samples)[:, :frames], dtype=np.float32)
+        return log_mel(self._model.feature_extractor, samples)
 
     def encode(self, features: Sequence[np.ndarray], frames: int) -> Any:
         """Encoder states of a batch, each item padded with silence to `frames` (even, at most MAX_FRAMES)."""
@@ -138,20 +134,6 @@ class Whisper:
             )
         return words
 
-    def pooled(self, samples: np.ndarray) -> np.ndarray:
-        """Mean and standard deviation of the encoder's states over the frames of `samples`: float32 [2 * width].
-
-        The clip is encoded at its own length, without padding; one longer than 30 s in equal parts of at most 30 s.
-        """
-        parts = np.array_split(samples, max(1, -(-len(samples) // (30 * SAMPLE_RATE_HZ))))
-        states = []
-        for part in parts:
-            features = self.features(part)
-            frames = min(MAX_FRAMES, features.shape[1] + features.shape[1] % 2)
-            states.append(np.asarray(self.encode([features], frames))[0])
-        stacked = np.concatenate(states).astype(np.float64)
-        return np.concatenate([stacked.mean(axis=0), stacked.std(axis=0)]).astype(np.float32)
-
 
 class Decoded:
     """Text tokens of one item, the mean log-probability per token, and the probability that nobody spoke."""
@@ -162,6 +144,15 @@ class Decoded:
         self.tokens = tokens
         self.log_probability = log_probability
         self.no_speech = no_speech
+
+
+def log_mel(extractor: Any, samples: np.ndarray) -> np.ndarray:
+    """Log-mel frames of `samples` (float32 [n], 16 kHz) by faster-whisper's extractor: float32 [mels, n / 160]."""
+    frames = max(2, round(len(samples) / SAMPLE_RATE_HZ * FRAMES_PER_SECOND))
+    needed = frames * SAMPLE_RATE_HZ // FRAMES_PER_SECOND
+    # The extractor reflects 200 samples at each edge and drops the last frame of what it pads.
+    samples = np.pad(samples, (0, max(0, needed - len(samples))))
+    return np.asarray(extractor(samples)[:, :frames], dtype=np.float32)
 
 
 def padded_frames(features: Sequence[np.ndarray]) -> int:

@@ -24,13 +24,14 @@ def _option(name: str, help: str, panel: str | None, *short: str, **more: Any) -
 
 def _setting(name: str, help: str, panel: str) -> Any:
     """An option that sets the field of the same name in a stage's settings, whose default its help shows."""
-    defaults = {f.name: f.default for settings in SETTINGS.values() for f in fields(settings)}
+    # Of a name that several have, the first counts: fine-tuning comes last, and its help says what it does otherwise.
+    defaults = {f.name: f.default for settings in reversed(SETTINGS.values()) for f in fields(settings)}
     default = defaults[name.replace("-", "_")]
     return _option(name, help, panel, show_default=False if default is None else str(default))
 
 
 _RUN, _WORDS, _EMPHASIS, _DELIVERY, _VECTORS, _HEAD = "Run", "Words and utterances", "Emphasis", "Delivery", "Vectors", "Scores"
-_MODEL, _FIT, _SPLITS = "Model", "Fitting", "Who is held out"
+_MODEL, _FIT, _SPLITS, _FINETUNE = "Model", "Fitting", "Who is held out", "Fine-tuning"
 _REPORT, _INTERVALS = "Report", "Intervals"
 
 Out = Annotated[str, _option("out", "The table to write: a .parquet file, or a folder/ that grows by parts.", None, "-o")]
@@ -106,9 +107,9 @@ Experts = Annotated[int | None, _setting("experts", "Experts of fm-moe.", _MODEL
 TopK = Annotated[int | None, _setting("top-k", "Experts that a router may use for one utterance; else all.", _MODEL)]
 HiddenDim = Annotated[int | None, _setting("hidden-dim", "Width of the fused vectors.", _MODEL)]
 Dropout = Annotated[float | None, _setting("dropout", "Dropout of inputs and hidden states.", _MODEL)]
-Epochs = Annotated[int | None, _setting("epochs", "Most epochs.", _FIT)]
-BatchSize = Annotated[int | None, _setting("batch-size", "Utterances in a concordance.", _FIT)]
-Rate = Annotated[float | None, _setting("rate", "Largest learning rate.", _FIT)]
+Epochs = Annotated[int | None, _setting("epochs", "Most epochs; 20 with --finetune.", _FIT)]
+BatchSize = Annotated[int | None, _setting("batch-size", "Utterances in a concordance; 128 with --finetune.", _FIT)]
+Rate = Annotated[float | None, _setting("rate", "Largest learning rate of the head.", _FIT)]
 WeightDecay = Annotated[float | None, _setting("weight-decay", "Weight decay of AdamW.", _FIT)]
 Balance = Annotated[float | None, _setting("balance", "Weight of the term that keeps all experts in use.", _FIT)]
 LossWeights = Annotated[
@@ -122,6 +123,21 @@ TrainSplit = Annotated[
 DevSplit = Annotated[list[str] | None, _option("dev-split", "A split to develop on; else development or dev.", _SPLITS)]
 DevShare = Annotated[float | None, _setting("dev-share", "Share held out, by speakers, without such a split.", _SPLITS)]
 Level = Annotated[float | None, _setting("level", "Share of ratings that an interval is to hold.", _SPLITS)]
+
+Finetune = Annotated[
+    bool, _option("finetune", "Train a speech encoder along with the head, from audio; the rest needs this.", _FINETUNE)
+]
+Backbone = Annotated[
+    str | None,
+    _option("backbone", "Encoder to start from: wavlm-large, a folder, or owner/name; else the table's.", _FINETUNE),
+]
+Pooling = Annotated[str | None, _setting("pooling", "attentive (statistics) or mean-std, over the frames.", _FINETUNE)]
+Layers = Annotated[str | None, _setting("layers", "States pooled: the last, or a learned mean of all.", _FINETUNE)]
+TrainLayers = Annotated[
+    int | None, _option("train-layers", "Layers that learn, from the top; 0: only the pooling does; else all.", _FINETUNE)
+]
+EncoderRate = Annotated[float | None, _setting("encoder-rate", "Largest learning rate of the encoder.", _FINETUNE)]
+Crop = Annotated[float | None, _setting("crop", "Longest stretch of an utterance in training, in seconds.", _FINETUNE)]
 
 
 def three_numbers(text: str) -> tuple[float, ...]:

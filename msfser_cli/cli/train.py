@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from msfser_cli.cli import options as o
-from msfser_cli.cli.console import PLAIN_SECONDS, printable
+from msfser_cli.cli.console import PLAIN_SECONDS, clock, printable
 
 if TYPE_CHECKING:
     from msfser_cli.model.training import Epoch
@@ -40,6 +40,14 @@ def train(
     dev_split: o.DevSplit = None,
     dev_share: o.DevShare = None,
     level: o.Level = None,
+    finetune: o.Finetune = False,
+    backbone: o.Backbone = None,
+    pooling: o.Pooling = None,
+    layers: o.Layers = None,
+    train_layers: o.TrainLayers = None,
+    encoder_rate: o.EncoderRate = None,
+    crop: o.Crop = None,
+    root: o.Root = None,
     redo: o.Redo = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -51,8 +59,12 @@ def train(
     says which utterances are to train and which to develop on. Interrupted, the
     same command goes on; the same seed gives the same weights.
 
+    With --finetune a transformers speech encoder learns too, from the audio of
+    the table's utterances: for a GPU. The texts' vectors stay as they are.
+
     Example: msfser train embedded.parquet --gold labels.csv --out head/
     """
+    from msfser_cli.errors import UsageError
     from msfser_cli.settings import TrainSettings, build
     from msfser_cli.stages.labels import Scale
     from msfser_cli.stages.train import train as run
@@ -65,7 +77,14 @@ def train(
         "patience": patience, "seed": seed, "train_splits": tuple(train_split or ()) or None,
         "dev_splits": tuple(dev_split or ()) or None, "dev_share": dev_share, "level": level,
     }  # fmt: skip
-    settings = build("train", {name: value for name, value in given.items() if value is not None})
+    encoder = {
+        "backbone": backbone, "pooling": pooling, "layers": layers, "train_layers": train_layers, "encoder_rate": encoder_rate,
+        "crop": crop,
+    }  # fmt: skip
+    if not finetune and (idle := [name.replace("_", "-") for name, value in encoder.items() if value is not None]):
+        raise UsageError(f"--{idle[0]} is for an encoder that learns; add --finetune, or leave it out")
+    chosen = {name: value for name, value in {**given, **encoder}.items() if value is not None}
+    settings = build("finetune" if finetune else "train", chosen)
     assert isinstance(settings, TrainSettings)
     examples = read(embedded, gold, settings, None if scale is None else Scale.parse(scale))
     for line in examples.account():
@@ -73,7 +92,7 @@ def train(
             typer.echo(printable(line), err=True)
     progress = _Progress(settings.epochs, quiet=quiet)
     try:
-        result = run(examples, settings, out, progress.epoch, redo=redo)
+        result = run(examples, settings, out, progress.epoch, redo=redo, root=root, heard=progress.heard)
     finally:
         progress.close()
     if json:
@@ -98,14 +117,16 @@ def _summary(result: Trained) -> str:
         return f"{result.out}: trained before on the same data with the same settings; {_line(result.best)}"
     where = f"epoch {result.best.epoch} of {result.epochs}"
     reach = "" if result.intervals else "; too few development ratings for intervals"
-    return f"{result.out}: {where}; {_line(result.best)}{reach}\nuse it with: msfser predict ... --head {result.out}"
+    encoder = f"--acoustic-encoder transformers-speech --acoustic-model {result.encoder} " if result.encoder else ""
+    return f"{result.out}: {where}; {_line(result.best)}{reach}\nuse it with: msfser predict ... {encoder}--head {result.out}"
 
 
 class _Progress:
-    """A bar of epochs on a terminal, a plain line now and then elsewhere."""
+    """A bar of epochs on a terminal, a plain line now and then elsewhere; within a long epoch, how much audio was heard."""
 
     def __init__(self, epochs: int, *, quiet: bool) -> None:
         self._quiet, self._of, self._bar, self._last = quiet, epochs, None, time.monotonic()
+        self._done, self._seconds, self._line = 0, 0.0, ""
         if not quiet and sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -113,12 +134,22 @@ class _Progress:
 
     def epoch(self, epoch: Epoch) -> None:
         """One epoch is done."""
+        self._done, self._seconds, self._line = epoch.epoch, 0.0, _line(epoch)
         if self._bar is not None:
-            self._bar.set_description_str(_line(epoch), refresh=False)
             self._bar.update(epoch.epoch - self._bar.n)
+        self._say(self._line)
+
+    def heard(self, seconds: float) -> None:
+        """So much more audio was encoded."""
+        self._seconds += seconds
+        self._say(f"{clock(self._seconds)} of audio in the next; {self._line}".removesuffix("; "))
+
+    def _say(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.set_description_str(line)
         elif not self._quiet and time.monotonic() - self._last >= PLAIN_SECONDS:
             self._last = time.monotonic()
-            print(f"epoch {epoch.epoch}/{self._of}: {_line(epoch)}", file=sys.stderr, flush=True)
+            print(f"epoch {self._done}/{self._of}: {line}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Take the bar off the screen."""

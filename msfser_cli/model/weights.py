@@ -58,7 +58,7 @@ def load(folder: Path) -> MsfSer:
     config = load_config(folder)
     with torch.device("meta"):
         model = MsfSer(config)
-    model.load_state_dict(_tensors(folder / WEIGHTS_NAME, model.state_dict()), strict=True, assign=True)
+    model.load_state_dict(read_tensors(folder / WEIGHTS_NAME, model.state_dict(), CONFIG_NAME), strict=True, assign=True)
     return model.requires_grad_(False).eval()
 
 
@@ -78,22 +78,56 @@ def load_card(folder: Path) -> dict[str, Any]:
     return _parse(folder / CONFIG_NAME)[2]
 
 
-def _parse(path: Path) -> tuple[MsfSerConfig, Intervals | None, dict[str, Any]]:
+def read_document(path: Path, form: str, version: int) -> dict[str, Any]:
+    """The JSON object in `path`, which must say that it is of this format and version; ModelError for anything else."""
     try:
         with path.open("rb") as file:
             raw = file.read(_CONFIG_BYTES + 1)
     except OSError as e:
-        raise ModelError(f"{path}: cannot be read ({e.strerror}); {_A_CHECKPOINT_IS}") from e
+        raise ModelError(f"{path}: cannot be read ({e.strerror})") from e
     if len(raw) > _CONFIG_BYTES:
         raise ModelError(f"{path}: larger than {_CONFIG_BYTES} bytes, which no config is")
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError) as e:
         raise ModelError(f"{path}: not JSON ({e})") from e
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ModelError(f"{path}: not an MSF-SER config: it lacks \"format\": \"{FORMAT}\"")
-    if document.get("version") != VERSION:
-        raise ModelError(f"{path}: version {document.get('version')!r} of the format; this program reads version {VERSION}")
+    if not isinstance(document, dict) or document.get("format") != form:
+        raise ModelError(f"{path}: not the config of a {form}: it lacks \"format\": \"{form}\"")
+    if document.get("version") != version:
+        raise ModelError(f"{path}: version {document.get('version')!r} of the format; this program reads version {version}")
+    return document
+
+
+def read_tensors(path: Path, expected: Mapping[str, Tensor], config_name: str) -> dict[str, Tensor]:
+    """The tensors of `path`, which must have the names, shapes and types of `expected` and hold finite numbers.
+
+    ModelError for anything else, and for a deviation that is not above 0. `config_name`: the file that `expected` comes from.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            names = set(file.keys())
+            if names != set(expected):
+                missing, extra = sorted(set(expected) - names) or "nothing", sorted(names - set(expected)) or "nothing"
+                raise ModelError(f"{path}: does not fit {config_name}: missing {missing}, unexpected {extra}")
+            for name, want in expected.items():
+                entry = file.get_slice(name)
+                if (shape := tuple(entry.get_shape())) != want.shape or entry.get_dtype() != "F32":
+                    raise ModelError(
+                        f"{path}: {name} is {entry.get_dtype()} {list(shape)}, but {config_name} asks for F32 {list(want.shape)}"
+                    )
+            tensors = {name: file.get_tensor(name) for name in expected}
+    except (SafetensorError, OSError) as e:
+        raise ModelError(f"{path}: not a readable safetensors file ({e})") from e
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{path}: {name} holds numbers that are not finite")
+        if name.endswith("_std") and not (tensor > 0).all():
+            raise ModelError(f"{path}: {name} must be above 0")
+    return tensors
+
+
+def _parse(path: Path) -> tuple[MsfSerConfig, Intervals | None, dict[str, Any]]:
+    document = read_document(path, FORMAT, VERSION)
     try:
         config = MsfSerConfig.from_json(document.get("model", {}))
         intervals = None if document.get("intervals") is None else Intervals.from_json(document["intervals"])
@@ -113,28 +147,3 @@ def _refuse_pickles(folder: Path) -> None:
         if found := sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _PICKLES):
             raise ModelError(f"{folder / found[0]}: a format that can run code when it is loaded; {remedy}")
         raise ModelError(f"{folder / WEIGHTS_NAME}: missing; {_A_CHECKPOINT_IS}")
-
-
-def _tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of `path`, which must have the names, shapes and types of `expected` and hold finite numbers."""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            names = set(file.keys())
-            if names != set(expected):
-                missing, extra = sorted(set(expected) - names) or "nothing", sorted(names - set(expected)) or "nothing"
-                raise ModelError(f"{path}: does not fit {CONFIG_NAME}: missing {missing}, unexpected {extra}")
-            for name, want in expected.items():
-                entry = file.get_slice(name)
-                if (shape := tuple(entry.get_shape())) != want.shape or entry.get_dtype() != "F32":
-                    raise ModelError(
-                        f"{path}: {name} is {entry.get_dtype()} {list(shape)}, but {CONFIG_NAME} asks for F32 {list(want.shape)}"
-                    )
-            tensors = {name: file.get_tensor(name) for name in expected}
-    except (SafetensorError, OSError) as e:
-        raise ModelError(f"{path}: not a readable safetensors file ({e})") from e
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise ModelError(f"{path}: {name} holds numbers that are not finite")
-        if name.endswith("_std") and not (tensor > 0).all():
-            raise ModelError(f"{path}: {name} must be above 0")
-    return tensors

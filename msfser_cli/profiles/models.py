@@ -42,7 +42,7 @@ def locate(name: str) -> ModelFolder:
     if name in registry():
         return _registered(registry()[name])
     if name and Path(name).is_dir():
-        return _safe(ModelFolder(Path(name).resolve(), f"{Path(name).name} sha256:{_folder_sha256(Path(name))}"))
+        return _safe(ModelFolder(Path(name).resolve(), folder_identity(Path(name))))
     if _HUB_NAME.fullmatch(name):
         source, _, revision = name.partition("@")
         folder = _in_hub_cache(source, revision or None)
@@ -61,7 +61,13 @@ def checkpoint(name: str) -> ModelFolder:
     if not name or not folder.is_dir():
         asked = f"there is no checkpoint {name!r}" if name else "this profile has no published head"
         raise ModelError(f"{asked}; name the folder of a trained one with --head")
-    return ModelFolder(folder, f"{folder.name} sha256:{_folder_sha256(folder)}")
+    return ModelFolder(folder, folder_identity(folder))
+
+
+def folder_identity(folder: Path) -> str:
+    """The identity of a model that is known by its content alone: the folder's name, and a hash of weights and configuration."""
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json", ".txt") and p.is_file())
+    return f"{folder.name} sha256:{_sha256(files)[:16]}"
 
 
 def _registered(model: RegisteredModel) -> ModelFolder:
@@ -132,11 +138,6 @@ def _verify(model: RegisteredModel, folder: Path) -> None:
                 f"{folder / file}: not the published {file} of {model.source}@{model.revision} (its sha256 differs); "
                 "delete the folder and run again"
             )
-
-
-def _folder_sha256(folder: Path) -> str:
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json", ".txt") and p.is_file())
-    return _sha256(files)[:16]
 
 
 def _sha256(files: Iterable[Path]) -> str:

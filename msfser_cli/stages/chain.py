@@ -63,15 +63,21 @@ class Chain:
         given = settings.intervals
         return load_intervals(self.models["head"].path) if given is None else Intervals.from_json(given)
 
-    def check_vectors(self, embed: Mapping[str, Any]) -> None:
-        """ModelError where the head was trained on the vectors of other encoders than the settings of `embed` name."""
+    def check_vectors(self, embed: Mapping[str, Any], models: Mapping[str, str]) -> None:
+        """ModelError where the head was trained on the vectors of other encoders than those of the table.
+
+        embed: the table's settings; models: its models' identities by role. A head knows an encoder by its name, and one that was
+        trained with it by its identity.
+        """
         if "head" not in self.models:
             return
         from msfser_cli.model.weights import load_config
 
         config = load_config(self.models["head"].path)
         for role, trained in (("acoustic", config.acoustic_encoder), ("text", config.text_encoder)):
-            made = f"{embed.get(f'{role}_encoder')}:{Path(embed.get(f'{role}_model', '')).name}"
+            kind = embed.get(f"{role}_encoder")
+            known = models.get(role, "") if " sha256:" in trained else Path(embed.get(f"{role}_model", "")).name
+            made = f"{kind}:{known}"
             if trained and made != trained:
                 raise ModelError(
                     f"{self.models['head'].path}: this head was trained on the {role} vectors of {trained}, these are of {made}; "

@@ -218,7 +218,7 @@ def _open(chain: Chain, source: Source, destination: Destination) -> Any:
     before = source.lineage
     settings = {**(before.settings if before else {}), **{name: as_dict(s) for name, s in chain.settings.items()}}
     models = {**(before.models if before else {}), **chain.identities()}
-    chain.check_vectors(settings.get("embed", {}))
+    chain.check_vectors(settings.get("embed", {}), models)
     lineage = Lineage(
         stage=chain.stages[-1],
         tool_version=__version__,

@@ -1,24 +1,27 @@
-"""train: an MSF-SER checkpoint from a table of vectors and labels.
+"""train: an MSF-SER checkpoint from a table of vectors and labels, or (`FinetuneSettings`) from a speech encoder and audio.
 
-The checkpoint is a folder: `model.safetensors` and `config.json` (see `model.weights`), `MODEL_CARD.md` for people, and
-`epochs.csv` with the numbers of every epoch. While training goes on it holds `training.safetensors`, the state after the last
-epoch: the same command goes on from there.
+The checkpoint is a folder: `model.safetensors` and `config.json` (see `model.weights`), `MODEL_CARD.md` for people, `epochs.csv`
+with the numbers of every epoch, and `encoder/`, the encoder that learned with it, if one did. While training goes on it holds
+`training.safetensors`, the state after the last epoch: the same command goes on from there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
-from torch import Tensor
+from torch import Tensor, nn
 
 from msfser_cli import __version__
 from msfser_cli.errors import UsageError
@@ -26,14 +29,17 @@ from msfser_cli.model import intervals, weights
 from msfser_cli.model.config import DIMENSIONS, STREAMS, MsfSerConfig
 from msfser_cli.model.msf_ser import MsfSer, MsfSerOutput
 from msfser_cli.model.training import DivergedError, Epoch, Trainer, TrainingPlan
-from msfser_cli.settings import TrainSettings, as_dict, fingerprint
+from msfser_cli.profiles.models import ModelFolder, folder_identity
+from msfser_cli.settings import FinetuneSettings, TrainSettings, as_dict, fingerprint
+from msfser_cli.stages import finetune
+from msfser_cli.stages.finetune import Clips, Voice
 from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.stages.training_set import TrainingSet
 from msfser_cli.store.atomic import replacing, resources, sync_folder
 from msfser_cli.store.lock import held
 
-STATE, EPOCHS, CARD = "training.safetensors", "epochs.csv", "MODEL_CARD.md"
-_FILES = (weights.WEIGHTS_NAME, weights.CONFIG_NAME, CARD, EPOCHS)
+STATE, EPOCHS, CARD, ENCODER = "training.safetensors", "epochs.csv", "MODEL_CARD.md", "encoder"
+_PARTS = (weights.WEIGHTS_NAME, weights.CONFIG_NAME, CARD, EPOCHS, ENCODER)
 
 
 @dataclass(frozen=True)
@@ -46,19 +52,35 @@ class Trained:
     utterances: int
     development_utterances: int
     intervals: intervals.Intervals | None
+    encoder: str | None
+    """The folder of the encoder that learned with the head; None where none did."""
     unchanged: bool = False
 
 
+@dataclass(frozen=True)
+class _Learner:
+    """What learns: the head, the voice where it learns too, and the trainer of both."""
+
+    head: MsfSer
+    voice: Voice | None
+    trainer: Trainer
+
+
 def train(
-    examples: TrainingSet, settings: TrainSettings, out: Path, each: Callable[[Epoch], None], *, redo: bool = False
+    examples: TrainingSet, settings: TrainSettings, out: Path, each: Callable[[Epoch], None], *, redo: bool = False,
+    root: Path | None = None, heard: Callable[[float], None] = lambda seconds: None,
 ) -> Trained:
     """Fit a model to `examples` and write its checkpoint to the folder `out`; `each` is called after every epoch.
 
+    root: where the recordings are, if not where the table says; heard: called with the seconds of audio as they are encoded.
     The same work goes on where it was interrupted, and is not done again once finished. Raises UsageError where a setting does
-    not fit, `out` holds something else, or training diverges; OutputHeldError, ResourceError and Stopped as a run does.
-    """
+    not fit, `out` holds something else, or training diverges; TableError where audio cannot be read; ModelError,
+    OutputHeldError, ResourceError and Stopped as a run does.
+    """  # fmt: skip
     config = _config(examples, settings)
-    work = fingerprint({"settings": as_dict(settings), "data": examples.digest(), "version": __version__})
+    backbone = finetune.backbone(examples, settings) if isinstance(settings, FinetuneSettings) else None
+    sees = {"settings": as_dict(settings), "data": examples.digest(), "version": __version__}
+    work = fingerprint({**sees, "backbone": backbone.identity} if backbone else sees)
     out = out.resolve() if out.name in ("", "..") else out
     with resources(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -66,8 +88,9 @@ def train(
         _make_room(out, work, redo=redo)
         if (out / weights.CONFIG_NAME).exists():
             return _known(examples, out)
-        trainer = _trainer(examples, config, settings)
-        _restore(trainer, out, work)
+        learner = _learner(examples, config, settings, backbone, root, heard)
+        trainer = learner.trainer
+        _restore(trainer, out)
 
         def after(epoch: Epoch) -> None:
             with stopping.postponed():
@@ -81,7 +104,7 @@ def train(
                 f"training diverged after {len(trainer.history)} epochs: {error}; try a smaller --rate than {settings.rate:g}"
             ) from error
         with stopping.postponed():
-            return _finish(trainer, examples, config, settings, out, work)
+            return _finish(learner, examples, settings, out, work)
 
 
 def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
@@ -116,17 +139,32 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
         raise UsageError(str(error)) from error
 
 
-def _trainer(examples: TrainingSet, config: MsfSerConfig, settings: TrainSettings) -> Trainer:
+def _learner(
+    examples: TrainingSet, config: MsfSerConfig, settings: TrainSettings, backbone: ModelFolder | None, root: Path | None,
+    heard: Callable[[float], None],
+) -> _Learner:
     torch.manual_seed(settings.seed)
-    model = MsfSer(config)
-    acoustic, texts, present = (torch.from_numpy(a) for a in (examples.acoustic, examples.texts, examples.present))
-    model.standardise_by(*(t[torch.from_numpy(examples.train)] for t in (acoustic, texts, present)))
+    vectors, texts, present = (torch.from_numpy(a) for a in (examples.acoustic, examples.texts, examples.present))
+    acoustic: Callable[[Tensor], Tensor] = vectors.__getitem__
+    known, voice, rates = examples.train, None, []
+    if backbone is not None:
+        assert isinstance(settings, FinetuneSettings)
+        acoustic = voice = Voice(backbone, Clips(examples, root), settings, heard)
+        present = present | torch.tensor([s == "acoustic" for s in STREAMS])
+        config = replace(config, acoustic_dim=voice.dimension)
+        rates = [(list(voice.encoder.parameters()), settings.encoder_rate)]
+        known = np.sort(np.random.default_rng(settings.seed).permutation(known)[: finetune.SAMPLE])
+        voice.eval().normalise_by(known)
+    head = MsfSer(config)
+    with torch.no_grad():
+        head.standardise_by(*(of(torch.from_numpy(known)) for of in (acoustic, texts.__getitem__, present.__getitem__)))
 
     def forward(chosen: Tensor) -> MsfSerOutput:
-        return model(acoustic[chosen], texts[chosen], present[chosen])  # type: ignore[no-any-return]
+        return head(acoustic(chosen), texts[chosen], present[chosen])  # type: ignore[no-any-return]
 
     plan = TrainingPlan(**{f.name: getattr(settings, f.name) for f in fields(TrainingPlan)})
-    return Trainer(model, forward, examples.labels, plan)
+    model = head if voice is None else nn.ModuleDict({"voice": voice, "head": head})
+    return _Learner(head, voice, Trainer(model, forward, examples.labels, plan, rates))
 
 
 def _make_room(out: Path, work: str, *, redo: bool) -> None:
@@ -135,14 +173,14 @@ def _make_room(out: Path, work: str, *, redo: bool) -> None:
         if out.exists() and not out.is_dir():
             raise UsageError(f"{out}: a file; a checkpoint is a folder: choose another --out")
         there = {path.name for path in out.iterdir()} if out.exists() else set()
-        for name in [n for n in there if n.startswith(tuple(f".{ours}.tmp" for ours in (*_FILES, STATE)))]:
-            (out / name).unlink()  # left by a run that was killed while it wrote
+        for name in [n for n in there if n.startswith(tuple(f".{ours}.tmp" for ours in (*_PARTS, STATE)))]:
+            _remove(out / name)  # left by a run that was killed while it wrote
             there.remove(name)
-        if foreign := sorted(there - {*_FILES, STATE}):
+        if foreign := sorted(there - {*_PARTS, STATE}):
             raise UsageError(f"{out}: holds {foreign[0]!r}, which is no part of a checkpoint; choose another --out")
         if redo:
-            for name in there:
-                (out / name).unlink()
+            for name in sorted(there, key=lambda name: name != weights.CONFIG_NAME):  # it says that all is there
+                _remove(out / name)
         elif (begun := _work_of(out)) not in (None, work):
             raise UsageError(f"{out}: holds a training on other data or with other settings; --redo replaces it")
         elif begun is None and there:
@@ -150,13 +188,20 @@ def _make_room(out: Path, work: str, *, redo: bool) -> None:
         out.mkdir(exist_ok=True)
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def _work_of(out: Path) -> str | None:
     """The fingerprint of the training in `out`, begun or finished; None where there is none."""
     if (out / weights.CONFIG_NAME).exists():
         work = weights.load_card(out).get("work")
         return work if isinstance(work, str) else None
-    state = _state(out)
-    return None if state is None else str(state[1]["work"])
+    with _opened_state(out) as state:
+        return None if state is None else str(_about(state)["work"])
 
 
 def _keep(trainer: Trainer, out: Path, work: str) -> None:
@@ -166,31 +211,39 @@ def _keep(trainer: Trainer, out: Path, work: str) -> None:
         file.write(content)
 
 
-def _state(out: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """What `_keep` wrote last. UsageError when it is damaged."""
+@contextlib.contextmanager
+def _opened_state(out: Path) -> Iterator[Any]:
+    """What `_keep` wrote last, open for reading; None where there is nothing. UsageError when it is damaged."""
     path = out / STATE
     if not path.exists():
-        return None
+        yield None
+        return
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["msfser"])  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path}: damaged ({error}); --redo starts over") from error
 
 
-def _restore(trainer: Trainer, out: Path, work: str) -> None:
-    if (state := _state(out)) is not None:
-        trainer.restore(*state)
+def _about(state: Any) -> dict[str, Any]:
+    return dict(json.loads(state.metadata()["msfser"]))
 
 
-def _finish(
-    trainer: Trainer, examples: TrainingSet, config: MsfSerConfig, settings: TrainSettings, out: Path, work: str
-) -> Trained:
+def _restore(trainer: Trainer, out: Path) -> None:
+    with _opened_state(out) as state:
+        if state is not None:
+            trainer.restore({name: state.get_tensor(name) for name in state.keys()}, _about(state))  # noqa: SIM118
+
+
+def _finish(learner: _Learner, examples: TrainingSet, settings: TrainSettings, out: Path, work: str) -> Trained:
     """The checkpoint; its config.json last, which says that all is there."""
-    model = trainer.model
-    assert isinstance(model, MsfSer)
+    trainer, head = learner.trainer, learner.head
     reach = _calibrated(trainer, examples, settings)
-    result = Trained(str(out), trainer.best, len(trainer.history), len(examples.train), len(examples.development), reach)
+    if learner.voice is not None:
+        encoder = _save_encoder(learner.voice, out)
+        head.config = replace(head.config, acoustic_encoder=f"{finetune.BACKEND}:{folder_identity(encoder)}")
+    result = Trained(str(out), trainer.best, len(trainer.history), len(examples.train), len(examples.development), reach,
+                     _encoder_of(out))
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, [f.name for f in fields(Epoch)], lineterminator="\n")
     writer.writeheader()
@@ -198,11 +251,27 @@ def _finish(
     card = {"work": work, "made by": f"msfser train {__version__}", "settings": as_dict(settings),
             "result": {k: None if v != v else v for k, v in asdict(result.best).items()}, "epochs": result.epochs}
     _write(out / EPOCHS, table.getvalue())
-    _write(out / CARD, _card(examples, config, settings, result))
-    weights.save(out, model, intervals=reach, card=card)
+    _write(out / CARD, _card(examples, learner, settings, result))
+    weights.save(out, head, intervals=reach, card=card)
     sync_folder(out)
     (out / STATE).unlink(missing_ok=True)
     return result
+
+
+def _save_encoder(voice: Voice, out: Path) -> Path:
+    folder, temporary = out / ENCODER, out / f".{ENCODER}.tmp"
+    with resources(folder):
+        for left in (folder, temporary):  # by a run that was killed at this place
+            if left.exists():
+                _remove(left)
+        temporary.mkdir()
+        voice.save(temporary)
+        temporary.rename(folder)
+    return folder
+
+
+def _encoder_of(out: Path) -> str | None:
+    return str(out / ENCODER) if (out / ENCODER).is_dir() else None
 
 
 def _calibrated(trainer: Trainer, examples: TrainingSet, settings: TrainSettings) -> intervals.Intervals | None:
@@ -222,7 +291,7 @@ def _known(examples: TrainingSet, out: Path) -> Trained:
     numbers: dict[str, Any] = {k: float("nan") if v is None else v for k, v in card["result"].items()}
     best = Epoch(**numbers)
     return Trained(str(out), best, card["epochs"], len(examples.train), len(examples.development), weights.load_intervals(out),
-                   unchanged=True)
+                   _encoder_of(out), unchanged=True)
 
 
 _CARD = """\
@@ -232,7 +301,7 @@ Made by `msfser train` {version} for the vectors of `{acoustic}` (voice) and `{t
 `{fusion}`, streams {streams}. It scores {dimensions} on {low:g} .. {high:g}.
 
 ## Trained on
-- vectors: `{table}`
+- vectors: `{table}`{finetuned}
 - labels: `{labels}` ({format}, scale {scale})
 - {train} utterances of {train_speakers} speakers; judged on {development} utterances of {development_speakers} speakers
 - seed {seed}; epoch {best} of {epochs}, the best by the mean CCC of the second; settings in `config.json`, every epoch in
@@ -248,8 +317,14 @@ intervals hold {level:.0%} of the ratings of such speakers, each counting alike;
 --calibrate`).
 """
 
+_FINETUNED = """
+- voices: the audio of the utterances, by the encoder in `{encoder}/`, which learned with the head. It was `{start}`, whose
+  licence still holds"""
 
-def _card(examples: TrainingSet, config: MsfSerConfig, settings: TrainSettings, result: Trained) -> str:
+
+def _card(examples: TrainingSet, learner: _Learner, settings: TrainSettings, result: Trained) -> str:
+    config, voice = learner.head.config, learner.voice
+
     def reach(d: int) -> str:
         known = result.intervals is not None and result.intervals.above[d] is not None
         return f"{result.intervals.below[d]:.3f}, {result.intervals.above[d]:.3f}" if known else "too few ratings"  # type: ignore
@@ -257,12 +332,13 @@ def _card(examples: TrainingSet, config: MsfSerConfig, settings: TrainSettings, 
     clusters = examples.clusters
     return _CARD.format(
         version=__version__, acoustic=config.acoustic_encoder, text=config.text_encoder, fusion=config.fusion,
-        parameters=sum(p.numel() for p in MsfSer(config).parameters()), streams=", ".join(config.streams),
+        parameters=sum(p.numel() for p in learner.head.parameters()), streams=", ".join(config.streams),
         dimensions=", ".join(config.dimensions), low=config.low, high=config.high, table=examples.table,
         labels=examples.labels_path, format=examples.label_format, scale=examples.scale.scale,
         train=result.utterances, train_speakers=len(set(clusters[examples.train])),
         development=result.development_utterances, development_speakers=len(set(clusters[examples.development])),
         seed=settings.seed, epochs=result.epochs, best=result.best.epoch, epochs_file=EPOCHS, level=settings.level,
+        finetuned="" if voice is None else _FINETUNED.format(encoder=ENCODER, start=voice.start.identity),
         rows="\n".join(f"| {d} | {getattr(result.best, d):.3f} | {reach(DIMENSIONS.index(d))} |" for d in config.dimensions),
     )  # fmt: skip
 

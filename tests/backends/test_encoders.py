@@ -15,43 +15,22 @@ from hypothesis import strategies as st
 
 from msfser_cli.backends.encoders import transformers_speech, transformers_text, whisper
 from msfser_cli.errors import ModelError
+from msfser_cli.model import pooling
 from msfser_cli.profiles.models import locate
 
-RATE = 16_000
+from .speech_models import RATE, save_speech_model, voice
 
 
-def voice(seconds: float, seed: int = 0) -> np.ndarray:
-    """A buzz with a moving formant: enough structure for an encoder to tell clips apart."""
-    random = np.random.default_rng(seed)
-    time = np.arange(round(seconds * RATE)) / RATE
-    buzz = np.sign(np.sin(2 * np.pi * (110 + 30 * random.random()) * time)) * np.sin(2 * np.pi * 3 * time + random.random())
-    return (0.1 * buzz + 0.01 * random.standard_normal(len(time))).astype(np.float32)
-
-
-def save_speech_model(folder: Path, kind: str) -> Path:
+def save_pooled_model(folder: Path, kind: str, **changes: Any) -> Path:
+    """A speech model with a pooling that has learned something."""
     import torch
-    from transformers import (
-        HubertConfig,
-        HubertModel,
-        Wav2Vec2Config,
-        Wav2Vec2FeatureExtractor,
-        Wav2Vec2Model,
-        WavLMConfig,
-        WavLMModel,
-    )
 
-    torch.manual_seed(0)
-    size = {
-        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "conv_dim": (16,) * 7,
-        "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
-    }  # fmt: skip
-    model: Any = {
-        "wavlm": lambda: WavLMModel(WavLMConfig(**size, feat_extract_norm="layer", do_stable_layer_norm=True)),
-        "hubert": lambda: HubertModel(HubertConfig(**size, feat_extract_norm="layer", do_stable_layer_norm=True)),
-        "wav2vec2-group-norm": lambda: Wav2Vec2Model(Wav2Vec2Config(**size, feat_extract_norm="group")),
-    }[kind]()
-    model.save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=kind != "wav2vec2-group-norm").save_pretrained(folder)
+    save_speech_model(folder, kind)
+    values = {"hidden_dim": 32, "states": 3, "layers": "all", "pooling": "attentive", **changes}
+    made = pooling.Pooling(pooling.PoolingConfig(**values))
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter)
+    pooling.save(folder, made)
     return folder
 
 
@@ -95,6 +74,10 @@ SPEECH: dict[str, Callable[[Path], Any]] = {
         kind: lambda folder, kind=kind: transformers_speech.load(save_speech_model(folder, kind))  # type: ignore[misc]
         for kind in ("wavlm", "hubert", "wav2vec2-group-norm")
     },
+    **{
+        f"{kind}, pooled": lambda folder, kind=kind: transformers_speech.load(save_pooled_model(folder, kind))  # type: ignore[misc]
+        for kind in ("wavlm", "wav2vec2-group-norm")
+    },
 }
 TEXT: dict[str, Callable[[Path], Any]] = {
     "minilm-l6": lambda folder: transformers_text.load(locate("minilm-l6").path),
@@ -133,6 +116,48 @@ def test_very_short_and_silent_clips_have_finite_vectors(speech_encoder: Any, sa
 
 def test_no_clips_give_no_vectors(speech_encoder: Any) -> None:
     assert speech_encoder.encode([]).shape == (0, speech_encoder.dimension)
+
+
+def test_without_a_pooling_the_vector_is_the_mean_and_deviation_of_the_last_states(tmp_path: Path) -> None:
+    import torch
+
+    encoder = transformers_speech.load(save_speech_model(tmp_path, "wavlm"))
+    inputs = encoder.extractor(voice(1.0), sampling_rate=RATE, return_tensors="pt")
+    with torch.inference_mode():
+        states = encoder.model(**inputs).last_hidden_state[0].numpy()
+    expected = np.concatenate([states.mean(axis=0), states.std(axis=0)])
+    np.testing.assert_allclose(encoder.encode([voice(1.0)])[0], expected, atol=1e-5)
+
+
+def test_a_pooling_is_part_of_the_model_and_of_its_identity(tmp_path: Path) -> None:
+    plain, pooled = save_speech_model(tmp_path / "plain", "wavlm"), save_pooled_model(tmp_path / "pooled", "wavlm")
+    other = Path(shutil.copytree(pooled, tmp_path / "other"))
+    made = pooling.load(other)
+    assert made is not None
+    made.layer_logits.data[0] += 1
+    pooling.save(other, made)
+    one, two, three = (transformers_speech.load(folder).encode([voice(1.0)]) for folder in (plain, pooled, other))
+    assert np.abs(one - two).max() > 1e-3
+    assert np.abs(two - three).max() > 1e-3
+    assert len({locate(str(folder)).identity.partition(" ")[2] for folder in (plain, pooled, other)}) == 3
+
+
+def test_the_waveform_is_normalised_as_the_pooling_says(tmp_path: Path) -> None:
+    from transformers import Wav2Vec2FeatureExtractor
+
+    raw = save_speech_model(tmp_path / "raw", "wavlm")
+    normalised = save_pooled_model(tmp_path / "normalised", "wavlm", layers="last", pooling="mean-std",
+                                   waveform_mean=0.02, waveform_std=0.1)
+    for folder in (raw, normalised):
+        Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(folder)
+    clip = voice(1.0)
+    expected = transformers_speech.load(raw).encode([(clip - 0.02) / 0.1])
+    np.testing.assert_allclose(transformers_speech.load(normalised).encode([clip]), expected, atol=1e-5)
+
+
+def test_a_pooling_for_another_encoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"pooling\.json: for 4 states of width 32, but the encoder has 3 of width 32"):
+        transformers_speech.load(save_pooled_model(tmp_path, "wavlm", states=4))
 
 
 def test_a_clip_beyond_whispers_window_is_pooled_over_all_of_it() -> None:
@@ -176,3 +201,42 @@ def test_a_folder_that_is_no_model_is_a_model_error(load: Callable[[Path], Any],
 def test_a_text_model_is_no_speech_encoder(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         transformers_speech.load(save_roberta(tmp_path / "roberta"))
+
+
+def test_whispers_vector_is_that_of_the_states_in_the_middle() -> None:
+    """Against CTranslate2 itself: all layers and the last norm of our arithmetic give its states."""
+    from msfser_cli.backends.whisper_ct2 import load_whisper
+
+    folder = locate("whisper-base").path
+    encoder, theirs = whisper.load(folder), load_whisper(folder)
+    samples = voice(3.0)
+    middle = encoder._states(samples)
+    np.testing.assert_allclose(encoder.encode([samples])[0], middle.mean(axis=0), atol=1e-5)
+
+    import torch
+
+    arrays = whisper._encoder_arrays(folder / "model.bin")
+    encoder._weights = {name: torch.from_numpy(a.astype(np.float32)) for name, a in arrays.items()}
+    encoder._layers, encoder._averaged = [f"layer_{i}" for i in range(4)], 1
+    each = [encoder._states(samples)]
+    for depth in (3, 2):
+        encoder._layers = encoder._layers[:depth]
+        each.append(encoder._states(samples))
+    np.testing.assert_allclose(middle, np.mean(each, axis=0), atol=1e-4)
+
+    encoder._layers = [f"layer_{i}" for i in range(6)]
+    last = encoder._states(samples)
+    gamma, beta = (arrays[f"layer_norm/{name}"].astype(np.float32) for name in ("gamma", "beta"))
+    normed = (last - last.mean(axis=1, keepdims=True)) / np.sqrt(last.var(axis=1, keepdims=True) + 1e-5) * gamma + beta
+    features = theirs.features(samples)
+    np.testing.assert_allclose(normed, np.asarray(theirs.encode([features], features.shape[1]))[0], atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda b: b[:1000], lambda b: b"", lambda b: b[:4] + b"\xff" * 40 + b[44:], lambda b: b[: len(b) // 20]]
+)
+def test_a_damaged_whisper_is_named(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    content = (locate("whisper-base").path / "model.bin").read_bytes()
+    (tmp_path / "model.bin").write_bytes(spoil(content))
+    with pytest.raises(ModelError, match=r"model\.bin: not a Whisper model"):
+        whisper.load(tmp_path)

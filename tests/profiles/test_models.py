@@ -8,7 +8,8 @@ import pytest
 
 from msfser_cli.errors import ModelError, ResourceError, UsageError
 from msfser_cli.profiles import PROFILES, models, profile, registry
-from msfser_cli.settings import SETTINGS, build
+from msfser_cli.schemas import STAGE_NAMES
+from msfser_cli.settings import build
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_profile_sets_known_settings_and_names_known_models(name: str) -> None:
     built = {stage: build(stage, values) for stage, values in profile(name).items()}
-    assert list(built) == list(SETTINGS)
+    assert tuple(built) == STAGE_NAMES
     assert {built["transcribe"].model, built["embed"].acoustic_model, built["embed"].text_model} <= set(registry())  # type: ignore[union-attr]
 
 

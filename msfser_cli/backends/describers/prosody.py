@@ -2,8 +2,8 @@
 
 Every number is a column of its own (`schemas.DESCRIBE`), and `sentence` is a function of those columns alone. What could not be
 measured is null and left out. The words come from fixed bins (`SCALES`), worded alike each time, because a small sentence encoder
-reads them. They speak of delivery only, never of emotion, and quote nothing that was said: the stressed words have a stream of
-their own, and while the description quoted them a model without that stream had lost nothing (recipes/controlled).
+reads them. They speak of delivery only, never of emotion, and quote nothing that was said: which words are stressed is the
+business of another stream, and one that is in two streams can be ablated from neither (recipes/controlled).
 
 Two things follow what a listener hears:
 
@@ -129,8 +129,11 @@ class Prosody:
         """For each utterance of one recording, the columns of `schemas.DESCRIBE`."""
         measured = [self._measure(audio, row) for row in rows]
         _relate(rows, measured)
-        rounded = [{name: _rounded(numbers.get(name)) for name in MEASURES} for numbers in measured]
-        return [{**numbers, "description": sentence(numbers)} for numbers in rounded]
+        out: list[Row] = []
+        for numbers in measured:
+            rounded = {name: _rounded(numbers.get(name)) for name in MEASURES}
+            out.append({**rounded, "description": sentence(rounded)})
+        return out
 
     def _measure(self, audio: Audio, row: Row) -> dict[str, Number]:
         start, end = max(float(row["start"]), 0.0), min(float(row["end"]), audio.duration)

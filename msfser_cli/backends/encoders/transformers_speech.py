@@ -1,9 +1,13 @@
-"""Any transformers speech encoder (WavLM, wav2vec 2.0, HuBERT): mean and deviation of its last states over the utterance."""
+"""Any transformers speech encoder (WavLM, wav2vec 2.0, HuBERT): its states, pooled over the utterance.
+
+A folder with a `pooling.json`, as `msfser train --finetune` leaves it, is pooled as that says; any other by the mean and
+deviation of the last states.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +18,10 @@ from msfser_cli.schemas import SAMPLE_RATE_HZ
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import Tensor
+
+    from msfser_cli.model.pooling import Pooling
+
 REQUIRES = ("torch", "transformers")
 
 BATCH_SECONDS = 60.0
@@ -23,39 +31,56 @@ SHORTEST = SAMPLE_RATE_HZ // 10
 
 
 class TransformersSpeech:
-    """Clips are sorted by length and batched; what pads a clip beyond `SHORTEST` is masked in the model and in the pooling."""
+    """Clips are sorted by length and batched; what pads a clip beyond `SHORTEST` is masked in the model and in the pooling.
+
+    extractor, model: transformers' own; pooling: what is done with the model's states. All in evaluation mode.
+    """
 
     def __init__(self, folder: Path) -> None:
         import torch
         from transformers import AutoFeatureExtractor, AutoModel
         from transformers.utils import logging
 
+        from msfser_cli.model import pooling
+
         logging.set_verbosity_error()  # a checkpoint's unused heads are no news
         try:
-            self._extractor = AutoFeatureExtractor.from_pretrained(folder, **SAFELY)
+            self.extractor: Any = AutoFeatureExtractor.from_pretrained(folder, **SAFELY)
             # Without safetensors there is only a pickle, which came this far because its hash is registered.
             model = AutoModel.from_pretrained(folder, use_safetensors=any(folder.glob("model*.safetensors")), **SAFELY)
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder}: not a transformers speech encoder ({error})") from error
         if not hasattr(model, "_get_feature_vector_attention_mask"):
             raise ModelError(f"{folder}: {type(model).__name__} is not a speech encoder on raw waveforms such as WavLM or HuBERT")
-        if self._extractor.sampling_rate != SAMPLE_RATE_HZ:
-            raise ModelError(f"{folder}: expects {self._extractor.sampling_rate} Hz, msfser gives {SAMPLE_RATE_HZ} Hz")
+        if self.extractor.sampling_rate != SAMPLE_RATE_HZ:
+            raise ModelError(f"{folder}: expects {self.extractor.sampling_rate} Hz, msfser gives {SAMPLE_RATE_HZ} Hz")
+        width, states = int(model.config.hidden_size), int(model.config.num_hidden_layers) + 1
+        found = pooling.load(folder) or pooling.Pooling(pooling.PoolingConfig(hidden_dim=width, states=states))
+        if (made_for := (found.config.states, found.config.hidden_dim)) != (states, width):
+            raise ModelError(
+                f"{folder / pooling.CONFIG_NAME}: for {made_for[0]} states of width {made_for[1]}, but the encoder has {states} "
+                f"of width {width}"
+            )
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = model.eval().to(self._device)
+        self.model: Any = model.eval().to(self._device)
+        self.pooling: Pooling = found.eval().to(self._device)
         # A front end normalised over the whole padded batch (group norm) lets padding leak into the frames; such models
         # were trained without a mask and can only be given one clip at a time.
         self._masks_padding = model.config.feat_extract_norm == "layer"
-        self.dimension = 2 * int(model.config.hidden_size)
+        self.dimension = 2 * width
 
     def encode(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """float32 [len(clips), 2 * hidden size]."""
+        import torch
+
         vectors = np.empty((len(clips), self.dimension), np.float32)
-        for chosen in self._batches([len(c) for c in clips]):
-            vectors[chosen] = self._encode([clips[i] for i in chosen])
+        with torch.inference_mode():
+            for chosen in self.batches([len(c) for c in clips]):
+                vectors[chosen] = self.pooled([clips[i] for i in chosen]).numpy()
         return vectors
 
-    def _batches(self, lengths: list[int]) -> list[list[int]]:
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """The indices of clips with these lengths in samples, in batches for `pooled`: alike in length, and small enough."""
         batches: list[list[int]] = []
         for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
             fits = batches and (len(batches[-1]) + 1) * lengths[i] <= BATCH_SECONDS * SAMPLE_RATE_HZ
@@ -65,28 +90,43 @@ class TransformersSpeech:
                 batches.append([i])
         return batches
 
-    def _encode(self, clips: list[np.ndarray]) -> np.ndarray:
+    def pooled(self, clips: Sequence[np.ndarray]) -> Tensor:
+        """The vectors of one batch, float32 [B, 2 * hidden size] on the CPU; gradients pass through.
+
+        A model in training mode computes in bfloat16 where there is a GPU.
+        """
         import torch
 
-        clips = [np.pad(c, (0, max(0, SHORTEST - len(c)))) for c in clips]
-        inputs = self._extractor(
+        config = self.pooling.config
+        clips = [(c - config.waveform_mean) / config.waveform_std for c in clips]
+        clips = [np.pad(c, (0, max(0, SHORTEST - len(c)))).astype(np.float32, copy=False) for c in clips]
+        inputs = self.extractor(
             clips, sampling_rate=SAMPLE_RATE_HZ, padding=True, return_attention_mask=True, return_tensors="pt"
         ).to(self._device)
-        with torch.inference_mode():
-            if not self._masks_padding:
-                inputs.pop("attention_mask")
-            states = self._model(**inputs).last_hidden_state
-            if self._masks_padding:
-                mask = self._model._get_feature_vector_attention_mask(states.shape[1], inputs["attention_mask"])
-            else:
-                mask = torch.ones(states.shape[:2], device=states.device)
-            weight = mask.unsqueeze(-1).to(states.dtype)
-            count = weight.sum(1)
-            mean = (states * weight).sum(1) / count
-            deviation = (((states - mean.unsqueeze(1)) ** 2 * weight).sum(1) / count).sqrt()
-            return torch.cat([mean, deviation], dim=1).float().cpu().numpy()
+        valid = inputs["attention_mask"]
+        if not self._masks_padding:
+            inputs.pop("attention_mask")
+        on_gpu = self._device == "cuda"
+        with torch.autocast(self._device, torch.bfloat16, enabled=on_gpu and self.model.training):
+            out = self.model(**inputs, output_hidden_states=self.pooling.config.layers == "all")
+        last = out.last_hidden_state
+        if self._masks_padding:
+            mask = self.model._get_feature_vector_attention_mask(last.shape[1], valid).bool()
+        else:
+            mask = torch.ones(last.shape[:2], dtype=torch.bool, device=last.device)
+        states = (last,) if out.hidden_states is None else out.hidden_states
+        vectors: Tensor = self.pooling([state.float() for state in states], mask)
+        return vectors.cpu()
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` reads into `folder`."""
+        from msfser_cli.model import pooling
+
+        self.model.save_pretrained(folder)
+        self.extractor.save_pretrained(folder)
+        pooling.save(folder, self.pooling)
 
 
 def load(folder: Path) -> TransformersSpeech:
-    """The encoder in `folder`: config.json, preprocessor_config.json and weights. ModelError otherwise."""
+    """The encoder in `folder`: config.json, preprocessor_config.json, weights, perhaps a pooling. ModelError otherwise."""
     return TransformersSpeech(folder)

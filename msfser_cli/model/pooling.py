@@ -1,0 +1,139 @@
+"""From an encoder's states over time to one vector: which layers, and how they are averaged over the frames.
+
+    s_t = sum_l w_l h_lt              w = softmax of learned logits over the hidden states ('all', as Vox-Profile), or the last
+    a   = softmax over t of v . tanh(W s_t + b)         attentive statistics (Okabe 2018, as the Odyssey 2024 baseline); or 1 / T
+    x   = [mu; sigma],  mu = sum_t a_t s_t,  sigma^2 = sum_t a_t (s_t - mu)^2
+
+The logits and v start at zero: a new pooling is the plain mean of the layers, and the plain mean and deviation of the frames.
+
+On disk it lies beside the encoder it belongs to, and is read as strictly as `weights` reads a checkpoint:
+
+    pooling.json          {"format": "msfser-pooling", "version": 1, "pooling": {the fields of PoolingConfig}}
+    pooling.safetensors   the learned weights, if any
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as serialised
+from torch import Tensor, nn
+
+from msfser_cli.errors import ModelError
+from msfser_cli.model.weights import read_document, read_tensors
+from msfser_cli.settings import ENCODER_LAYERS, POOLINGS
+
+CONFIG_NAME, WEIGHTS_NAME = "pooling.json", "pooling.safetensors"
+FORMAT, VERSION = "msfser-pooling", 1
+ATTENTION_DIM = 128
+_SMALLEST_VARIANCE = 1e-10
+"""Keeps the gradient of the deviation finite where a component is the same in all frames."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolingConfig:
+    """What it takes to build a `Pooling`. Raises ValueError, naming the field, for a value out of bounds.
+
+    hidden_dim: H, the width of the encoder's states. states: how many it has: one a layer and the one that enters the first.
+    layers: one of `ENCODER_LAYERS`. pooling: one of `POOLINGS`.
+    waveform_mean, waveform_std: what the samples, in [-1, 1], were normalised by before the encoder.
+    """
+
+    hidden_dim: int
+    states: int
+    layers: str = "last"
+    pooling: str = "mean-std"
+    waveform_mean: float = 0.0
+    waveform_std: float = 1.0
+
+    def __post_init__(self) -> None:
+        # Upper bounds well above any published size: a forged config must not make us allocate the machine away.
+        for name, bound in (("hidden_dim", 16384), ("states", 1024)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= bound:
+                raise ValueError(f"{name} must be a whole number from 1 to {bound}, not {value!r}")
+        for name, known in (("layers", ENCODER_LAYERS), ("pooling", POOLINGS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        for name in ("waveform_mean", "waveform_std"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, not {value!r}")
+        if self.waveform_std <= 0:
+            raise ValueError(f"waveform_std must be above 0, not {self.waveform_std!r}")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PoolingConfig:
+        """The config whose fields are `values`; ValueError for an unknown or missing field or a value out of bounds."""
+        if not isinstance(values, Mapping) or set(values) != {f.name for f in fields(cls)}:
+            raise ValueError(f"a pooling must have exactly the fields {', '.join(f.name for f in fields(cls))}")
+        return cls(**values)
+
+
+class Pooling(nn.Module):
+    """Hidden states [B, T, H] of each layer, and which frames are real, to one vector [B, 2 H] an utterance."""
+
+    def __init__(self, config: PoolingConfig) -> None:
+        super().__init__()
+        self.config = config
+        if config.layers == "all":
+            self.layer_logits = nn.Parameter(torch.zeros(config.states))
+        if config.pooling == "attentive":
+            self.attention_in = nn.Linear(config.hidden_dim, ATTENTION_DIM)
+            self.attention_out = nn.Linear(ATTENTION_DIM, 1, bias=False)
+            nn.init.zeros_(self.attention_out.weight)
+
+    def forward(self, states: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """Mean and deviation over the frames, [B, 2 H].
+
+        states: the encoder's hidden states, first to last, each float [B, T, H]; of 'last', only the last is looked at.
+        mask: bool [B, T], at least one frame a row; what stands elsewhere, NaN included, is not used.
+        """
+        mask = mask.unsqueeze(-1)
+        looked_at = states[-1:] if self.config.layers == "last" else states
+        frames = self._mixed([state.masked_fill(~mask, 0.0) for state in looked_at])
+        weight = self._attention(frames, mask)
+        mean = (weight * frames).sum(dim=1)
+        variance = (weight * (frames - mean.unsqueeze(1)).square()).sum(dim=1)
+        return torch.cat([mean, variance.clamp(min=_SMALLEST_VARIANCE).sqrt()], dim=1)
+
+    def _mixed(self, states: Sequence[Tensor]) -> Tensor:
+        if self.config.layers == "last":
+            return states[-1]
+        shares = torch.softmax(self.layer_logits, dim=0)
+        return torch.stack([share * state for share, state in zip(shares, states, strict=True)]).sum(dim=0)
+
+    def _attention(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """The weight of each frame, [B, T, 1]: 0 where there is none, sum 1."""
+        if self.config.pooling == "mean-std":
+            return mask / mask.sum(dim=1, keepdim=True)
+        logits = self.attention_out(torch.tanh(self.attention_in(frames)))
+        return torch.softmax(logits.masked_fill(~mask, float("-inf")), dim=1)
+
+
+def save(folder: Path, pooling: Pooling) -> None:
+    """Write `pooling` into the folder of its encoder."""
+    document = {"format": FORMAT, "version": VERSION, "pooling": asdict(pooling.config)}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in pooling.state_dict().items()}
+    (folder / WEIGHTS_NAME).write_bytes(serialised(tensors))
+    (folder / CONFIG_NAME).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> Pooling | None:
+    """The pooling in `folder`, None where there is none; ModelError for anything that `save` would not have written."""
+    path = folder / CONFIG_NAME
+    if not path.exists() and not (folder / WEIGHTS_NAME).exists():
+        return None
+    document = read_document(path, FORMAT, VERSION)
+    try:
+        pooling = Pooling(PoolingConfig.from_json(document.get("pooling", {})))
+    except ValueError as e:
+        raise ModelError(f"{path}: {e}") from e
+    pooling.load_state_dict(read_tensors(folder / WEIGHTS_NAME, pooling.state_dict(), path.name))
+    return pooling

@@ -1,0 +1,204 @@
+"""train --finetune: the acoustic vectors of a training set out of its audio, by an encoder and a pooling that learn too.
+
+A batch's concordance needs the vectors of all its utterances at once, whose activations no memory holds. So each part of the
+batch is encoded without keeping them, and once more when the gradient passes through it (activation checkpointing): the gradient
+is that of the whole batch, at the memory of a part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from msfser_cli.backends.encoders import transformers_speech
+from msfser_cli.backends.encoders.transformers_speech import TransformersSpeech
+from msfser_cli.errors import RecordingError, TableError, UsageError
+from msfser_cli.model.pooling import Pooling, PoolingConfig
+from msfser_cli.profiles.models import ModelFolder, locate
+from msfser_cli.schemas import SAMPLE_RATE_HZ
+from msfser_cli.settings import FinetuneSettings
+from msfser_cli.stages.training_set import TrainingSet
+from msfser_cli.store.audio import Audio, decode, file_sha256
+from msfser_cli.store.output import read_ledger
+
+BACKEND = "transformers-speech"
+"""The back end that the encoder is of, and is used with once it is trained."""
+CLIPS_BYTES = 2 << 30
+"""Decoded speech that is remembered: some nine hours."""
+SAMPLE = 1024
+"""Utterances that the waveforms and the first vectors are standardised by."""
+
+
+def backbone(examples: TrainingSet, settings: FinetuneSettings) -> ModelFolder:
+    """The encoder to start from: the one that is named, else the one that the table's voices were encoded with.
+
+    UsageError where that is of another kind; ModelError where it is not here.
+    """
+    embed = examples.lineage.settings.get("embed", {})
+    if not settings.backbone and embed.get("acoustic_encoder") != BACKEND:
+        raise UsageError(
+            f"{examples.table}: its voices were encoded with {embed.get('acoustic_encoder')}, which cannot be fine-tuned; name a "
+            "transformers speech encoder with --backbone, such as wavlm-large or a folder"
+        )
+    return locate(settings.backbone or embed["acoustic_model"])
+
+
+@dataclass(frozen=True)
+class _Recording:
+    path: Path
+    sha256: str
+    utterances: list[int]
+
+
+class Clips:
+    """The samples of a training set's utterances, by index: float32 [n], 16 kHz.
+
+    A recording is decoded when one of its utterances is wanted that is not remembered, and its others are remembered with it, up
+    to `CLIPS_BYTES`. A larger corpus is best cut into a file for each utterance: then nothing is decoded in vain.
+    """
+
+    def __init__(self, examples: TrainingSet, root: Path | None) -> None:
+        self._table = examples.table
+        folder = root or Path(examples.lineage.corpus_root or ".")
+        self._start, self._end = (examples.utterances[name].to_numpy() for name in ("start", "end"))
+        self._of = examples.utterances["recording_id"].to_list()
+        ledger = read_ledger(examples.table)
+        self._recordings: dict[str, _Recording] = {}
+        for i in sorted({*examples.train.tolist(), *examples.development.tolist()}):
+            name = self._of[i]
+            if name not in self._recordings:
+                if name not in ledger:
+                    raise TableError(self._table, f"its ledger has no line for {name}", "keep the two together")
+                self._recordings[name] = _Recording(folder / name, ledger[name]["sha256"], [])
+            self._recordings[name].utterances.append(i)
+        missing = [r.path for r in self._recordings.values() if not r.path.is_file()]
+        if missing:
+            raise TableError(
+                self._table, f"{len(missing)} of its {len(self._recordings)} recordings are not there, such as {missing[0]}",
+                "say with --root where they are now",
+            )  # fmt: skip
+        self._verified: set[Path] = set()
+        self._remembered: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._bytes = 0
+
+    def length(self, i: int) -> int:
+        """The samples of utterance `i`, by its times."""
+        return int(round(self._end[i] * SAMPLE_RATE_HZ) - round(self._start[i] * SAMPLE_RATE_HZ))
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """The samples of utterance `i`. TableError where its recording cannot be read, or is not what the table was made from."""
+        if i in self._remembered:
+            self._remembered.move_to_end(i)
+            return self._remembered[i]
+        recording = self._recordings[self._of[i]]
+        audio = self._decoded(recording)
+        for other in (*(u for u in recording.utterances if u != i), i):  # the one that is wanted last, to outlive the others
+            self._remember(other, audio.clip(self._start[other], self._end[other]).copy())
+        return self._remembered[i]
+
+    def _decoded(self, recording: _Recording) -> Audio:
+        try:
+            if recording.path not in self._verified and file_sha256(recording.path)[0] != recording.sha256:
+                raise TableError(self._table, f"{recording.path} is not the file that it was made from", "transcribe it again")
+            self._verified.add(recording.path)
+            return decode(recording.path)
+        except RecordingError as error:
+            raise TableError(self._table, f"{recording.path} cannot be read ({error})") from error
+
+    def _remember(self, i: int, clip: np.ndarray) -> None:
+        if i not in self._remembered:
+            self._bytes += clip.nbytes
+        self._remembered[i] = clip
+        self._remembered.move_to_end(i)
+        while self._bytes > CLIPS_BYTES and len(self._remembered) > 1:
+            self._bytes -= self._remembered.popitem(last=False)[1].nbytes
+
+
+class Voice(nn.Module):
+    """The acoustic vectors of utterances, by a speech encoder that starts as the one in `start`, and a new pooling.
+
+    In training, an utterance longer than the crop is cut to a random stretch of that length, anew each time; else all of it is
+    heard, through exactly the code that `embed` runs. What such an encoder does at random in training beyond dropout
+    (SpecAugment, dropping layers) is switched off.
+    """
+
+    def __init__(self, start: ModelFolder, clips: Clips, settings: FinetuneSettings, heard: Callable[[float], None]) -> None:
+        super().__init__()
+        self.start = start
+        self._speech: TransformersSpeech = transformers_speech.load(start.path)
+        self._clips, self._crop, self._heard = clips, round(settings.crop * SAMPLE_RATE_HZ), heard
+        self.encoder: Any = self._speech.model
+        self.encoder.config.update({"apply_spec_augment": False, "layerdrop": 0.0})
+        self._freeze(settings.train_layers)
+        before = self._speech.pooling.config
+        self._pool(replace(before, layers=settings.layers, pooling=settings.pooling, waveform_mean=0.0, waveform_std=1.0))
+
+    @property
+    def dimension(self) -> int:
+        """The length of a vector."""
+        return self._speech.dimension
+
+    def forward(self, chosen: Tensor) -> Tensor:
+        """The vectors of the utterances with these indices, int64 [B]: float32 [B, dimension], on the CPU, differentiable."""
+        utterances = chosen.tolist()
+        spans = [self._span(i) for i in utterances]
+        parts = self._speech.batches([stop - start for start, stop in spans])
+        vectors = []
+        for part in parts:
+            clips = [self._clips[utterances[j]][slice(*spans[j])] for j in part]
+            vectors.append(checkpoint(self._speech.pooled, clips, use_reentrant=False))
+            self._heard(sum(map(len, clips)) / SAMPLE_RATE_HZ)
+        places = torch.tensor([j for part in parts for j in part])
+        return torch.cat(vectors)[torch.argsort(places)]
+
+    @torch.no_grad()
+    def normalise_by(self, utterances: np.ndarray) -> None:
+        """Take the waveforms' mean and deviation from these utterances, unless the encoder has each normalised by its own."""
+        if getattr(self._speech.extractor, "do_normalize", False):
+            return
+        count, total, square = 0, 0.0, 0.0
+        for i in utterances.tolist():
+            clip = self._clips[i].astype(np.float64)
+            count, total, square = count + len(clip), total + float(clip.sum()), square + float(clip @ clip)
+        mean = total / count
+        deviation = math.sqrt(max(square / count - mean**2, 0.0))
+        if deviation > 0:
+            self._pool(replace(self.pooling.config, waveform_mean=mean, waveform_std=deviation))
+
+    def save(self, folder: Path) -> None:
+        """Write what `transformers_speech.load` reads."""
+        self._speech.save(folder)
+
+    def train(self, mode: bool = True) -> Voice:
+        """As `nn.Module.train`; an encoder of which nothing learns stays as it is in evaluation."""
+        super().train(mode)
+        self.encoder.train(mode and any(p.requires_grad for p in self.encoder.parameters()))
+        return self
+
+    def _span(self, i: int) -> tuple[int, int]:
+        length = self._clips.length(i)
+        if not self.training or length <= self._crop:
+            return 0, length
+        start = int(torch.randint(length - self._crop + 1, ()))
+        return start, start + self._crop
+
+    def _freeze(self, train_layers: int | None) -> None:
+        layers = self.encoder.encoder.layers
+        if train_layers is not None and train_layers > len(layers):
+            raise UsageError(f"train_layers must be at most {len(layers)}, the layers that this encoder has, not {train_layers}")
+        self.encoder.requires_grad_(train_layers is None)
+        for layer in layers[len(layers) - (train_layers or 0) :]:
+            layer.requires_grad_(True)
+        self.encoder.feature_extractor._freeze_parameters()
+
+    def _pool(self, config: PoolingConfig) -> None:
+        self._speech.pooling = self.pooling = Pooling(config).to(next(self.encoder.parameters()).device)
