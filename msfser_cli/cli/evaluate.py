@@ -179,7 +179,7 @@ def _table(first: str, *headings: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -202,7 +202,7 @@ def _bracketed(interval: Interval) -> str:
         return f"{end:.3f}".replace("0.", ".", 1) if abs(end) < 0.9995 else f"{end:.3f}"
 
     # Rich reads square brackets as markup unless they are escaped.
-    return "" if interval.not_defined else f"\\[{short(interval.low)}, {short(interval.high)}]"
+    return "" if interval.not_defined else f"\\[{short(interval.low)} {short(interval.high)}]"
 
 
 def _counted(clusters: Mapping[str, int]) -> str:

@@ -307,8 +307,9 @@ def _difference(sums: np.ndarray, n: int, sampling: Sampling) -> Difference:
 def groups(labels: Labels, pairs: pl.DataFrame, by: str, sampling: Sampling) -> Groups:
     """Agreement within each group of `by` (one of `BY`). Within a speaker the clusters are the recordings."""
     if by == "duration":
-        pairs = pairs.with_columns(pl.col("duration").cut(DURATIONS, labels=_spans(), left_closed=True).cast(pl.String).alias(by))
-        names = [name for name in _spans() if (pairs[by] == name).any()]
+        spans = np.array(_spans())[np.searchsorted(DURATIONS, pairs[by].to_numpy(), side="right")]
+        pairs = pairs.with_columns(duration=pl.Series(spans.tolist()))
+        names = [name for name in _spans() if (spans == name).any()]
     else:
         if pairs[by].null_count() == pairs.height:
             raise LabelError(labels.path, f"names no {by}", f"leave out --by {by}, or name a column for it")

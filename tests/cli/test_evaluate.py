@@ -152,3 +152,57 @@ def test_help_has_an_example_and_loads_nothing_heavy() -> None:
     text, loaded = done.stdout.split("LOADED")
     assert "Example: msfser evaluate --gold labels.csv" in text
     assert not {"matplotlib", "numpy", "polars", "pyarrow", "torch"} & set(loaded.split())
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with scores of 12 speakers, another system's, and labels of two splits."""
+    rows, lines = [], ["FileName,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"]
+    for i in range(120):
+        name, rated = f"MSP-PODCAST_{i % 12:04d}_{i:04d}.wav", 1 + (i * 37 % 60) / 10
+        gender, split = "Female" if i % 2 else "Male", "Test1" if i % 3 else "Test2"
+        lines.append(f"{name},{rated},{8 - rated:.1f},{rated},{i % 12 + 1},{gender},{split}")
+        score = (rated - 1) / 6 * 0.8 + (i * 13 % 10) / 50
+        rows.append({"recording_id": f"Audios/{name}", "utterance_id": name, "start": 0.0, "end": 2.0 + i % 9,
+                     "valence": 1 - score, "arousal": score, "dominance": 1 - score})
+    (tmp_path / "labels_consensus.csv").write_text("\n".join(lines) + "\n")
+    lineage = tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]})
+    tables.write_rows(tmp_path / "scores.parquet", rows, COLUMNS, lineage)
+    flat = [{**row, "arousal": 0.5 + 0.1 * row["arousal"]} for row in rows]
+    tables.write_rows(tmp_path / "other.parquet", flat, COLUMNS, lineage)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+def test_the_whole_report_fits_eighty_columns_and_loses_nothing(corpus: Path) -> None:
+    out, err = run("--gold", "labels_consensus.csv", "--vs", "other.parquet", "--by", "gender", "--by", "duration",
+                   "--by", "speaker", "--resamples", "200", "--submission", "sub.csv", "--plot", "p.svg")
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out, out
+    assert "[]: 95 % intervals, from 200 resamples of 12 speakers." in out
+    assert "female - male" in out
+    assert "CCC against other.parquet, on the labels that both score" in out
+    assert "* fewer than 50 pairs or 10 clusters: too small to say much." in out
+    assert "submission: sub.csv, 120 files, on 1..7" in err
+    assert "picture: p.svg" in err
+    assert "splits: Test1 80, Test2 40" in err
+    assert (corpus / "p.svg").stat().st_size > 0
+
+
+def test_a_submission_is_written_without_labels_or_for_a_split(corpus: Path) -> None:
+    out, err = run("--submission", "all.csv")
+    assert (out, err) == ("", "submission: all.csv, 120 files, on 1..7\n")
+    assert len((corpus / "all.csv").read_text().splitlines()) == 121
+    run("--gold", "labels_consensus.csv", "--split", "Test2", "--submission", "test2.csv", "--resamples", "200")
+    assert len((corpus / "test2.csv").read_text().splitlines()) == 41
+
+
+def test_groups_may_be_configured(corpus: Path) -> None:
+    (corpus / "msfser.toml").write_text('[evaluate]\nby = ["gender", "split"]\nresamples = 200\n')
+    document = json.loads(run_program("--gold", "labels_consensus.csv", "--json"))
+    assert ([g["by"] for g in document["groups"]], document["resamples"]) == (["gender", "split"], 200)
+
+
+def run_program(*arguments: str) -> str:
+    return subprocess.run([*MSFSER, "evaluate", *arguments], capture_output=True, text=True, check=True).stdout

@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msfser_cli.errors import LabelError, TableError
+from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.stages import evaluate as stage
 from msfser_cli.stages import joining
-from msfser_cli.stages.evaluate import Agreement, Sampling, agreement
+from msfser_cli.stages.evaluate import BY, SMALL, Agreement, Sampling, agreement
 from msfser_cli.stages.joining import SHARE
 from msfser_cli.stages.labels import Labels, Scale, read_labels
-from msfser_cli.stages.pairing import COLUMNS, pair, read_scores, to_scale
+from msfser_cli.stages.pairing import COLUMNS, ENDS, pair, read_scores, to_scale
 from msfser_cli.store import tables
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -312,3 +313,157 @@ def test_a_manifest_of_mapped_labels_is_scored_as_it_is(tmp_path: Path, corpus: 
     predicted = [rows[2 * i][3] - 0.03 for i in range(len(truth))]
     assert found.dimensions["valence"].ccc == pytest.approx(audmetric.concordance_cc(truth, predicted), abs=1e-12)
     assert found.dimensions["arousal"].n == len(truth)
+
+
+def shipped(folder: Path, speakers: int = 12, each: int = 8, seed: int = 0) -> tuple[Path, Path, pl.DataFrame]:
+    """MSP-Podcast labels, scores for them on 0..1 with an interval each, and the numbers behind both, on 1..7."""
+    rng = np.random.default_rng(seed)
+    rows, lines = [], ["FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"]
+    for i in range(speakers * each):
+        speaker = i // each
+        rated = np.round(rng.uniform(1, 7, 3), 1)
+        scored = np.clip(rated + rng.normal(0, 1, 3), 1, 7)
+        name = f"MSP-PODCAST_{speaker:04d}_{i:04d}.wav"
+        split, gender = ("Test1", "Test2")[speaker % 3 == 0], ("Female", "Male")[speaker % 2]
+        lines.append(f"{name},N,{rated[1]},{rated[0]},{rated[2]},{speaker},{gender},{split}")
+        rows.append({"name": name, "split": split, "gender": gender.lower(), "speaker": str(speaker), "duration": 1.0 + i % 14,
+                     **{f"{d}_rated": rated[j] for j, d in enumerate(DIMENSIONS)},
+                     **{d: scored[j] for j, d in enumerate(DIMENSIONS)}})
+    (folder / "labels_consensus.csv").write_text("\n".join(lines) + "\n")
+    known = pl.DataFrame(rows)
+    table = known.select(
+        pl.col("name").alias("recording_id"), (pl.col("name") + "#0000").alias("utterance_id"), pl.lit(0.5).alias("start"),
+        (0.5 + pl.col("duration")).alias("end"), *((pl.col(d) - 1) / 6 for d in DIMENSIONS),
+    ).with_columns((pl.col(d) + by).alias(f"{d}_{end}") for d in DIMENSIONS for end, by in (("low", -0.205), ("high", 0.205)))
+    lineage = tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0, 1], "level": 0.9})
+    tables.write_rows(folder / "scores.parquet", table.to_dicts(), (*COLUMNS, *ENDS), lineage)
+    return folder / "scores.parquet", folder / "labels_consensus.csv", known
+
+
+FEW = 200
+"""Resamples, where the test is not about their number."""
+
+
+def test_intervals_are_around_their_numbers_and_repeatable(tmp_path: Path) -> None:
+    scored, gold, _ = shipped(tmp_path)
+    found = stage.evaluate(scored, gold, resamples=FEW)
+    assert found.clusters == {"speaker": 12}
+    assert found.splits == {"Test1": 64, "Test2": 32}
+    for a in found.dimensions.values():
+        for name, interval in a.intervals.items():
+            assert interval.low < getattr(a, name) < interval.high
+            assert (interval.clusters, interval.not_defined) == (12, None)
+    assert stage.evaluate(scored, gold, resamples=FEW).dimensions == found.dimensions
+    assert stage.evaluate(scored, gold, resamples=FEW, seed=1).dimensions != found.dimensions
+    assert stage.evaluate(scored, gold, resamples=FEW, clusters="recording").clusters == {"recording": 96}
+
+
+def test_unknown_speakers_are_grouped_by_podcast_and_others_by_recording(tmp_path: Path) -> None:
+    table = scores(*((f"{name}.wav", 0, 1, i / 10) for i, name in enumerate(
+        ("MSP-PODCAST_0001_0001", "MSP-PODCAST_0001_0002", "MSP-PODCAST_0002_0001", "x", "y", "z"))))
+    gold = tmp_path / "gold.csv"
+    gold.write_text("file,V,speaker\nMSP-PODCAST_0001_0001,0,Unknown\nMSP-PODCAST_0001_0002,.2,\nMSP-PODCAST_0002_0001,.4,7\n"
+                    "x,.5,\ny,.9,Anna\nz,1,Anna\n")
+    found = stage.evaluate(write_scores(tmp_path / "scores.parquet", table), gold, resamples=FEW)
+    assert found.clusters == {"speaker": 2, "recording": 1, "podcast": 1}
+    assert found.dimensions["valence"].intervals["ccc"].not_defined == "4 clusters, and at least 5 are needed"
+
+
+def test_one_split_alone(tmp_path: Path) -> None:
+    scored, gold, known = shipped(tmp_path)
+    found = stage.evaluate(scored, gold, split="Test2", resamples=FEW)
+    of = known.filter(pl.col("split") == "Test2")
+    assert (found.split, found.matched, found.dimensions["valence"].n) == ("Test2", of.height, of.height)
+    expected = audmetric.concordance_cc(of["valence_rated"], of["valence"])
+    assert found.dimensions["valence"].ccc == pytest.approx(expected, abs=1e-12)
+    assert (found.unmatched_labels.count, found.unmatched_labels.of) == (0, of.height)
+    assert found.unmatched_recordings.count == 0
+    with pytest.raises(LabelError, match="has no split 'Test3'; its splits are 'Test1', 'Test2'"):
+        stage.evaluate(scored, gold, split="Test3", resamples=FEW)
+
+
+@pytest.mark.parametrize("by", BY)
+def test_groups_are_those_of_the_labels(tmp_path: Path, by: str) -> None:
+    scored, gold, known = shipped(tmp_path)
+    if by == "language":
+        with pytest.raises(LabelError, match="names no language; leave out --by language"):
+            stage.evaluate(scored, gold, by=(by,), resamples=FEW)
+        return
+    [groups] = stage.evaluate(scored, gold, by=(by,), resamples=FEW).groups
+    if by == "duration":
+        assert [g.name for g in groups.groups] == ["under 3 s", "3 to 5 s", "5 to 8 s", "8 to 12 s", "12 s and more"]
+        starts = {"under 3 s": (0, 3), "3 to 5 s": (3, 5), "5 to 8 s": (5, 8), "8 to 12 s": (8, 12), "12 s and more": (12, 99)}
+        of = {name: known.filter(pl.col("duration").is_between(*ends, closed="left")) for name, ends in starts.items()}
+    else:
+        of = {name: known.filter(pl.col(by) == name) for name in known[by].unique()}
+    assert {g.name for g in groups.groups} == set(of)
+    assert (groups.by, groups.unknown) == (by, 0)
+    for group in groups.groups:
+        rows = of[group.name]
+        assert group.n == dict.fromkeys(DIMENSIONS, rows.height)
+        assert group.clusters == (rows.height if by == "speaker" else rows["speaker"].n_unique())
+        assert group.small == (rows.height < SMALL or group.clusters < 10)
+        for d in DIMENSIONS:
+            assert group.ccc[d] == pytest.approx(audmetric.concordance_cc(rows[f"{d}_rated"], rows[d]), abs=1e-9)
+    assert bool(groups.gap) == (by == "gender")
+    for d, gap in groups.gap.items():
+        female, male = (audmetric.concordance_cc(of[g][f"{d}_rated"], of[g][d]) for g in ("female", "male"))
+        assert (gap.ccc, gap.other) == pytest.approx((female, male), abs=1e-9)
+        assert gap.difference == pytest.approx(female - male, abs=1e-9)
+        assert gap.interval.low < gap.difference < gap.interval.high
+
+
+def test_two_systems_are_compared_on_the_labels_that_both_score(tmp_path: Path) -> None:
+    scored, gold, known = shipped(tmp_path)
+    rng = np.random.default_rng(9)
+    worse = known.head(80).select(
+        pl.col("name").alias("recording_id"), (pl.col("name") + "#0000").alias("utterance_id"), pl.lit(0.0).alias("start"),
+        pl.col("duration").alias("end"), *(pl.col(d) + pl.Series(rng.normal(0, 1, 80)) for d in DIMENSIONS))
+    other = write_scores(tmp_path / "other.parquet", worse, {"scale": [1, 7]})
+    found = stage.evaluate(scored, gold, vs=other, resamples=FEW)
+    assert found.other == str(other)
+    for d, compared in found.differences.items():
+        ours = audmetric.concordance_cc(known[f"{d}_rated"][:80], known[d][:80])
+        theirs = audmetric.concordance_cc(known[f"{d}_rated"][:80], worse[d])
+        assert (compared.n, compared.interval.clusters) == (80, 10)
+        assert (compared.ccc, compared.other) == pytest.approx((ours, theirs), abs=1e-9)
+        assert compared.difference == pytest.approx(ours - theirs, abs=1e-9)
+        # Paired: far shorter than what the two intervals would allow.
+        alone = found.dimensions[d].intervals["ccc"]
+        assert 0 < compared.interval.low < compared.difference < compared.interval.high
+        assert compared.interval.high - compared.interval.low < 2 * (alone.high - alone.low)
+    same = stage.evaluate(scored, gold, vs=scored, resamples=FEW).differences["valence"]
+    assert (same.difference, same.interval.low, same.interval.high) == (0, 0, 0)
+
+
+def test_the_scores_own_intervals_are_checked_in_the_labels_scale(tmp_path: Path) -> None:
+    scored, gold, known = shipped(tmp_path)
+    found = stage.evaluate(scored, gold, resamples=FEW).coverage
+    for d in DIMENSIONS:
+        # .205 on 0..1 is 1.23 on 1..7.
+        inside = float(((known[f"{d}_rated"] - known[d]).abs() <= 1.23).mean())
+        assert found[d].share == pytest.approx(inside)
+        assert (found[d].n, found[d].width, found[d].level) == (96, pytest.approx(2.46), 0.9)
+    plain = scores(("a.wav", 0, 1, 0.2), ("b.wav", 0, 1, 0.9))
+    (tmp_path / "plain.csv").write_text("file,V\na,0\nb,1\n")
+    assert stage.evaluate(write_scores(tmp_path / "plain.parquet", plain), tmp_path / "plain.csv", resamples=FEW).coverage == {}
+
+
+def test_a_label_of_several_utterances_has_no_interval(tmp_path: Path) -> None:
+    table = scores(("a.wav", 0, 1, 0.2), ("a.wav", 1, 2, 0.4), ("b.wav", 0, 1, 0.6)).with_columns(
+        *(pl.lit(end).alias(f"{d}_{name}") for d in DIMENSIONS for name, end in (("low", 0.1), ("high", 0.7))))
+    pairs = pair(table, labels_of(tmp_path, "file,V", "a.wav,0.5", "b.wav,0.5")).frame
+    assert pairs["valence_low"].to_list() == [None, 0.1]
+    assert pairs["duration"].to_list() == [2.0, 1.0]
+
+
+def test_json_holds_intervals_and_groups(tmp_path: Path) -> None:
+    scored, gold, _ = shipped(tmp_path)
+    found = stage.evaluate(scored, gold, vs=scored, by=("gender", "split"), resamples=FEW)
+    document = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert set(document["dimensions"]["valence"]["intervals"]) == {"ccc", "pearson", "rmse", "mae"}
+    assert document["dimensions"]["valence"]["intervals"]["ccc"]["clusters"] == 12
+    assert [g["by"] for g in document["groups"]] == ["gender", "split"]
+    assert document["groups"][0]["gap"]["valence"]["interval"]["low"] < 0.5
+    assert document["differences"]["arousal"]["difference"] == 0
+    assert document["groups"][0]["groups"][0]["name"] == "female"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import math
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msfser_cli.errors import LabelError, UsageError
-from msfser_cli.stages.labels import KNOWN_SCALES, REACH, Scale, read_labels, resolve_scale
+from msfser_cli.stages.labels import KNOWN_SCALES, REACH, Labels, Scale, read_labels, resolve_scale
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 MSP = """FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set
@@ -230,3 +234,185 @@ def test_real_label_files_are_read_as_they_are(name: str, recording: str, scale:
     assert labels.rated == ("valence", "arousal", "dominance")
     assert all(math.isfinite(v) for v in labels.frame["valence"])
     assert resolve_scale(labels).scale == scale
+
+
+# How the corpora ship their labels: files laid out like the originals, awkward ones included.
+
+TURN = ("EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set")
+rating = st.floats(1, 7).map(lambda x: round(x, 6))
+rated_turns = st.lists(
+    st.fixed_dictionaries({
+        "EmoClass": st.sampled_from("ASHUFDCNOX"), "EmoAct": rating, "EmoVal": rating, "EmoDom": rating,
+        "SpkrID": st.sampled_from(["Unknown", "7", "1042"]), "Gender": st.sampled_from(["Male", "Female", "Unknown"]),
+        "Split_Set": st.sampled_from(["Train", "Development", "Test1", "Test2"]),
+    }).map(lambda turn: {key: turn[key] for key in TURN}), min_size=1, max_size=8)
+
+
+def turn_name(i: int) -> str:
+    return f"MSP-PODCAST_{i // 3:04d}_{i:04d}.wav"
+
+
+def expected_of(turns: list[dict[str, Any]], *, known: bool = True) -> list[dict[str, Any]]:
+    found = []
+    for i, turn in enumerate(turns):
+        speaker = None if turn["SpkrID"] == "Unknown" or not known else turn["SpkrID"]
+        found.append({
+            "recording": turn_name(i), "valence": turn["EmoVal"], "arousal": turn["EmoAct"], "dominance": turn["EmoDom"],
+            "speaker": speaker, "gender": None if turn["Gender"] == "Unknown" or not known else turn["Gender"].lower(),
+            "split": turn["Split_Set"] if known else None, "cluster": speaker or f"podcast {i // 3:04d}",
+        })
+    return found
+
+
+def seen(labels: Labels) -> list[dict[str, Any]]:
+    columns = ("recording", "valence", "arousal", "dominance", "speaker", "gender", "split", "cluster")
+    return labels.frame.select(columns).to_dicts()
+
+
+@settings(max_examples=30)
+@given(turns=rated_turns, bom=st.booleans(), ending=st.sampled_from(["\n", "\r\n"]), strings=st.booleans())
+def test_msp_podcast_consensus_as_csv_and_json(tmp_path_factory: pytest.TempPathFactory, turns: list[dict[str, Any]], bom: bool,
+                                               ending: str, strings: bool) -> None:
+    folder = tmp_path_factory.mktemp("labels")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=ending)
+    writer.writerow(["FileName", *turns[0]])
+    writer.writerows([turn_name(i), *turn.values()] for i, turn in enumerate(turns))
+    (folder / "labels_consensus.csv").write_bytes(b"\xef\xbb\xbf" * bom + (text.getvalue() + ending).encode())
+    by_name = {turn_name(i): {k: str(v) for k, v in turn.items()} if strings else turn for i, turn in enumerate(turns)}
+    (folder / "labels_consensus.json").write_bytes(b"\xef\xbb\xbf" * bom + json.dumps(by_name).encode())
+    (folder / "list.json").write_text(json.dumps([{"FileName": name, **turn} for name, turn in by_name.items()]))
+    for name in ("labels_consensus.csv", "labels_consensus.json", "list.json"):
+        labels = read_labels(folder / name)
+        assert seen(labels) == expected_of(turns)
+        assert (labels.format, labels.scale) == ("MSP-Podcast", Scale(1, 7))
+        order = [role for role in labels.columns if role in ("valence", "arousal", "dominance")]
+        assert order == ["arousal", "valence", "dominance"]  # as found in the file
+
+
+workers = st.lists(st.tuples(rating, rating, rating), min_size=1, max_size=5)
+
+
+def cell(worker: int, a: float, v: float, d: float) -> str:
+    return f"WORKER{worker:08d}; Other-A: B; Happy,Amused; A:{a:f}; V:{v:f}; D:{d:f};"
+
+
+@settings(max_examples=30)
+@given(turns=rated_turns, ratings=st.lists(workers, min_size=8, max_size=8), ending=st.sampled_from(["\n", "\r\n"]))
+def test_msp_podcast_ratings(tmp_path_factory: pytest.TempPathFactory, turns: list[dict[str, Any]],
+                             ratings: list[list[tuple[float, float, float]]], ending: str) -> None:
+    folder = tmp_path_factory.mktemp("labels")
+    blocks, detailed, long, nested = [], [["FileName", "Details"]], [], {}
+    for i, turn in enumerate(turns):
+        name = turn_name(i)
+        blocks.append(f"{name}; {turn['EmoClass']}; A:{turn['EmoAct']:f}; V:{turn['EmoVal']:f}; D:{turn['EmoDom']:f};")
+        blocks += [cell(w, *values) for w, values in enumerate(ratings[i])] + [""]
+        detailed += [[name, cell(w, *values)] for w, values in enumerate(ratings[i])]
+        rows = [{"EmoClass_Major": "Happy", "EmoAct": a, "EmoVal": v, "EmoDom": d} for a, v, d in ratings[i]]
+        long += [{"FileName": name, "Worker": w, **row} for w, row in enumerate(rows)]
+        nested[name] = {f"WORKER{w:08d}": row for w, row in enumerate(rows)}
+    (folder / "labels.txt").write_bytes((ending.join(blocks) + ending).encode())
+    with (folder / "labels_detailed.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator=ending).writerows(detailed)
+    with (folder / "long.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, long[0])
+        writer.writeheader()
+        writer.writerows(long)
+    (folder / "labels_detailed.json").write_text(json.dumps(nested))
+
+    assert seen(read_labels(folder / "labels.txt")) == expected_of(turns, known=False)
+    for name in ("labels_detailed.csv", "long.csv", "labels_detailed.json"):
+        labels = read_labels(folder / name)
+        assert labels.scale == Scale(1, 7)
+        assert "mean of each file's workers" in labels.format
+        assert labels.frame["recording"].to_list() == [turn_name(i) for i in range(len(turns))]
+        for place, dimension in enumerate(("arousal", "valence", "dominance")):
+            means = [sum(r[place] for r in ratings[i]) / len(ratings[i]) for i in range(len(turns))]
+            assert labels.frame[dimension].to_list() == pytest.approx(means, abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "text", "says"), [
+    ("labels.txt", "a.wav; N; A:2; V:4; D:2;\nstray\n", "line 2 is neither a file's labels nor a worker's"),
+    ("labels.txt", "a.wav; N; A:2; V:4; D:2;\n\nb.wav; N; A:2; V:four; D:2;\n", "line 3 has 'four' behind V:, not a number"),
+    ("labels_detailed.csv", 'FileName,x\na.wav,"W; A:2; V:4; D:2;"\na.wav,"W; A:2; D:2;"\n', "line 3 lacks V:"),
+    ("l.json", "{", "is not JSON"), ("l.json", "3", "neither a list of objects nor an object"),
+    ("l.json", "[]", "neither a list of objects nor an object"),
+    ("l.json", '{"a.wav": {"V": 1}, "a.wav": {"V": 2}}', "holds 'a.wav' twice in one object"),
+    ("l.json", '{"a.wav": {"V": "high"}}', "entry 1 has 'high' under 'V', not a number"),
+    ("l.json", '[{"V": 1}]', "no column names the recording"),
+])
+def test_corpus_files_that_are_not_whole_are_refused(tmp_path: Path, name: str, text: str, says: str) -> None:
+    with pytest.raises(LabelError) as refused:
+        read_labels(write(tmp_path, text, name))
+    assert says in str(refused.value)
+
+
+def dialog(name: str, turns: list[tuple[str, str]], ending: str = "\n") -> bytes:
+    """An EmoEvaluation file: a heading, and for each turn its line and the raters' own."""
+    lines = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""]
+    for i, (turn, numbers) in enumerate(turns):
+        lines += [f"[{i + 6.2901:.4f} - {i + 7.2357:.4f}]\t{name}_{turn}\tneu\t[{numbers}]", "C-E2:\tNeutral;\t()",
+                  f"C-{turn[0]}1:\tOther;\t(fr\xe9mi)", "A-E3:\tval 3; act 2; dom  2;\t()", ""]
+    return ending.join(lines).encode("latin-1")
+
+
+@pytest.fixture
+def iemocap(tmp_path: Path) -> Path:
+    """A release of two sessions with what lies beside the evaluations in the original."""
+    release = tmp_path / "IEMOCAP_full_release"
+    for session, letter in ((1, "F"), (2, "M")):
+        folder = release / f"Session{session}" / "dialog" / "EmoEvaluation"
+        (folder / "Categorical").mkdir(parents=True)
+        name = f"Ses0{session}{letter}_impro01"
+        turns = [("F000", "2.5000, 3.5000, 4.0000"), ("M000", "5.5000, 2.0000, 1.0000")]
+        (folder / f"{name}.txt").write_bytes(dialog(name, turns, "\r\n" if session == 2 else "\n"))
+        script = f"Ses0{session}{letter}_script01_1b"
+        (folder / f"{script}.txt").write_bytes(dialog(script, [("FXX0", "3.0, 3.0, 3.0")]))
+        (folder / f"._{name}.txt").write_bytes(b"\x00\x05\x16\x07Mac OS X")
+        (folder / "Categorical" / f"{name}_e2_cat.txt").write_text(f"{name}_F000 :Neutral state; ()\n")
+    return release
+
+
+def test_iemocap_is_read_from_its_folders(iemocap: Path) -> None:
+    labels = read_labels(iemocap)
+    assert (labels.format, labels.scale) == ("IEMOCAP EmoEvaluation, 4 dialogs", Scale(1, 5))
+    assert [role for role in labels.columns if role in ("valence", "arousal", "dominance")] == ["valence", "arousal", "dominance"]
+    columns = ("recording", "valence", "arousal", "dominance", "speaker", "gender", "split", "cluster")
+    assert labels.frame.select(columns).rows() == [
+        ("Ses01F_impro01_F000", 2.5, 3.5, 4.0, "Ses01F", "female", "Session1", "Ses01F"),
+        ("Ses01F_impro01_M000", 5.5, 2.0, 1.0, "Ses01M", "male", "Session1", "Ses01M"),
+        ("Ses01F_script01_1b_FXX0", 3.0, 3.0, 3.0, "Ses01F", "female", "Session1", "Ses01F"),
+        ("Ses02M_impro01_F000", 2.5, 3.5, 4.0, "Ses02F", "female", "Session2", "Ses02F"),
+        ("Ses02M_impro01_M000", 5.5, 2.0, 1.0, "Ses02M", "male", "Session2", "Ses02M"),
+        ("Ses02M_script01_1b_FXX0", 3.0, 3.0, 3.0, "Ses02F", "female", "Session2", "Ses02F"),
+    ]
+    assert labels.frame["row"].to_list() == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("below", "turns"), [
+    ("..", 6), (".", 6), ("Session2", 3), ("Session1/dialog", 3), ("Session1/dialog/EmoEvaluation", 3),
+    ("Session1/dialog/EmoEvaluation/Ses01F_impro01.txt", 2),
+])
+def test_any_part_of_iemocap_may_be_named(iemocap: Path, below: str, turns: int) -> None:
+    assert read_labels(iemocap / below).frame.height == turns
+
+
+@pytest.mark.parametrize(("line", "says"), [
+    ("[6.2 - 8.2]\tSes01F_impro01_F000\tneu\t[2.5, 2.5]", "line 1 has [2.5, 2.5], not three numbers"),
+    ("[6.2 - 8.2]\tSes01F_impro01_F000\tneu\t[2.5, x, 2.5]", "line 1 has [2.5, x, 2.5], not three numbers"),
+    ("% [START_TIME - END_TIME] TURN_NAME EMOTION [A, V, D]", "line 1 gives the order [A, V, D], not [V, A, D]"),
+    ("[6.2 - 8.2] Ses01F_impro01", "line 1 is not a turn of IEMOCAP"),
+    ("C-E2:\tNeutral;\t()", "holds no turns"),
+])
+def test_a_dialog_that_is_not_iemocaps_is_refused(tmp_path: Path, line: str, says: str) -> None:
+    folder = tmp_path / "EmoEvaluation"
+    folder.mkdir()
+    (folder / "Ses01F_impro01.txt").write_text(line + "\n")
+    with pytest.raises(LabelError) as refused:
+        read_labels(folder)
+    assert says in str(refused.value)
+
+
+def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match="is a folder without IEMOCAP's"):
+        read_labels(tmp_path)
