@@ -63,7 +63,8 @@ They hold for actors like EmoDB's; on other speech they are too narrow or too wi
 sample of it sets them right.
 
 Settings were chosen by EmoDB (other speakers, the other gender with other sentences, noise, rooms, telephones, codecs) and by
-EmoBank's development split. RAVDESS was only reported: three looks at earlier heads, {looks} at this one.
+EmoBank's development split, so EmoDB's figures flatter a little; its held-out speakers also say the same ten sentences as the
+others. RAVDESS was only reported: three looks at earlier heads, {looks} at this one.
 
 ## Not good for
 - Deciding anything about a person. It is a first look at a corpus, to be checked against labels of your own.
