@@ -1,0 +1,211 @@
+"""Makes the controlled corpus: synthetic speech in three parts, in each of which one thing alone decides the label.
+
+    python recipes/controlled/make_corpus.py FOLDER [--scale 1]
+
+- emphasis: "The *cruel* child stood under the wise bridge." The words are the same and so is the delivery; the word that is
+  stressed decides valence.
+- delivery: a plain statement at another rate, pitch and vocal effort; the three decide arousal, in equal parts.
+- words: "The *clerk* robbed the carpenter." The stress is on another word; what was done decides valence.
+
+The words that decide, the sentences and the voices of training, development and test are not the same. A sentence is spoken by
+one voice, in all its versions. Writes FOLDER/corpus/*.wav and FOLDER/labels.csv, and the test's labels of each part in a file of
+its own. Needs the programs `espeak-ng` and `flite` (apt-get install espeak-ng flite).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import os
+import re
+import subprocess
+import tempfile
+import wave
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from sentences import BAD, DEEDS, DID_BAD, DID_GOOD, GOOD, PAIRS, SPLITS, STATEMENTS
+
+VOICES = {
+    "train": (
+        "en-us+m1", "en-gb+m2", "en-us+m3", "en-gb+m4", "en-us+f1", "en-gb+f2", "en-gb-x-rp+f1", "en-us+klatt", "en-gb+Denis",
+        "en-us+Michael", "en-gb+john", "en-us+linda", "en-gb+Alicia", "en-us+steph", "en-gb-scotland+victor", "en-gb-x-rp+adam",
+        "en-us+quincy", "en-us", "flite:rms", "flite:awb",
+    ),
+    "development": ("en-us+m6", "en-gb+belinda", "en-gb-x-rp+aunty", "en-gb", "flite:kal16"),
+    "test": (
+        "en-us+m8", "en-gb+f5", "en-us+f4", "en-gb+Annie", "en-us+Mike", "en-gb+paul", "en-us+Gene", "en-gb+Mario", "en-us+pablo",
+        "en-gb-x-rp+edward", "en-us+anika", "en-gb+travis", "en-us+david", "en-gb-scotland+max", "en-us+Andrea",
+        "en-gb-x-rp+caleb", "en-us+benjamin", "en-gb+Hugo", "en-us+shelby", "flite:slt",
+    ),
+}  # fmt: skip
+_FLITE_HZ = {"slt": 180, "awb": 140, "rms": 100, "kal16": 105}
+
+SENTENCES = {
+    "emphasis": {"train": 100, "development": 16, "test": 40},
+    "delivery": {"train": 40, "development": 8, "test": 20},
+    "words": {"train": 90, "development": 12, "test": 30},
+}
+"""Sentences of each part. Each is spoken twice, with the one and the other word stressed or deed done; of `delivery` 4 times."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How something is said: each from 0, slow, low and flat, or soft, to 1; at .5 it is as the voice has it."""
+
+    rate: float = 0.5
+    pitch: float = 0.5
+    effort: float = 0.5
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file of the corpus. `base_rate` and `base_pitch` are the voice's: 1 is as the synthesiser has it."""
+
+    part: str
+    split: str
+    sentence: int
+    version: int
+    voice: str
+    ssml: str
+    base_rate: float
+    base_pitch: float
+    delivery: Delivery = Delivery()
+    valence: float | None = None
+    arousal: float | None = None
+
+    @property
+    def file(self) -> str:
+        """Its path in the corpus."""
+        return f"{self.part}/{self.split}_{self.sentence:03d}_{self.version}.wav"
+
+
+def items(scale: float) -> Iterator[Item]:
+    """The corpus, with `scale` times as many sentences; the first of a list are the same whatever the scale."""
+    for part, of_sentence in (("emphasis", _emphasis), ("delivery", _delivery), ("words", _words)):
+        for split in SPLITS:
+            rng = np.random.default_rng([ord(part[0]), SPLITS.index(split)])
+            # Stress is espeak-ng's to make: flite knows no markup.
+            voices = [voice for voice in VOICES[split] if part == "delivery" or not voice.startswith("flite")]
+            for number in range(max(2, round(SENTENCES[part][split] * scale))):
+                voice, (base_rate, base_pitch) = voices[number % len(voices)], rng.uniform(0.9, 1.1, 2)
+                yield from of_sentence(Item(part, split, number, 0, voice, "", base_rate, base_pitch), rng)
+
+
+def _emphasis(item: Item, rng: np.random.Generator) -> Iterator[Item]:
+    good, bad = _nth(GOOD[item.split], item.sentence), _nth(BAD[item.split], item.sentence, turn=3)
+    pair = (good, bad) if rng.random() < 0.5 else (bad, good)
+    template = _nth(PAIRS[item.split], item.sentence)
+    stress = _stress(rng)
+    for version, stressed in enumerate((good, bad)):
+        said = template.format(*(stress.format(word) if word == stressed else word for word in pair))
+        said = re.sub(r"\b([Aa]) (?=(<[^>]+>)?[aeiou])", r"\1n ", said)
+        yield replace(item, version=version, ssml=said, valence=0.85 if stressed == good else 0.15)
+
+
+def _stress(rng: np.random.Generator) -> str:
+    """Markup with a place for the stressed word: higher, louder and slower by about as much as people do."""
+    louder, higher, slower = rng.integers(40, 70), rng.integers(20, 35), rng.integers(75, 85)
+    return f'<prosody pitch="+{higher}%" volume="+{louder}%" rate="{slower}%">{{}}</prosody>'
+
+
+def _delivery(item: Item, rng: np.random.Generator) -> Iterator[Item]:
+    for version in range(4):
+        cues = np.clip((version + rng.random()) / 4 + rng.uniform(-0.25, 0.25, 3), 0, 1)
+        said = _nth(STATEMENTS[item.split], item.sentence)
+        yield replace(item, version=version, ssml=said, delivery=Delivery(*cues), arousal=round(float(cues.mean()), 3))
+
+
+def _words(item: Item, rng: np.random.Generator) -> Iterator[Item]:
+    before, stressed, after = _nth(DEEDS[item.split], item.sentence).split("*")
+    template = before + _stress(rng).format(stressed) + after
+    for version, (deeds, valence) in enumerate(((DID_GOOD, 0.85), (DID_BAD, 0.15))):
+        said = template.format(_nth(deeds[item.split], item.sentence))
+        yield replace(item, version=version, ssml=said, valence=valence)
+
+
+def _nth(choices: Sequence[str], number: int, turn: int = 1) -> str:
+    """The next of `choices`, which shift by `turn` each time round, so that two lists meet in new pairs."""
+    return choices[(number + turn * (number // len(choices))) % len(choices)]
+
+
+def speak(item: Item) -> tuple[np.ndarray, int]:
+    """The item's sound, float [n] of at most 1, and its rate in Hz; with the faintest noise, as no recording is silent."""
+    rate = item.base_rate * 2 ** (1.1 * (item.delivery.rate - 0.5))
+    engine, _, speaker = item.voice.rpartition(":")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "speech.wav")
+        if engine == "flite":
+            hz = _FLITE_HZ[speaker] * item.base_pitch * 2 ** (0.8 * (item.delivery.pitch - 0.5))
+            spread = hz / 10 * 2 ** (2 * (item.delivery.pitch - 0.5))
+            command = ["flite", "-voice", speaker, "--setf", f"duration_stretch={1 / rate:.3f}",
+                       "--setf", f"int_f0_target_mean={hz:.1f}", "--setf", f"int_f0_target_stddev={spread:.1f}",
+                       "-t", item.ssml, "-o", str(path)]
+        else:
+            height = 50 + 80 * (item.base_pitch - 1) + 60 * (item.delivery.pitch - 0.5)
+            spread = 100 * 2 ** (1.2 * (item.delivery.pitch - 0.5))
+            ssml = f'<speak><prosody range="{spread:.0f}%">{item.ssml}</prosody></speak>'
+            command = ["espeak-ng", "-v", item.voice, "-m", "-s", f"{160 * rate:.0f}", "-p", f"{height:.0f}", "-w", str(path),
+                       ssml]
+        subprocess.run(command, check=True, capture_output=True)
+        samples, hz = read_wav(path.read_bytes())
+    samples = tilted(samples, hz, 8 * (item.delivery.effort - 0.5))
+    noise = np.random.default_rng(len(samples)).normal(0, 1e-4, len(samples))
+    return samples * (0.5 / np.abs(samples).max()) + noise, hz
+
+
+def tilted(samples: np.ndarray, rate: int, slope: float) -> np.ndarray:
+    """`samples` with `slope` dB more for each octave above 500 Hz: vocal effort lifts the upper partials."""
+    spectrum = np.fft.rfft(samples)
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(len(samples), 1 / rate), 500) / 500)
+    out: np.ndarray = np.fft.irfft(spectrum * 10 ** (slope * np.minimum(octaves, 3) / 20), len(samples))
+    return out
+
+
+def read_wav(data: bytes) -> tuple[np.ndarray, int]:
+    """16-bit mono PCM, and its rate. The synthesisers leave the length in the header wrong."""
+    first = data.index(b"data") + 8
+    pcm = np.frombuffer(data[first : first + (len(data) - first) // 2 * 2], "<i2")
+    return pcm / 32768, int.from_bytes(data[24:28], "little")
+
+
+def write(item: Item, corpus: Path) -> None:
+    """Speak `item` into the corpus."""
+    samples, rate = speak(item)
+    path = corpus / item.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes(np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+
+
+def write_labels(path: Path, chosen: Sequence[Item]) -> None:
+    """The labels of `chosen`, on a scale of 0 to 1; empty where a part says nothing."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        labels = csv.writer(file, lineterminator="\n")
+        labels.writerow(("file", "split", "speaker", "valence", "arousal", "part", "said"))
+        for item in chosen:
+            labels.writerow((item.file, item.split, item.voice, item.valence, item.arousal, item.part, item.ssml))
+
+
+def main() -> None:
+    """Write the corpus and its labels."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("folder", type=Path)
+    options.add_argument("--scale", type=float, default=1.0, help="how many sentences, against the whole corpus")
+    asked = options.parse_args()
+    corpus = list(items(asked.scale))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(write, corpus, itertools.repeat(asked.folder / "corpus")))
+    write_labels(asked.folder / "labels.csv", corpus)
+    for part in SENTENCES:
+        write_labels(asked.folder / f"{part}.csv", [item for item in corpus if (item.part, item.split) == (part, "test")])
+    print(f"{len(corpus)} recordings in {asked.folder}")
+
+
+if __name__ == "__main__":
+    main()

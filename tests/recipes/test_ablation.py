@@ -1,0 +1,91 @@
+"""recipes/ablation on tables whose truth is known: arousal is in the voice, valence in the transcript, dominance in both."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "ablation" / "run.py"
+Program = Callable[..., subprocess.CompletedProcess[str]]
+QUICK = ("--seeds", "2", "--train=--epochs 15 --rate 5e-3 --batch-size 16 --hidden-dim 16 --dropout 0", "--jobs", "1")
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """192 utterances of 8 speakers, and their labels: split into training, development and test by speaker."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "stages"))
+    import training_tables
+
+    content = training_tables.corpus(192)
+    sys.modules.pop("training_tables")
+    for line in content.labels:
+        line["split"] = ("train", "dev", "test", "train", "test", "test", "test", "test")[int(line["speaker"][1])]
+    embedded, gold = content.write(tmp_path)
+    return embedded, gold
+
+
+def lines(out: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with (out / "ablation.csv").open(newline="") as file:
+        return {(line["dimension"], line["model"]): line for line in csv.DictReader(file)}
+
+
+def test_what_a_stream_carries_is_missed_without_it(program: Program, table: tuple[Path, Path], tmp_path: Path) -> None:
+    embedded, gold = table
+    out = tmp_path / "out"
+    command = ("python", RECIPE, embedded, "--gold", gold, "--out", out, *QUICK, "--model", "bare=--without les --without es")
+    done = program(*command)
+    assert done.returncode == 0, done.stderr
+    found = lines(out)
+    assert {model for _, model in found} == {
+        "full", "without les", "without gs", "without es", "without acoustic", "concat", "attention", "single expert", "bare",
+    }  # fmt: skip
+    assert {(line["n"], line["clusters"], line["seeds"]) for line in found.values()} == {("120", "5", "2")}
+    for dimension, stream in (("arousal", "acoustic"), ("valence", "gs")):
+        line = found[dimension, f"without {stream}"]
+        assert float(line["difference_low"]) > 0.2
+        full = found[dimension, "full"]
+        assert float(line["difference"]) == pytest.approx(float(full["ccc"]) - float(line["ccc"]))
+        assert float(full["low"]) < float(full["ccc"]) < float(full["high"])
+        assert full["difference"] == ""
+    assert abs(float(found["arousal", "without gs"]["difference"])) < 0.1
+    for dimension, model in found:
+        assert re.search(rf"^\| {model} \| {float(found[dimension, model]['ccc']):.3f} \[", done.stdout, re.MULTILINE)
+
+    again = program(*command)
+    assert again.stdout == done.stdout
+
+
+def test_without_a_split_every_speaker_is_scored_by_heads_that_never_heard_it(
+    program: Program, table: tuple[Path, Path], tmp_path: Path
+) -> None:
+    embedded, gold = table
+    out = tmp_path / "out"
+    done = program("python", RECIPE, embedded, "--gold", gold, "--out", out, "--folds", "2", *QUICK[2:], "--seeds", "1")
+    assert done.returncode == 0, done.stderr
+    found = lines(out)
+    assert {(line["n"], line["clusters"]) for line in found.values()} == {("192", "8")}
+    assert float(found["arousal", "full"]["ccc"]) > 0.6 > 0.4 > float(found["arousal", "without acoustic"]["ccc"])
+    assert found["arousal", "full"]["deviation"] == ""
+    cards = [(out / "full" / "seed0" / f"round{i}" / "head" / "MODEL_CARD.md").read_text() for i in range(2)]
+    counts = [tuple(map(int, re.search(r"- (\d+) utterances of .* judged on (\d+)", card).groups())) for card in cards]  # type: ignore[union-attr]
+    assert all(train + development == 96 for train, development in counts)
+
+
+def test_what_cannot_be_done_is_said_in_a_sentence(program: Program, table: tuple[Path, Path], tmp_path: Path) -> None:
+    embedded, gold = table
+    start = ("python", RECIPE, embedded, "--gold", gold, "--out", tmp_path / "out", *QUICK)
+    for arguments, says in (
+        (("--folds", "2", "--test", gold), "leave out --test"),
+        (("--test-split", "Test9"), "--test-split"),
+    ):
+        done = program(*start, *arguments)
+        assert done.returncode != 0
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
