@@ -114,8 +114,8 @@ def resampled(sums: Array, resamples: int, seed: int, metrics: Sequence[Callable
     rng = np.random.default_rng(seed)
     sums = _dealt(sums, rng)
     count, samples, _ = sums.shape
-    flat = np.ascontiguousarray(sums.reshape(count, -1))
-    batch = max(1, _CELLS_AT_ONCE // count)
+    flat = np.ascontiguousarray(sums.reshape(count, samples * SUMS))
+    batch = max(1, _CELLS_AT_ONCE // max(count, 1))
     found = np.empty((len(metrics), resamples, samples))
     for start in range(0, resamples, batch):
         rows = min(batch, resamples - start)

@@ -111,7 +111,7 @@ def plan(settings: dict[str, st.Settings]) -> Chain:
     return Chain(settings, models)
 
 
-def _loaded(kind: str, name: str, folder: Path, *more: Any) -> Any:
+def loaded(kind: str, name: str, folder: Path, *more: Any) -> Any:
     """The back end on the model in `folder`. ModelError for one that it cannot read, whatever the library says of it."""
     try:
         return backend(kind, name).load(folder, *more)
@@ -126,7 +126,7 @@ def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
 
     models = chain.models
     aligner = models["aligner"].path if "aligner" in models else None
-    transcriber = _loaded("transcribers", settings.transcriber, models["transcriber"].path, aligner, settings)
+    transcriber = loaded("transcribers", settings.transcriber, models["transcriber"].path, aligner, settings)
 
     def step(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
         return transcribe(recording.recording_id, audio, recording.segments, transcriber, settings)
@@ -151,8 +151,8 @@ def _describe(settings: st.DescribeSettings, chain: Chain) -> Step:
 def _embed(settings: st.EmbedSettings, chain: Chain) -> Step:
     from msfser_cli.stages.embed import embed
 
-    speech = _loaded("encoders", settings.acoustic_encoder, chain.models["acoustic"].path)
-    text = _loaded("encoders", settings.text_encoder, chain.models["text"].path)
+    speech = loaded("encoders", settings.acoustic_encoder, chain.models["acoustic"].path)
+    text = loaded("encoders", settings.text_encoder, chain.models["text"].path)
     return lambda recording, audio, rows: embed(audio, rows, speech, text)
 
 

@@ -8,7 +8,7 @@ are the same either way). Intervals come from `model.bootstrap`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +32,8 @@ SMALL = 50
 """A group with fewer pairs, or fewer than `bootstrap.FEW_CLUSTERS` clusters, is marked as small: even 50 independent pairs leave
 a CCC of .5 uncertain by about .2 to either side."""
 
-METRICS = {"ccc": bootstrap.ccc, "pearson": bootstrap.pearson, "rmse": bootstrap.rmse, "mae": bootstrap.mae}
+Metric = Callable[[np.ndarray], np.ndarray]
+METRICS: dict[str, Metric] = {"ccc": bootstrap.ccc, "pearson": bootstrap.pearson, "rmse": bootstrap.rmse, "mae": bootstrap.mae}
 
 
 @dataclass(frozen=True)
@@ -178,12 +179,13 @@ def evaluate(
     resolved = resolve_scale(labels, scale)
     frame, score_scale = read_scores(scores)
     found = pair(frame, labels)
-    pairs = _with_clusters(to_scale(found.frame, score_scale, resolved.scale), clusters)
+    pairs = to_scale(found.frame, score_scale, resolved.scale)
     of_split = labels.frame
     if split is not None:
         of_split, pairs = _only(labels, split, of_split), pairs.filter(pl.col("split") == split)
         if pairs.is_empty():
             raise LabelError(gold, f"no label of the split {split!r} belongs to a scored utterance")
+    pairs = _with_clusters(pairs, clusters)
     rated = labels.rated
     sampling = Sampling(resamples, seed)
     differences = {}
@@ -259,8 +261,14 @@ def _sums(frame: pl.DataFrame, count: int, dimension: str, score: str | None = N
     return bootstrap.cluster_sums(frame["cluster"].to_numpy(), count, truth, prediction, origin)
 
 
-def _clusters_of(sums: np.ndarray) -> int:
-    return int((sums[:, 0] > 0).sum())
+def _drawn(sums: np.ndarray, sampling: Sampling, of: Sequence[Metric] = (bootstrap.ccc,)) -> tuple[np.ndarray, int]:
+    """The metrics `of` the samples in `sums` (clusters, samples, 7), as `bootstrap.resampled`; and how many clusters there are.
+
+    Only clusters that hold a pair are drawn, and the number is that of the sample that has fewest.
+    """
+    sums = sums[(sums[..., 0] > 0).any(axis=1)]
+    resamples = sampling.resamples if len(sums) else 0
+    return bootstrap.resampled(sums, resamples, sampling.seed, of), int((sums[..., 0] > 0).sum(axis=0).min())
 
 
 def agreement(label: pl.Series, score: pl.Series, cluster: pl.Series, sampling: Sampling) -> Agreement:
@@ -278,8 +286,7 @@ def agreement(label: pl.Series, score: pl.Series, cluster: pl.Series, sampling: 
         not_defined = f"Pearson is not defined: all {'labels' if np.ptp(truth) == 0 else 'scores'} are one number"
     frame = pl.DataFrame({"cluster": cluster.filter(both), "label": truth, "label_score": prediction})
     sums = _sums(frame, int(cluster.max() or 0) + 1, "label")  # type: ignore[arg-type]
-    drawn = bootstrap.resampled(sums[:, None], sampling.resamples, sampling.seed, tuple(METRICS.values()))
-    clusters = _clusters_of(sums)
+    drawn, clusters = _drawn(sums[:, None], sampling, tuple(METRICS.values()))
     return Agreement(
         n=n, ccc=ccc, pearson=pearson, rmse=metrics.rmse(truth, prediction), mae=metrics.mae(truth, prediction),
         intervals={name: bootstrap.interval(values[:, 0], clusters) for name, values in zip(METRICS, drawn, strict=True)},
@@ -299,8 +306,8 @@ def difference(pairs: pl.DataFrame, other: pl.DataFrame, dimension: str, samplin
 def _difference(sums: np.ndarray, n: int, sampling: Sampling) -> Difference:
     """The first minus the second of the two samples in `sums` (clusters, 2, 7)."""
     ours, theirs = bootstrap.ccc(sums.sum(axis=0))
-    [drawn] = bootstrap.resampled(sums, sampling.resamples, sampling.seed)
-    interval = bootstrap.interval(drawn[:, 0] - drawn[:, 1], min(_clusters_of(sums[:, 0]), _clusters_of(sums[:, 1])))
+    [drawn], clusters = _drawn(sums, sampling)
+    interval = bootstrap.interval(drawn[:, 0] - drawn[:, 1], clusters)
     return Difference(n, float(ours), float(theirs), float(ours - theirs), interval)
 
 
@@ -335,15 +342,18 @@ def _spans() -> list[str]:
 def _group(name: str, frame: pl.DataFrame, rated: Sequence[str], sampling: Sampling) -> Group:
     frame = frame.with_columns(pl.col("cluster").rank("dense").cast(pl.Int64) - 1)
     count = int(frame["cluster"].max()) + 1  # type: ignore[arg-type]
-    sums = np.stack([_sums(frame, count, d) for d in rated], axis=1)
-    [drawn] = bootstrap.resampled(sums, sampling.resamples, sampling.seed)
-    n = {d: int(sums[:, i, 0].sum()) for i, d in enumerate(rated)}
+    sums = {d: _sums(frame, count, d) for d in rated}
+    n = {d: int(sums[d][:, 0].sum()) for d in rated}
+    intervals = {}
+    for d in rated:
+        [drawn], clusters = _drawn(sums[d][:, None], sampling)
+        intervals[d] = bootstrap.interval(drawn[:, 0], clusters)
     return Group(
         name=name,
         n=n,
         clusters=count,
-        ccc=dict(zip(rated, map(float, bootstrap.ccc(sums.sum(axis=0))), strict=True)),
-        intervals={d: bootstrap.interval(drawn[:, i], _clusters_of(sums[:, i])) for i, d in enumerate(rated)},
+        ccc={d: float(bootstrap.ccc(sums[d].sum(axis=0))) for d in rated},
+        intervals=intervals,
         small=min(n.values()) < SMALL or count < bootstrap.FEW_CLUSTERS,
     )
 

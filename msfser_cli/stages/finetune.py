@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from msfser_cli.backends.encoders import transformers_speech
-from msfser_cli.backends.encoders.transformers_speech import TransformersSpeech
+from msfser_cli.backends.encoders.transformers_speech import BATCH_SECONDS, TransformersSpeech
 from msfser_cli.errors import RecordingError, TableError, UsageError
 from msfser_cli.model.pooling import Pooling, PoolingConfig
 from msfser_cli.profiles.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import FinetuneSettings
+from msfser_cli.stages.chain import loaded
 from msfser_cli.stages.training_set import TrainingSet
 from msfser_cli.store.audio import Audio, decode, file_sha256
 from msfser_cli.store.output import read_ledger
@@ -34,6 +34,8 @@ BACKEND = "transformers-speech"
 """The back end that the encoder is of, and is used with once it is trained."""
 CLIPS_BYTES = 2 << 30
 """Decoded speech that is remembered: some nine hours."""
+PART_SECONDS = 24.0
+"""Audio whose activations are kept at a time: two full crops."""
 SAMPLE = 1024
 """Utterances that the waveforms and the first vectors are standardised by."""
 
@@ -134,7 +136,7 @@ class Voice(nn.Module):
     def __init__(self, start: ModelFolder, clips: Clips, settings: FinetuneSettings, heard: Callable[[float], None]) -> None:
         super().__init__()
         self.start = start
-        self._speech: TransformersSpeech = transformers_speech.load(start.path)
+        self._speech: TransformersSpeech = loaded("encoders", BACKEND, start.path)
         self._clips, self._crop, self._heard = clips, round(settings.crop * SAMPLE_RATE_HZ), heard
         self.encoder: Any = self._speech.model
         self.encoder.config.update({"apply_spec_augment": False, "layerdrop": 0.0})
@@ -151,11 +153,13 @@ class Voice(nn.Module):
         """The vectors of the utterances with these indices, int64 [B]: float32 [B, dimension], on the CPU, differentiable."""
         utterances = chosen.tolist()
         spans = [self._span(i) for i in utterances]
-        parts = self._speech.batches([stop - start for start, stop in spans])
+        seconds = PART_SECONDS if self.training else BATCH_SECONDS
+        parts = self._speech.batches([stop - start for start, stop in spans], seconds)
         vectors = []
         for part in parts:
             clips = [self._clips[utterances[j]][slice(*spans[j])] for j in part]
-            vectors.append(checkpoint(self._speech.pooled, clips, use_reentrant=False))
+            # As tensors, whose device tells `checkpoint` which random state the second pass has to find again.
+            vectors.append(checkpoint(self._speech.pooled, self._speech.inputs(clips), use_reentrant=False))
             self._heard(sum(map(len, clips)) / SAMPLE_RATE_HZ)
         places = torch.tensor([j for part in parts for j in part])
         return torch.cat(vectors)[torch.argsort(places)]

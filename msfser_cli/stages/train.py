@@ -24,7 +24,7 @@ from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from msfser_cli import __version__
-from msfser_cli.errors import UsageError
+from msfser_cli.errors import ResourceError, UsageError
 from msfser_cli.model import intervals, weights
 from msfser_cli.model.config import DIMENSIONS, STREAMS, MsfSerConfig
 from msfser_cli.model.msf_ser import MsfSer, MsfSerOutput
@@ -103,6 +103,8 @@ def train(
             raise UsageError(
                 f"training diverged after {len(trainer.history)} epochs: {error}; try a smaller --rate than {settings.rate:g}"
             ) from error
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(f"the GPU's memory is too small for this encoder ({error}); try a low --train-layers") from error
         with stopping.postponed():
             return _finish(learner, examples, settings, out, work)
 

@@ -1,17 +1,30 @@
-"""Ways in which the same delivery can reach a microphone: speed, room, spectrum, telephone, silence around it, noise, gain.
+"""Ways in which the same delivery can reach a file: speed, room, microphone, telephone, codec, silence around it, noise, gain.
 
 Every function takes and returns float32 [n] at 16 kHz; what is random comes from the generator that is given.
 """
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
+import av
 import numpy as np
 
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 Row = dict[str, Any]
+
+CODECS = (
+    ("ogg", "libopus", 8000), ("ogg", "libopus", 12000), ("ogg", "libopus", 24000), ("mp3", "libmp3lame", 16000),
+    ("mp3", "libmp3lame", 32000), ("mp3", "libmp3lame", 64000), ("adts", "aac", 16000), ("adts", "aac", 32000),
+)  # fmt: skip
+"""Container, codec and bits a second of what people record and send."""
+TELEPHONES = (
+    ("wav", "pcm_mulaw", None), ("wav", "pcm_alaw", None),
+    ("amr", "libopencore_amrnb", 5900), ("amr", "libopencore_amrnb", 12200),
+)  # fmt: skip
+"""The same for telephones, at 8 kHz."""
 
 
 def moved(row: Row, scale: float, offset: float, duration: float) -> Row:
@@ -67,6 +80,8 @@ def augmented(samples: np.ndarray, row: Row, rng: np.random.Generator) -> tuple[
     ratio_db = rng.uniform(12, 35) if rng.random() < 0.5 else rng.uniform(40, 70)
     samples = samples + level * 10 ** (-ratio_db / 20) * coloured_noise(len(samples), rng.integers(3), rng)
     samples = samples / np.abs(samples).max() * 10 ** (rng.uniform(-26, -1) / 20)
+    if rng.random() < 0.4:
+        samples = through_codec(samples, rng)
     return samples.astype(np.float32), moved(row, scale, offset, len(samples) / SAMPLE_RATE_HZ)
 
 
@@ -102,6 +117,30 @@ def over_telephone(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Limited to a band from 100 to 350 Hz up to 3 to 5 kHz."""
     low, high = rng.uniform(100, 350), rng.uniform(3000, 5000)
     return _filtered(samples, lambda hz: (1 + (low / np.maximum(hz, 1)) ** 8) ** -0.5 * (1 + (hz / high) ** 12) ** -0.5)
+
+
+def through_codec(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Coded at a low rate and decoded again: as on the web, or (one in three) as on the telephone."""
+    telephone = rng.random() < 1 / 3
+    codecs = TELEPHONES if telephone else CODECS
+    container, codec, bits = codecs[rng.integers(len(codecs))]
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        stream = out.add_stream(codec, rate=8000 if telephone else SAMPLE_RATE_HZ)
+        stream.layout = "mono"
+        if bits:
+            stream.bit_rate = bits
+        frame = av.AudioFrame.from_ndarray(samples.clip(-1, 1).astype(np.float32)[None], format="flt", layout="mono")
+        frame.sample_rate = SAMPLE_RATE_HZ
+        resampler = av.AudioResampler(stream.format, "mono", stream.rate)
+        for piece in (*resampler.resample(frame), *resampler.resample(None), None):
+            out.mux(stream.encode(piece))
+    file.seek(0)
+    resampler = av.AudioResampler("flt", "mono", SAMPLE_RATE_HZ)
+    with av.open(file) as coded:
+        pieces = [p for frame in (*coded.decode(audio=0), None) for p in resampler.resample(frame)]
+    decoded = np.concatenate([piece.to_ndarray()[0] for piece in pieces])[: len(samples)]
+    return np.pad(decoded, (0, len(samples) - len(decoded))).astype(np.float32)
 
 
 def coloured_noise(length: int, exponent: int, rng: np.random.Generator) -> np.ndarray:

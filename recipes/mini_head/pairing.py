@@ -10,9 +10,6 @@ where both matter. So each batch holds four groups, each with a concordance of i
   are not known: raters saw the words alone, and a fast, high voice does sound more aroused. Called calm, it would teach the head
   to ignore how any voice sounds but those of EmoDB's actors.
 - written: a sentence without a voice. Label: the sentence's.
-
-What is left that tells the domains apart is blurred: acoustic vectors move along the difference between the domains' means by a
-random amount, and by random differences between two read utterances (other voices, other words), with their labels kept.
 """
 
 from __future__ import annotations
@@ -23,25 +20,23 @@ from dataclasses import dataclass
 import numpy as np
 from features import Examples
 
-ACTED, COMPOSED, READ, WRITTEN = 96, 96, 128, 64
+ACTED, COMPOSED, READ, WRITTEN = 96, 96, 128, 128
 OWN_TEXT = 0.3
 """How often a read voice keeps the sentence that it spoke."""
 SILENT = 0.3
 """How often an acted voice loses its own words (LES and GS)."""
 ABSENT = np.array([0.05, 0.2, 0.1, 0.15])
 """How often the acoustic vector, LES, GS and ES are left out of any example."""
-BETWEEN_DOMAINS, WITHIN_READ = 1.2, 0.5
 
 
 @dataclass(frozen=True)
 class Group:
-    """Examples that share a concordance, and its weight in the loss. Arrays as in `Examples`."""
+    """Examples that share a concordance. Arrays as in `Examples`."""
 
     acoustic: np.ndarray
     texts: np.ndarray
     present: np.ndarray
     labels: np.ndarray
-    weight: float
 
 
 class Pairing:
@@ -50,8 +45,6 @@ class Pairing:
     def __init__(self, acted: Examples, spoken: Examples, written: Examples, rng: np.random.Generator) -> None:
         self._acted, self._spoken, self._written, self._rng = acted, spoken, written, rng
         self._forms = [np.flatnonzero(acted.item == item) for item in np.unique(acted.item)]
-        neutral = np.abs(acted.labels - 0.5).max(axis=1) < 0.01
-        self._between = spoken.acoustic.mean(axis=0) - acted.acoustic[neutral].mean(axis=0)
         self._usual = written.labels.mean(axis=0)
 
     def batches(self, count: int) -> Iterator[tuple[Group, ...]]:
@@ -63,13 +56,13 @@ class Pairing:
         e = self._acted.where(self._clips(ACTED))
         present = self._thinned(e.present)
         present[self._rng.random(ACTED) < SILENT, 1:3] = False
-        return Group(self._blurred(e.acoustic, 1), e.texts, present, e.labels, 1.0)
+        return Group(e.acoustic, e.texts, present, e.labels)
 
     def _composed(self) -> Group:
         voice, text = self._acted.where(self._clips(COMPOSED)), self._any(self._written, COMPOSED)
         texts, present = _paired(voice, text)
         labels = np.clip(voice.labels + text.labels - self._usual, 0, 1)
-        return Group(self._blurred(voice.acoustic, 1), texts, self._thinned(present), labels, 1.0)
+        return Group(voice.acoustic, texts, self._thinned(present), labels)
 
     def _read(self) -> Group:
         voice, text = self._any(self._spoken, READ), self._any(self._written, READ)
@@ -78,12 +71,12 @@ class Pairing:
         texts[own], present[own] = voice.texts[own], voice.present[own]
         labels = np.where(own[:, None], voice.labels, text.labels)
         labels[:, 1:] = np.nan
-        return Group(self._blurred(voice.acoustic, -1), texts, self._thinned(present), labels, 1.0)
+        return Group(voice.acoustic, texts, self._thinned(present), labels)
 
     def _sentences(self) -> Group:
         text = self._any(self._written, WRITTEN)
         silence = np.zeros((WRITTEN, self._acted.acoustic.shape[1]), np.float32)
-        return Group(silence, text.texts, self._thinned(text.present), text.labels, 0.3)
+        return Group(silence, text.texts, self._thinned(text.present), text.labels)
 
     def _clips(self, count: int) -> np.ndarray:
         """Indices of acted examples: a clip at random, then one of its forms."""
@@ -92,13 +85,6 @@ class Pairing:
 
     def _any(self, examples: Examples, count: int) -> Examples:
         return examples.where(self._rng.integers(len(examples), size=count))
-
-    def _blurred(self, acoustic: np.ndarray, direction: int) -> np.ndarray:
-        count = len(acoustic)
-        one, other = self._rng.integers(len(self._spoken), size=(2, count))
-        between = direction * BETWEEN_DOMAINS * self._rng.random((count, 1)) * self._between
-        within = WITHIN_READ * self._rng.random((count, 1)) * (self._spoken.acoustic[one] - self._spoken.acoustic[other])
-        return (acoustic + between + within).astype(np.float32)
 
     def _thinned(self, present: np.ndarray) -> np.ndarray:
         return present & (self._rng.random(present.shape) >= ABSENT)

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import wave
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import card
@@ -27,11 +28,13 @@ import features
 import numpy as np
 import torch
 import voices
+from card import Measured
 from features import Examples
 from pairing import Pairing
 
-from msfser_cli.model import weights
+from msfser_cli.model import bootstrap, weights
 from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
+from msfser_cli.model.intervals import calibrate
 from msfser_cli.model.losses import ccc_loss
 from msfser_cli.model.metrics import ccc
 from msfser_cli.model.msf_ser import MsfSer
@@ -41,7 +44,9 @@ STEPS, RATE, WEIGHT_DECAY, BALANCE, AVERAGED = 1200, 1e-3, 0.05, 0.01, 0.98
 SPOKEN = 700
 """How many training sentences are spoken."""
 
-Measured = dict[str, dict[str, float]]
+LEVEL = 0.9
+"""The share of ratings that the scores' intervals are to hold."""
+RESAMPLES = 10_000
 
 
 def fit(acted: Examples, spoken: Examples, written: Examples, *, seed: int = 0, steps: int = STEPS) -> MsfSer:
@@ -49,7 +54,7 @@ def fit(acted: Examples, spoken: Examples, written: Examples, *, seed: int = 0, 
     torch.manual_seed(seed)
     model = MsfSer(
         MsfSerConfig(
-            acoustic_dim=acted.acoustic.shape[1], text_dim=acted.texts.shape[2], dropout=0.3,
+            acoustic_dim=acted.acoustic.shape[1], text_dim=acted.texts.shape[2], dropout=0.4,
             acoustic_encoder="whisper:whisper-base", text_encoder="transformers-text:minilm-l6",
         )
     )  # fmt: skip
@@ -68,7 +73,7 @@ def fit(acted: Examples, spoken: Examples, written: Examples, *, seed: int = 0, 
         loss = BALANCE * out.balance
         scores = out.scores.split([len(g.labels) for g in groups])
         for group, said in zip(groups, scores, strict=True):
-            loss = loss + group.weight * ccc_loss(said, torch.from_numpy(group.labels.astype(np.float32)))
+            loss = loss + ccc_loss(said, torch.from_numpy(group.labels.astype(np.float32)))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -81,24 +86,46 @@ def fit(acted: Examples, spoken: Examples, written: Examples, *, seed: int = 0, 
     return model.eval()
 
 
-def unseen_speakers(acted: Examples, spoken: Examples, written: Examples) -> Measured:
-    """CCC on EmoDB, each pair of its ten speakers scored by a head trained without them: whole clips, and cut to speech."""
-    speakers = np.unique(acted.speaker)
-    folds = [np.isin(acted.speaker, pair) for pair in speakers.reshape(-1, 2)]
+def scored(head: MsfSer, examples: Examples) -> np.ndarray:
+    """What the head says of the examples, float32 [n, 3]."""
+    with torch.inference_mode():
+        scores: np.ndarray = head(*map(torch.from_numpy, (examples.acoustic, examples.texts, examples.present))).scores.numpy()
+    return scores
+
+
+def unseen_speakers(acted: Examples, spoken: Examples, written: Examples) -> np.ndarray:
+    """Scores [n, 3] of the acted examples; each pair of EmoDB's ten speakers by a head trained without them."""
+    folds = [np.isin(acted.speaker, pair) for pair in np.unique(acted.speaker).reshape(-1, 2)]
     scores = np.zeros_like(acted.labels)
     with ProcessPoolExecutor(2) as pool:
         for held, head in zip(folds, pool.map(fit, [acted.where(~f) for f in folds], [spoken] * 5, [written] * 5), strict=True):
-            e = acted.where(held)
-            with torch.inference_mode():
-                scores[held] = head(*(torch.from_numpy(a) for a in (e.acoustic, e.texts, e.present))).scores.numpy()
-    return {
-        form: {d: ccc(acted.labels[acted.form == form, i], scores[acted.form == form, i]) for i, d in enumerate(DIMENSIONS)}
-        for form in ("whole", "speech")
-    }
+            scores[held] = scored(head, acted.where(held))
+    return scores
 
 
-def through_the_chain(corpus: Path, gold: Path, head: Path, work: Path) -> dict[str, float]:
-    """CCC of what `msfser` itself says of a folder of recordings, by its default settings, against a file of labels."""
+def agreement(labels: np.ndarray, scores: np.ndarray, clusters: np.ndarray) -> Measured:
+    """The CCC of each dimension with its 95 % interval, from resamples of the clusters."""
+    names, who = np.unique(clusters, return_inverse=True)
+    row: Measured = Measured(len(labels))
+    for i, d in enumerate(DIMENSIONS):
+        sums = bootstrap.cluster_sums(who, len(names), labels[:, i], scores[:, i])
+        found = bootstrap.interval(bootstrap.resampled(sums[:, None], RESAMPLES, 0)[0, :, 0], len(names))
+        row.ccc[d] = (ccc(labels[:, i], scores[:, i]), found.low, found.high)
+    return row
+
+
+def coverage(labels: np.ndarray, scores: np.ndarray, speakers: np.ndarray) -> dict[str, float]:
+    """The share of labels inside intervals that were calibrated on the scores of the other speakers."""
+    inside = np.zeros(labels.shape, bool)
+    for speaker in np.unique(speakers):
+        own = speakers == speaker
+        around = calibrate(scores[~own], labels[~own], speakers[~own].tolist(), LEVEL).around(scores[own], 0.0, 1.0)
+        inside[own] = (around[..., 0] <= labels[own]) & (labels[own] <= around[..., 1])
+    return dict(zip(DIMENSIONS, inside.mean(axis=0).tolist(), strict=True))
+
+
+def through_the_chain(corpus: Path, gold: Path, head: Path, work: Path) -> Measured:
+    """What `msfser` itself says of a folder of recordings, by its default settings, against a file of labels."""
     work.mkdir(parents=True, exist_ok=True)
     before: Path = corpus
     for stage in ("transcribe", "emphasize", "describe", "embed"):
@@ -106,7 +133,13 @@ def through_the_chain(corpus: Path, gold: Path, head: Path, work: Path) -> dict[
         before = work / f"{stage}.parquet"
     _msfser("predict", before, "--head", head, "--out", work / "scores.parquet", "--quiet", "--redo")
     result = json.loads(_msfser("evaluate", work / "scores.parquet", "--gold", gold, "--scale", "0:1", "--json"))
-    return {d: result["dimensions"][d]["ccc"] for d in DIMENSIONS} | {"n": result["dimensions"]["valence"]["n"]}
+    row = Measured(result["dimensions"]["valence"]["n"])
+    for d in DIMENSIONS:
+        found = result["dimensions"][d]
+        row.ccc[d] = (found["ccc"], found["intervals"]["ccc"]["low"], found["intervals"]["ccc"]["high"])
+        if d in result["coverage"]:
+            row.covered[d] = result["coverage"][d]["share"]
+    return row
 
 
 def speak_test_sentences(data: Path, folder: Path, count: int) -> Path:
@@ -140,21 +173,31 @@ def main() -> None:
 
     acted = features.acted(a.data, a.cache)
     spoken = features.spoken(a.data, a.cache, SPOKEN)
-    written = features.written(a.data, a.cache, "train")
-    head = fit(acted, spoken, written)
-    weights.save(a.out, head, card={"made by": "recipes/mini_head/train.py", "described in": "MODEL_CARD.md"})
-    print(f"wrote {a.out}", flush=True)
+    written, test = (features.written(a.data, a.cache, split) for split in ("train", "test"))
+    scores = unseen_speakers(acted, spoken, written)
+    measured = {}
+    for form in ("whole", "speech"):
+        e, said = acted.where(acted.form == form), scores[acted.form == form]
+        measured[f"EmoDB, {form}"] = agreement(e.labels, said, e.speaker)
+        measured[f"EmoDB, {form}"].covered = coverage(e.labels, said, e.speaker)
+    natural = np.isin(acted.form, ("whole", "speech"))
+    intervals = calibrate(scores[natural], acted.labels[natural], acted.speaker[natural].tolist(), LEVEL)
 
-    measured: Measured = {f"EmoDB, unseen speakers, {form}": c for form, c in unseen_speakers(acted, spoken, written).items()}
+    head = fit(acted, spoken, written)
+    weights.save(a.out, head, intervals=intervals, card={"made by": "recipes/mini_head/train.py", "described in": card.NAME})
+    print(f"wrote {a.out}", flush=True)
+    silence = np.zeros((len(test), acted.acoustic.shape[1]), np.float32)
+    measured["EmoBank, given"] = agreement(test.labels, scored(head, replace(test, acoustic=silence)), test.item)
     card.write(a.out, measured, head.config)
+
     gold = speak_test_sentences(a.data, a.cache / "emobank_test", a.test_sentences)
     tests = {
-        "EmoBank test sentences, spoken": (a.cache / "emobank_test" / "audio", gold),
+        "EmoBank, spoken": (a.cache / "emobank_test" / "audio", gold),
         "RAVDESS": (a.data / "ravdess" / "audio", a.data / "ravdess" / "manifest.csv"),
     }
     with ProcessPoolExecutor(2) as pool:
         jobs = {
-            name: pool.submit(through_the_chain, corpus, labels, a.out, a.cache / name.split()[0].lower())
+            name: pool.submit(through_the_chain, corpus, labels, a.out, a.cache / name.split(",")[0].lower())
             for name, (corpus, labels) in tests.items()
         }
         measured |= {name: job.result() for name, job in jobs.items()}

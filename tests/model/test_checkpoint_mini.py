@@ -32,7 +32,7 @@ def test_no_expert_and_no_dimension_has_died() -> None:
     """Over ordinary inputs every expert is used by some dimension, and the three scores are not one."""
     model = weights.load(FOLDER)
     generator = torch.Generator().manual_seed(0)
-    acoustic = model.acoustic_mean + model.acoustic_std * torch.randn(200, 1024, generator=generator)
+    acoustic = model.acoustic_mean + model.acoustic_std * torch.randn(200, model.config.acoustic_dim, generator=generator)
     texts = model.text_mean + model.text_std * torch.randn(200, 3, 384, generator=generator)
     output = model(acoustic, texts, torch.ones(200, 4, dtype=torch.bool))
     assert (output.routes.mean(dim=(0, 1)) > 0.05).all()

@@ -45,6 +45,19 @@ def test_augmented_words_stay_on_their_sound(recipe: ModuleType) -> None:
         assert np.square(audio[first:last]).sum() > 0.8 * np.square(audio).sum()
 
 
+def test_a_codec_keeps_the_sound_in_its_place(recipe: ModuleType) -> None:
+    """Every codec gives back as many samples, the tone where it was (to a codec's delay) and silence elsewhere."""
+    augment = recipe.features.augment
+    samples = np.zeros(32000, np.float32)
+    samples[8000:19200] = 0.3 * np.sin(2 * np.pi * 440 * np.arange(11200) / 16000)
+    for seed in range(25):
+        coded = augment.through_codec(samples, np.random.default_rng(seed))
+        assert coded.shape == samples.shape
+        assert coded.dtype == np.float32
+        assert np.square(coded[7000:21000]).sum() > 0.95 * np.square(coded).sum()
+        assert 0.5 < np.square(coded).sum() / np.square(samples).sum() < 1.2
+
+
 def test_joined_clips_keep_their_words_in_order(recipe: ModuleType) -> None:
     clip = np.zeros(32000, np.float32)
     samples, row = recipe.features.augment.joined([(clip, _row()), (clip, _row())], np.random.default_rng(0))

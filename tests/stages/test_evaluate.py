@@ -380,6 +380,10 @@ def test_one_split_alone(tmp_path: Path) -> None:
     assert found.unmatched_recordings.count == 0
     with pytest.raises(LabelError, match="has no split 'Test3'; its splits are 'Test1', 'Test2'"):
         stage.evaluate(scored, gold, split="Test3", resamples=FEW)
+    # The same as with labels of that split alone: speakers of other splits are not drawn.
+    lines = gold.read_text().splitlines()
+    gold.write_text("\n".join([lines[0], *(line for line in lines if line.endswith("Test2"))]) + "\n")
+    assert stage.evaluate(scored, gold, resamples=FEW).dimensions == found.dimensions
 
 
 @pytest.mark.parametrize("by", BY)
@@ -411,6 +415,23 @@ def test_groups_are_those_of_the_labels(tmp_path: Path, by: str) -> None:
         assert (gap.ccc, gap.other) == pytest.approx((female, male), abs=1e-9)
         assert gap.difference == pytest.approx(female - male, abs=1e-9)
         assert gap.interval.low < gap.difference < gap.interval.high
+
+
+def test_speakers_without_a_rating_are_not_drawn(tmp_path: Path) -> None:
+    scored, gold, _ = shipped(tmp_path)
+    whole = stage.evaluate(scored, gold, resamples=FEW).dimensions["valence"]
+    header, *lines = gold.read_text().splitlines()
+    extra = [f"x{i}.wav,N,4,,4,{900 + i},Male,Test1" for i in range(20)]
+    gold.write_text("\n".join([header, *lines, *extra]) + "\n")
+    table = pl.read_parquet(scored)
+    more = table.head(20).with_columns(recording_id=pl.Series([f"x{i}.wav" for i in range(20)]),
+                                       utterance_id=pl.Series([f"x{i}.wav#0000" for i in range(20)]))
+    both = write_scores(tmp_path / "both.parquet", pl.concat([table, more]).select(c.name for c in COLUMNS))
+    found = stage.evaluate(both, gold, resamples=FEW)
+    assert found.dimensions["valence"].intervals == whole.intervals
+    assert found.dimensions["arousal"].intervals["ccc"].clusters == 32
+    [groups] = stage.evaluate(both, gold, by=("split",), resamples=FEW).groups
+    assert [group.intervals["valence"].clusters for group in groups.groups] == [8, 4]
 
 
 def test_two_systems_are_compared_on_the_labels_that_both_score(tmp_path: Path) -> None:

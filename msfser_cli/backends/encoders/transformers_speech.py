@@ -76,42 +76,43 @@ class TransformersSpeech:
         vectors = np.empty((len(clips), self.dimension), np.float32)
         with torch.inference_mode():
             for chosen in self.batches([len(c) for c in clips]):
-                vectors[chosen] = self.pooled([clips[i] for i in chosen]).numpy()
+                vectors[chosen] = self.pooled(self.inputs([clips[i] for i in chosen])).numpy()
         return vectors
 
-    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """The indices of clips with these lengths in samples, in batches for `pooled`: alike in length, and small enough."""
+    def batches(self, lengths: Sequence[int], seconds: float = BATCH_SECONDS) -> list[list[int]]:
+        """The indices of clips with these lengths in samples, in batches of at most `seconds` each: alike in length."""
         batches: list[list[int]] = []
         for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-            fits = batches and (len(batches[-1]) + 1) * lengths[i] <= BATCH_SECONDS * SAMPLE_RATE_HZ
+            fits = batches and (len(batches[-1]) + 1) * lengths[i] <= seconds * SAMPLE_RATE_HZ
             if self._masks_padding and fits:
                 batches[-1].append(i)
             else:
                 batches.append([i])
         return batches
 
-    def pooled(self, clips: Sequence[np.ndarray]) -> Tensor:
-        """The vectors of one batch, float32 [B, 2 * hidden size] on the CPU; gradients pass through.
+    def inputs(self, clips: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """One batch of clips as the model takes them: `input_values` [B, n] and, where padding is masked, `attention_mask`."""
+        config = self.pooling.config
+        clips = [(c - config.waveform_mean) / config.waveform_std for c in clips]
+        clips = [np.pad(c, (0, max(0, SHORTEST - len(c)))).astype(np.float32, copy=False) for c in clips]
+        made = self.extractor(
+            clips, sampling_rate=SAMPLE_RATE_HZ, padding=True, return_attention_mask=self._masks_padding, return_tensors="pt"
+        )
+        return dict(made.to(self._device))
+
+    def pooled(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The vectors of one batch of `inputs`, float32 [B, 2 * hidden size] on the CPU; gradients pass through.
 
         A model in training mode computes in bfloat16 where there is a GPU.
         """
         import torch
 
-        config = self.pooling.config
-        clips = [(c - config.waveform_mean) / config.waveform_std for c in clips]
-        clips = [np.pad(c, (0, max(0, SHORTEST - len(c)))).astype(np.float32, copy=False) for c in clips]
-        inputs = self.extractor(
-            clips, sampling_rate=SAMPLE_RATE_HZ, padding=True, return_attention_mask=True, return_tensors="pt"
-        ).to(self._device)
-        valid = inputs["attention_mask"]
-        if not self._masks_padding:
-            inputs.pop("attention_mask")
         on_gpu = self._device == "cuda"
         with torch.autocast(self._device, torch.bfloat16, enabled=on_gpu and self.model.training):
             out = self.model(**inputs, output_hidden_states=self.pooling.config.layers == "all")
         last = out.last_hidden_state
         if self._masks_padding:
-            mask = self.model._get_feature_vector_attention_mask(last.shape[1], valid).bool()
+            mask = self.model._get_feature_vector_attention_mask(last.shape[1], inputs["attention_mask"]).bool()
         else:
             mask = torch.ones(last.shape[:2], dtype=torch.bool, device=last.device)
         states = (last,) if out.hidden_states is None else out.hidden_states
