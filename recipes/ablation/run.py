@@ -18,7 +18,9 @@ What is done already in FOLDER is not done again. Prints the tables and writes F
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import io
 import math
 import multiprocessing
 import os
@@ -69,8 +71,8 @@ class Job:
         """The scores of all utterances of the table."""
         return self.out / "scores.parquet"
 
-    def run(self) -> None:
-        """Train and score."""
+    def run(self) -> str:
+        """Train and score; returns the warnings."""
         import torch
 
         from msfser_cli.cli.app import app
@@ -78,8 +80,10 @@ class Job:
         torch.set_num_threads(1)
         head = self.out / "head"
         train = ["train", str(self.embedded), "--gold", str(self.gold), "--scale", self.scale, "--out", str(head), *self.options]
-        for arguments in (train, ["predict", str(self.embedded), "--head", str(head), "--out", str(self.scores)]):
-            app([*arguments, "--quiet"], standalone_mode=False)
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            for arguments in (train, ["predict", str(self.embedded), "--head", str(head), "--out", str(self.scores)]):
+                app([*arguments, "--quiet"], standalone_mode=False)
+        return said.getvalue()
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,11 @@ def _folds(labels: Labels, count: int, out: Path) -> list[Path]:
 def _run_all(jobs: Sequence[Job], at_once: int) -> None:
     # Not forked: a copy of a process in which torch has threads may hang.
     with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as pool:
-        for done, _ in enumerate(pool.map(Job.run, jobs), start=1):
+        warnings = set()
+        for done, said in enumerate(pool.map(Job.run, jobs), start=1):
+            for line in set(said.splitlines()) - warnings:
+                print(line, file=sys.stderr)
+            warnings.update(said.splitlines())
             print(f"{done} of {len(jobs)} models trained", file=sys.stderr, end="\n" if done == len(jobs) else "\r", flush=True)
 
 

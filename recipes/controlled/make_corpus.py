@@ -184,12 +184,14 @@ def write(item: Item, corpus: Path) -> None:
 
 
 def write_labels(path: Path, chosen: Sequence[Item]) -> None:
-    """The labels of `chosen`, on a scale of 0 to 1; empty where a part says nothing."""
+    """The labels of `chosen`, on a scale of 0 to 1: of the dimensions that they say something about, empty where one does not."""
+    rated = [name for name in ("valence", "arousal") if any(getattr(item, name) is not None for item in chosen)]
     with path.open("w", newline="", encoding="utf-8") as file:
         labels = csv.writer(file, lineterminator="\n")
-        labels.writerow(("file", "split", "speaker", "valence", "arousal", "part", "said"))
+        labels.writerow(("file", "split", "speaker", *rated, "part", "said"))
         for item in chosen:
-            labels.writerow((item.file, item.split, item.voice, item.valence, item.arousal, item.part, item.ssml))
+            values = (getattr(item, name) for name in rated)
+            labels.writerow((item.file, item.split, item.voice, *values, item.part, item.ssml))
 
 
 def main() -> None:
