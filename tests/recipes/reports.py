@@ -1,4 +1,4 @@
-"""What `evaluate` printed, read back."""
+"""What a recipe's README promises, and what `evaluate` printed, read back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import polars as pl
 
 from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.model.metrics import ccc
+
+
+def promised(readme: Path) -> list[str]:
+    """The files and folders that the README's table of steps says are written."""
+    [steps] = re.findall(r"^\| step \|.*\n((?:\|.*\n)+)", readme.read_text(), re.MULTILINE)
+    return [name for row in steps.splitlines()[1:] for name in re.findall(r"`([^`]+)`", row.split("|")[2])]
 
 
 def reported(results: Path) -> dict[str, dict[str, tuple[float, int]]]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import miniature_iemocap as miniature
 import polars as pl
 import pytest
-from reports import expected, reported
+from reports import expected, promised, reported
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "iemocap"
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -75,8 +75,13 @@ def test_another_folder_is_no_release(program: Program, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_turn_is_scored_once_by_the_head_that_did_not_hear_its_session(done: Run) -> None:
+def test_the_run_leaves_what_the_readme_says(done: Run) -> None:
     assert done.process.returncode == 0, done.process.stderr
+    assert [name for name in promised(RECIPE / "README.md") if not (done.out / name).exists()] == []
+
+
+@pytest.mark.slow
+def test_every_turn_is_scored_once_by_the_head_that_did_not_hear_its_session(done: Run) -> None:
     assert sorted(pooled(done)["recording_id"]) == sorted(row.path for row in readable())
     for session in range(1, 6):
         settings = json.loads((done.out / f"Session{session}" / "head" / "config.json").read_text())["card"]["settings"]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import miniature_msp_podcast as miniature
 import polars as pl
 import pytest
-from reports import expected, reported
+from reports import expected, promised, reported
 
 from msfser_cli.store.output import read_ledger
 
@@ -97,8 +97,13 @@ def test_another_folder_is_no_release(program: Program, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_readable_turn_is_scored_once_and_the_ledger_has_the_rest(done: Run) -> None:
+def test_the_run_leaves_what_the_readme_says(done: Run) -> None:
     assert done.process.returncode == 0, done.process.stderr
+    assert [name for name in promised(RECIPE / "README.md") if not (done.out / name).exists()] == []
+
+
+@pytest.mark.slow
+def test_every_readable_turn_is_scored_once_and_the_ledger_has_the_rest(done: Run) -> None:
     assert sorted(scores(done, "labelled")["recording_id"]) == sorted(row.name for row in readable())
     ledger = read_ledger(done.out / "labelled" / "scores.parquet")
     assert {name: line["reason"] for name, line in ledger.items() if line["status"] != "done"} == {miniature.EMPTY: "empty"}
