@@ -11,8 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from msfser_cli.stages.labels import iemocap, msp_podcast, named_columns
-from msfser_cli.stages.labels.scale import KNOWN_SCALES, REACH, ResolvedScale, Scale, resolve_scale
-from msfser_cli.stages.labels.table import Labels
+from msfser_cli.stages.labels.scale import KNOWN_SCALES, REACH, ResolvedScale, resolve_scale
+from msfser_cli.stages.labels.table import Labels, Scale
 
 __all__ = ["KNOWN_SCALES", "REACH", "Labels", "ResolvedScale", "Scale", "read_labels", "resolve_scale"]
 

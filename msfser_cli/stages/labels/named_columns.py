@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 
 from msfser_cli.errors import LabelError
 from msfser_cli.model.config import DIMENSIONS
-from msfser_cli.stages.labels.scale import Scale
-from msfser_cli.stages.labels.table import MSP_PODCAST_SCALE, NUMBERS, TEXTS, Labels, label_frame, mean_of_ratings
+from msfser_cli.stages.labels.table import MSP_PODCAST_SCALE, NUMBERS, TEXTS, Labels, Scale, label_frame, mean_of_ratings
 
 
 @dataclass(frozen=True)

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from msfser_cli.errors import LabelError, UsageError
-
-if TYPE_CHECKING:
-    from msfser_cli.stages.labels.table import Labels
-
-
-class Scale(NamedTuple):
-    """The ends of a rating scale, `low` below `high`."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def parse(cls, text: str) -> Scale:
-        """The scale written as LOW:HIGH; UsageError for anything else."""
-        try:
-            low, high = (float(end) for end in text.split(":"))
-        except ValueError:
-            low = high = math.nan
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise UsageError(f"a scale is written LOW:HIGH, as in 1:7 or -1:1, not {text!r}")
-        return cls(low, high)
-
-    def __str__(self) -> str:
-        return f"{self.low:g}..{self.high:g}"
-
+from msfser_cli.errors import LabelError
+from msfser_cli.stages.labels.table import Labels, Scale
 
 KNOWN_SCALES = (Scale(0, 1), Scale(-1, 1), Scale(1, 5), Scale(1, 7), Scale(1, 9), Scale(0, 100))
 """The scales that may be read off the values: those of published V/A/D ratings."""

@@ -1,21 +1,51 @@
-"""What every label file is read into: one frame, whatever the format."""
+"""What every label file is read into: one frame, whatever the format, and the scale of its numbers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import polars as pl
 
-from msfser_cli.errors import LabelError
+from msfser_cli.errors import LabelError, UsageError
 from msfser_cli.model.config import DIMENSIONS
-from msfser_cli.stages.labels.scale import Scale
+
+Numbers = TypeVar("Numbers", pl.Expr, np.ndarray)
 
 TEXTS = ("recording", "utterance_id", "speaker", "gender", "language", "split")
 NUMBERS = ("start", "end", *DIMENSIONS)
 GENDERS = {"f": "female", "female": "female", "m": "male", "male": "male"}
 """How genders are written, and what they are called here; any other is left as written."""
+
+
+class Scale(NamedTuple):
+    """The ends of a rating scale, `low` below `high`."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def parse(cls, text: str) -> Scale:
+        """The scale written as LOW:HIGH; UsageError for anything else."""
+        try:
+            low, high = (float(end) for end in text.split(":"))
+        except ValueError:
+            low = high = math.nan
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise UsageError(f"a scale is written LOW:HIGH, as in 1:7 or -1:1, not {text!r}")
+        return cls(low, high)
+
+    def onto(self, other: Scale, numbers: Numbers) -> Numbers:
+        """`numbers` of this scale in the `other`, by the straight line between their ends."""
+        return (numbers - self.low) * ((other.high - other.low) / (self.high - self.low)) + other.low
+
+    def __str__(self) -> str:
+        return f"{self.low:g}..{self.high:g}"
+
 
 MSP_PODCAST_SCALE, IEMOCAP_SCALE = Scale(1, 7), Scale(1, 5)
 _MAY_BE_UNKNOWN = ("speaker", "gender", "language")
