@@ -19,7 +19,7 @@ from msfser_cli.model.weights import load_config
 from msfser_cli.stages.chain import Chain
 from msfser_cli.stages.joining import match_names
 from msfser_cli.stages.labels import Labels, Scale, read_labels, resolve_scale
-from msfser_cli.stages.pairing import COLUMNS, pair
+from msfser_cli.stages.pairing import COLUMNS, ENDS, pair
 from msfser_cli.stages.runner import Item, annotated
 from msfser_cli.store import tables
 
@@ -67,21 +67,20 @@ def _named(items: Iterable[Item], labels: Labels) -> Iterator[Item]:
 def _from_sample(
     chain: Chain, items: list[Item], labels: Labels, scale: Scale, score_scale: Scale, level: float
 ) -> intervals.Intervals:
+    kinds = {c.name: pl.String if c.type == "string" else pl.Float64 for c in (*COLUMNS, *ENDS)}
     rows = []
     for item, result in annotated(chain, items):
         if isinstance(result, RecordingError):
             logger.warning("%s is left out of the calibration: %s", item.recording.path, result)
         else:
-            rows += [{c.name: row[c.name] for c in COLUMNS} for row in result]
-    of_columns = {c.name: pl.String if c.type == "string" else pl.Float64 for c in COLUMNS}
-    pairs = pair(pl.DataFrame(rows, schema=of_columns), labels).frame
+            rows += [{name: row[name] for name in kinds} for row in result]
+    pairs = pair(pl.DataFrame(rows, schema=kinds), labels).frame
     scores, ratings = (
         pairs.select(pl.col(d + ending).cast(pl.Float64).fill_null(float("nan")) for d in DIMENSIONS).to_numpy()
         for ending in ("_score", "")
     )
-    ratings = score_scale.low + (ratings - scale.low) * (score_scale.high - score_scale.low) / (scale.high - scale.low)
-    ratings = np.where(np.isnan(scores), np.nan, ratings)
-    speakers = pairs.select(pl.coalesce("cluster", "speaker", "recording_id")).to_series().to_list()
+    ratings = np.where(np.isnan(scores), np.nan, scale.onto(score_scale, ratings))
+    speakers = pairs.select(pl.coalesce("cluster", "recording_id")).to_series().to_list()
     try:
         return intervals.calibrate(scores, ratings, speakers, level)
     except ValueError as error:

@@ -10,7 +10,7 @@ import polars as pl
 
 from msfser_cli.errors import TableError
 from msfser_cli.model.config import DIMENSIONS
-from msfser_cli.schemas import Column, columns_through
+from msfser_cli.schemas import PREDICT, columns_through
 from msfser_cli.stages.joining import Joined, join
 from msfser_cli.stages.labels import Labels, Scale
 from msfser_cli.store import tables
@@ -18,8 +18,8 @@ from msfser_cli.store import tables
 COLUMNS = tuple(c for c in columns_through("predict") if c.name in ("recording_id", "utterance_id", "start", "end", *DIMENSIONS))
 """What is read of the scores."""
 
-ENDS = tuple(Column(f"{d}_{end}", "float64", "", nullable=True) for d in DIMENSIONS for end in ("low", "high"))
-"""What is read of them besides, where it is there: the scores' intervals."""
+ENDS = tuple(c for c in PREDICT if c.name in {f"{d}_{end}" for d in DIMENSIONS for end in ("low", "high")})
+"""What is read of them besides, null where it is not there: the scores' intervals."""
 
 
 @dataclass(frozen=True)
@@ -80,31 +80,33 @@ def level_of(path: Path) -> float | None:
 
 
 def pair(scores: pl.DataFrame, labels: Labels) -> Pairs:
-    """The labels and the scores that belong to them; `scores` has the `COLUMNS` and, as it may be, `ENDS`, one row an utterance.
+    """The labels and the scores that belong to them; `scores` has the `COLUMNS` and `ENDS`, one row an utterance.
 
     A label's score is the mean over its utterances (see `joining.join`), weighted by the time that they share with it; for a
     whole recording that is the duration-weighted mean. LabelError as `joining.join`.
     """
     joined = join(scores, labels)
-    weight = pl.col("overlap")
     ends = [c.name for c in ENDS]
-    absent = [pl.lit(None, pl.Float64).alias(end) for end in ends if end not in scores.columns]
-    values = scores.with_columns(absent).select("utterance_id", *DIMENSIONS, *ends)
+    values = scores.select("utterance_id", *DIMENSIONS, *ends)
     of_labels = joined.frame.join(values, on="utterance_id", how="left", maintain_order="left")
     means = of_labels.group_by("row", maintain_order=True).agg(
         pl.col("recording_id").first(),
-        weight.sum().alias("duration"),
-        *(((pl.col(d) * weight).sum() / weight.filter(pl.col(d).is_not_null()).sum()).fill_nan(None).alias(f"{d}_score")
-          for d in DIMENSIONS),
+        pl.col("overlap").sum().alias("duration"),
+        *(weighted_mean(d, pl.col("overlap")).alias(f"{d}_score") for d in DIMENSIONS),
         *(pl.when(pl.len() == 1).then(pl.col(e).first()).alias(e) for e in ends),
     )
     return Pairs(labels.frame.join(means, on="row", how="inner", maintain_order="left"), joined)
+
+
+def weighted_mean(dimension: str, weight: pl.Expr) -> pl.Expr:
+    """The mean of the utterances' scores; one that is missing does not weigh, and all missing make null."""
+    score = pl.col(dimension)
+    return ((score * weight).sum() / weight.filter(score.is_not_null()).sum()).fill_nan(None)
 
 
 def to_scale(pairs: pl.DataFrame, scores: Scale, labels: Scale) -> pl.DataFrame:
     """`pairs` with the scores and their intervals brought from one scale to the other."""
     if scores == labels:
         return pairs
-    stretch = (labels.high - labels.low) / (scores.high - scores.low)
-    return pairs.with_columns((pl.col(f"{d}_{part}") - scores.low) * stretch + labels.low
-                              for d in DIMENSIONS for part in ("score", "low", "high"))
+    parts = (pl.col(f"{d}_{part}") for d in DIMENSIONS for part in ("score", "low", "high"))
+    return pairs.with_columns(scores.onto(labels, part) for part in parts)

@@ -15,7 +15,7 @@ import polars as pl
 from msfser_cli.errors import TableError
 from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.stages.labels import Scale
-from msfser_cli.stages.pairing import read_scores
+from msfser_cli.stages.pairing import read_scores, weighted_mean
 from msfser_cli.store.atomic import replacing
 
 HEADER = ("FileName", "EmoAct", "EmoVal", "EmoDom")
@@ -33,11 +33,8 @@ def write_submission(out: Path, scores: Path, recordings: Container[str] | None 
     frame, scale = read_scores(scores)
     if recordings is not None:
         frame = frame.filter([identity in recordings for identity in frame["recording_id"]])
-    weight = pl.col("end") - pl.col("start")
-    stretch = (SCALE.high - SCALE.low) / (scale.high - scale.low)
-    means = frame.group_by("recording_id").agg(
-        (pl.col(d) * weight).sum() / weight.filter(pl.col(d).is_not_null()).sum() for d in DIMENSIONS
-    ).with_columns(((pl.col(d).fill_nan(None) - scale.low) * stretch + SCALE.low).clip(*SCALE) for d in DIMENSIONS)
+    means = frame.group_by("recording_id").agg(weighted_mean(d, pl.col("end") - pl.col("start")) for d in DIMENSIONS)
+    means = means.with_columns(scale.onto(SCALE, pl.col(d)).clip(*SCALE) for d in DIMENSIONS)
     scored = means.drop_nulls(DIMENSIONS)
     if scored.is_empty():
         raise TableError(scores, "has no recording with all three scores", "there is nothing to submit")

@@ -133,11 +133,11 @@ def _labelled(utterances: pl.DataFrame, labels: Labels) -> pl.DataFrame:
     """One row an utterance that a label is about, in the table's order, with its place there, label, split and cluster."""
     joined = join(utterances, labels).frame.sort("overlap", descending=True, maintain_order=True)
     joined = joined.unique("utterance_id", keep="first", maintain_order=True)
-    about = labels.frame.select("row", "split", "cluster", "speaker", **{f"{d}_label": pl.col(d) for d in DIMENSIONS})
+    about = labels.frame.select("row", "split", "cluster", **{f"{d}_label": pl.col(d) for d in DIMENSIONS})
     joined = joined.select("row", "utterance_id").join(about, on="row", how="left")
     numbered = utterances.with_row_index("row_of_table")
-    return numbered.join(joined, on="utterance_id", how="inner", maintain_order="left", suffix="_label").with_columns(
-        cluster=pl.coalesce("cluster", "speaker_label", "speaker", "recording_id"),
+    return numbered.join(joined, on="utterance_id", how="inner", maintain_order="left").with_columns(
+        cluster=pl.coalesce("cluster", "speaker", "recording_id"),
     )
 
 

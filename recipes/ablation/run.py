@@ -179,7 +179,7 @@ def _require_split(labels: Labels, name: str) -> None:
 
 def _folds(labels: Labels, count: int, out: Path) -> list[Path]:
     """`count` label files, each with another group of speakers as its held-out split; they are dealt in order of their names."""
-    frame = labels.frame.with_columns(speaker=pl.coalesce("cluster", "speaker", "recording"))
+    frame = labels.frame.with_columns(speaker=pl.coalesce("cluster", "recording"))
     frame = frame.select(c for c in ("recording", "start", "end", "utterance_id", *DIMENSIONS, "speaker")
                          if frame[c].null_count() < len(frame))  # fmt: skip
     fold = (pl.col("speaker").rank("dense") - 1) % count

@@ -36,7 +36,7 @@ def scores(*rows: tuple[str, float, float, float | None], names: tuple[str, ...]
         [{"recording_id": recording, "utterance_id": names[i] if names else f"{recording}#{i:04d}", "start": start, "end": end,
           "valence": valence, "arousal": None if valence is None else 1 - valence, "dominance": 0.5}
          for i, (recording, start, end, valence) in enumerate(rows)],
-        schema={c.name: pl.String if c.type == "string" else pl.Float64 for c in COLUMNS},
+        schema={c.name: pl.String if c.type == "string" else pl.Float64 for c in (*COLUMNS, *ENDS)},
     )
 
 
