@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -171,12 +172,8 @@ def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[
     """Each item with the rows that the stages make of it, or why there are none; nothing is written."""
     steps = chain.load()
     for item in items:
-        rows = item.rows
         try:
-            audio = decode(item.recording.path) if chain.needs_audio else _NO_AUDIO
-            for step in steps:
-                rows = step(item.recording, audio, rows)
-            yield item, rows
+            yield item, _rows(item, _audio(item) if _is_heard(item, chain) else _NO_AUDIO, steps)
         except RecordingError as error:
             yield item, error
 
@@ -214,7 +211,7 @@ class _TableItems:
             yield Item(Recording(identity, self.folder / identity), rows, self.ledger[identity])
 
 
-def _open(chain: Chain, source: Source, destination: Destination) -> Any:
+def _open(chain: Chain, source: Source, destination: Destination) -> AbstractContextManager[Output]:
     before = source.lineage
     settings = {**(before.settings if before else {}), **{name: as_dict(s) for name, s in chain.settings.items()}}
     models = {**(before.models if before else {}), **chain.identities()}
@@ -276,18 +273,43 @@ def _look(item: Item, output: Output) -> _Prepared:
 def _prepare(item: Item, chain: Chain, output: Output) -> _Prepared:
     began = time.perf_counter()
     prepared = _look(item, output)
-    line, known = prepared.line, item.known
-    if prepared.unchanged or prepared.error or not chain.needs_audio or (known and not item.rows):
+    if prepared.unchanged or prepared.error or not _is_heard(item, chain):
         return prepared
     try:
-        if known and file_sha256(item.recording.path)[0] != known["sha256"]:
-            raise RecordingError("changed", "its content is not what the input table was made from; transcribe it again")
-        prepared.audio = decode(item.recording.path)
-        line["duration"] = round(prepared.audio.duration, 3)
+        prepared.audio = _audio(item)
+        prepared.line["duration"] = round(prepared.audio.duration, 3)
     except RecordingError as error:
         prepared.error = error
-    line["seconds"] = time.perf_counter() - began
+    prepared.line["seconds"] = time.perf_counter() - began
     return prepared
+
+
+def _is_heard(item: Item, chain: Chain) -> bool:
+    """Whether a stage listens to the item; there is nothing to hear where the input table has no rows of it."""
+    return chain.needs_audio and not (item.known and not item.rows)
+
+
+def _audio(item: Item) -> Audio:
+    """RecordingError where there is none, or not that which the input table was made from."""
+    if item.known and file_sha256(item.recording.path)[0] != item.known["sha256"]:
+        raise RecordingError("changed", "its content is not what the input table was made from; transcribe it again")
+    return decode(item.recording.path)
+
+
+def _rows(item: Item, audio: Audio, steps: Sequence[Step]) -> list[Row]:
+    """What the stages make of the item. RecordingError for whatever a model raises, so that one recording ends nothing."""
+    rows = item.rows
+    try:
+        for step in steps:
+            rows = step(item.recording, audio, rows)
+    except MemoryError as error:
+        raise ResourceError(f"{item.recording.path}: not enough memory for this recording") from error
+    except MsfserError:
+        raise
+    except Exception as error:
+        logger.debug("%s failed", item.recording.path, exc_info=True)
+        raise RecordingError("backend_error", f"{type(error).__name__}: {error}") from error
+    return rows
 
 
 def _rows_key(input_key: str, rows: list[Row]) -> str:
@@ -311,20 +333,11 @@ def _annotate(prepared: _Prepared, steps: Sequence[Step]) -> list[Row]:
         if item.known and not rows:
             line |= {name: item.known[name] for name in ("status", "reason", "detail")}
         else:
-            for step in steps:
-                rows = step(item.recording, prepared.audio, rows)
+            rows = _rows(item, prepared.audio, steps)
             line["status"] = "done" if rows else "no_speech"
     except RecordingError as error:
         rows = []
         line |= {"status": "failed", "reason": error.reason, "detail": error.detail}
-    except MemoryError as error:
-        raise ResourceError(f"{item.recording.path}: not enough memory for this recording") from error
-    except MsfserError:
-        raise
-    except Exception as error:
-        logger.debug("%s failed", item.recording.path, exc_info=True)
-        rows = []
-        line |= {"status": "failed", "reason": "backend_error", "detail": f"{type(error).__name__}: {error}"}
     line["utterances"] = len(rows)
     line["seconds"] = round(line["seconds"] + time.perf_counter() - began, 3)
     return rows

@@ -246,6 +246,24 @@ def test_a_recording_that_changed_since_is_not_mixed_with_its_old_words(corpus: 
     assert "a.wav" not in pl.read_parquet(tmp_path / "e.parquet")["recording_id"]
 
 
+def test_annotating_without_writing_gives_the_rows_and_the_reasons_of_a_run(corpus: Path, tmp_path: Path) -> None:
+    def outcomes(command: str, given: Path) -> dict[str, str | int]:
+        stages, source = runner.source_of(command, [str(given)], None)
+        found = runner.annotated(plan(*stages), list(source.items))
+        return {item.recording.recording_id: getattr(rows, "reason", None) or len(rows) for item, rows in found}
+
+    table = tmp_path / "u.parquet"
+    transcribe(corpus, table)
+    ledger = pl.read_parquet(tmp_path / "u.recordings.parquet")
+    run = {line["recording_id"]: line["reason"] or line["utterances"] for line in ledger.iter_rows(named=True)}
+    assert outcomes("transcribe", corpus) == run
+    assert run["bad.wav"] == "backend_error"
+    write(corpus / "a.wav", 3.0, 0.2)
+    (corpus / "bad.wav").unlink()
+    rows = {name: 0 if isinstance(of, str) else of for name, of in run.items()}
+    assert outcomes("emphasize", table) == rows | {"a.wav": "changed"}
+
+
 def test_only_rows_that_changed_are_done_again_downstream(corpus: Path, tmp_path: Path) -> None:
     transcribe(corpus, tmp_path / "u.parquet")
     follow("emphasize", tmp_path / "u.parquet", tmp_path / "e.parquet")
