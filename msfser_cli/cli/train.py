@@ -99,9 +99,7 @@ def train(
         from dataclasses import asdict
         from json import dumps
 
-        plain = asdict(result)
-        plain["best"] = {name: None if value != value else value for name, value in plain["best"].items()}
-        typer.echo(dumps(plain, ensure_ascii=False))
+        typer.echo(dumps({**asdict(result), "best": result.best.to_json()}, ensure_ascii=False))
     if not quiet:
         typer.echo(_summary(result), err=True)
 

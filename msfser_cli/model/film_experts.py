@@ -22,7 +22,7 @@ from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
 
 
 class FilmExperts(nn.Module):
-    """An acoustic vector [B, H = hidden_dim] and a semantic vector [B, S = semantic_dim] to a number for each of D dimensions."""
+    """An acoustic vector [B, hidden_dim] and a semantic vector [B, semantic_dim] to a number for each of D dimensions."""
 
     def __init__(self, config: MsfSerConfig) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class FilmExperts(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def modulation(self, semantic: Tensor) -> tuple[Tensor, Tensor]:
-        """gamma and beta, each [B, K, expert_dim], from the semantic vector [B, S]; both 0 in a new model."""
+        """gamma and beta, each [B, K, expert_dim], from the semantic vector [B, semantic_dim]; both 0 in a new model."""
         gamma, beta = self.film(semantic).view(-1, 2, self.experts, self.expert_dim).unbind(dim=1)
         return gamma, beta
 

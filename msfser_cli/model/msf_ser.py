@@ -89,9 +89,9 @@ class MsfSer(nn.Module):
         acoustic = torch.where(has_speech, (acoustic - self.acoustic_mean) / self.acoustic_std, 0.0)
         texts = torch.where(has_text.unsqueeze(-1), (texts - self.text_mean) / self.text_std, 0.0)
 
-        semantic, gates = self.gated_fusion(self.input_dropout(texts), has_text)
-        voice = nn.functional.gelu(self.projection(self.input_dropout(acoustic)))
+        semantic, gates = self.gated_fusion(self.input_dropout(texts), has_text)  # [B, semantic_dim], [B, 3]
+        voice = nn.functional.gelu(self.projection(self.input_dropout(acoustic)))  # [B, hidden_dim]
         voice = torch.where(has_speech, self.dropout(voice), self.no_speech)
-        logits, routes = self.fusion(voice, semantic)
+        logits, routes = self.fusion(voice, semantic)  # [B, 3], [B, 3, K]
         scores = c.low + (c.high - c.low) * torch.sigmoid(logits)
         return MsfSerOutput(scores, gates, routes, balance(routes))

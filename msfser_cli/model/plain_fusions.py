@@ -18,7 +18,7 @@ from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
 
 
 class ConcatFusion(nn.Module):
-    """An acoustic vector [B, H] and a semantic vector [B, S] to a number for each of D dimensions, by one hidden layer."""
+    """An acoustic vector [B, hidden_dim] and a semantic one [B, semantic_dim] to a number for each of D dimensions."""
 
     def __init__(self, config: MsfSerConfig) -> None:
         super().__init__()

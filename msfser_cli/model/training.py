@@ -64,6 +64,16 @@ class Epoch:
     mean: float
     rate: float
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name, ready for `json.dumps`: null for NaN."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Epoch:
+        """What `to_json` wrote."""
+        plain: dict[str, Any] = {name: math.nan if value is None else value for name, value in values.items()}
+        return cls(**plain)
+
 
 class Trainer:
     """Fits the parameters of `model`, whose scores `forward` gives, to `labels` [N, 3] (NaN: missing).
@@ -125,7 +135,7 @@ class Trainer:
         }
         now = {f"model.{name}": tensor.detach() for name, tensor in self.model.state_dict().items()}
         best = {f"best.{name}": tensor for name, tensor in self._best.items()}
-        return {**now, **best, **moments}, {"history": [asdict(e) for e in self.history]}
+        return {**now, **best, **moments}, {"history": [e.to_json() for e in self.history]}
 
     def restore(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Go on from what `state` gave of an equal model with an equal plan."""
@@ -139,7 +149,7 @@ class Trainer:
             number, _, quantity = name.partition(".")
             slots.setdefault(int(number), {})[quantity] = tensor
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": slots})
-        self.history = [Epoch(**e) for e in about["history"]]
+        self.history = [Epoch.from_json(e) for e in about["history"]]
 
     def _epoch(self, train: np.ndarray, development: np.ndarray) -> None:
         number = len(self.history) + 1

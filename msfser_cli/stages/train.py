@@ -13,7 +13,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -249,9 +249,9 @@ def _finish(learner: _Learner, examples: TrainingSet, settings: TrainSettings, o
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, [f.name for f in fields(Epoch)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows({k: "" if v != v else v for k, v in asdict(e).items()} for e in trainer.history)
+    writer.writerows(e.to_json() for e in trainer.history)
     card = {"work": work, "made by": f"msfser train {__version__}", "settings": as_dict(settings),
-            "result": {k: None if v != v else v for k, v in asdict(result.best).items()}, "epochs": result.epochs}
+            "result": result.best.to_json(), "epochs": result.epochs}
     _write(out / EPOCHS, table.getvalue())
     _write(out / CARD, _card(examples, learner, settings, result))
     weights.save(out, head, intervals=reach, card=card)
@@ -290,9 +290,8 @@ def _calibrated(trainer: Trainer, examples: TrainingSet, settings: TrainSettings
 def _known(examples: TrainingSet, out: Path) -> Trained:
     """What an earlier run of the same work left."""
     card = weights.load_card(out)
-    numbers: dict[str, Any] = {k: float("nan") if v is None else v for k, v in card["result"].items()}
-    best = Epoch(**numbers)
-    return Trained(str(out), best, card["epochs"], len(examples.train), len(examples.development), weights.load_intervals(out),
+    best, epochs = Epoch.from_json(card["result"]), card["epochs"]
+    return Trained(str(out), best, epochs, len(examples.train), len(examples.development), weights.load_intervals(out),
                    _encoder_of(out), unchanged=True)
 
 
