@@ -6,9 +6,11 @@ import importlib
 import importlib.util
 import pkgutil
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from msfser_cli.errors import ModelError, UsageError
+from msfser_cli.errors import ModelError, MsfserError, UsageError
 
 KINDS = ("transcribers", "emphasizers", "describers", "encoders")
 
@@ -32,3 +34,13 @@ def backend(kind: str, name: str) -> ModuleType:
     if missing := [package for package in module.REQUIRES if importlib.util.find_spec(package) is None]:
         raise ModelError(f"the {kind[:-1]} {name} needs {', '.join(missing)}; pip install {' '.join(missing)}")
     return module
+
+
+def loaded(kind: str, name: str, folder: Path, *more: Any) -> Any:
+    """The back end on the model in `folder`. ModelError for one that it cannot read, whatever the library says of it."""
+    try:
+        return backend(kind, name).load(folder, *more)
+    except (MsfserError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(f"{folder}: {name} cannot load this model ({type(error).__name__}: {error})") from error

@@ -1,18 +1,18 @@
-"""The stages as steps on one recording, loaded from settings, and the lineage that says what they are."""
+"""The stages as steps on one recording, from their settings, and what a table's lineage says of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msfser_cli import settings as st
 from msfser_cli.backends import Row
-from msfser_cli.backends.registry import backend
-from msfser_cli.errors import ModelError, MsfserError
+from msfser_cli.backends.registry import backend, loaded
+from msfser_cli.errors import ModelError
 from msfser_cli.profiles.models import ModelFolder, checkpoint, locate
 from msfser_cli.stages.corpus import Recording
+from msfser_cli.stages.embed import made_by
 from msfser_cli.store.audio import Audio
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ class Chain:
 
         config = load_config(self.models["head"].path)
         for role, trained in (("acoustic", config.acoustic_encoder), ("text", config.text_encoder)):
-            kind = embed.get(f"{role}_encoder")
-            known = models.get(role, "") if " sha256:" in trained else Path(embed.get(f"{role}_model", "")).name
-            made = f"{kind}:{known}"
+            made = made_by(embed, role, models.get(role, "") if " sha256:" in trained else None)
             if trained and made != trained:
                 raise ModelError(
                     f"{self.models['head'].path}: this head was trained on the {role} vectors of {trained}, these are of {made}; "
@@ -90,35 +88,29 @@ class Chain:
 
 
 def plan(settings: dict[str, st.Settings]) -> Chain:
-    """The chain with these settings by stage. ModelError, with the command that gets it, for a model that is not here."""
+    """The chain with these settings by stage.
+
+    ModelError, with the command that gets it, for a model that is not here; UsageError for a back end that there is not.
+    """
     models: dict[str, ModelFolder] = {}
     for s in settings.values():
         if isinstance(s, st.TranscribeSettings):
             models["transcriber"] = locate(s.model)
             if s.aligner:
                 models["aligner"] = locate(s.aligner)
+            backend("transcribers", s.transcriber)
+        elif isinstance(s, st.EmphasizeSettings):
+            backend("emphasizers", s.emphasizer)
+        elif isinstance(s, st.DescribeSettings):
+            backend("describers", s.describer)
         elif isinstance(s, st.EmbedSettings):
             models["acoustic"] = locate(s.acoustic_model)
             models["text"] = locate(s.text_model)
-        elif isinstance(s, st.PredictSettings):
-            models["head"] = checkpoint(s.head)
-        for kind, field in (("transcribers", "transcriber"), ("emphasizers", "emphasizer"), ("describers", "describer")):
-            if hasattr(s, field):
-                backend(kind, getattr(s, field))
-        if isinstance(s, st.EmbedSettings):
             backend("encoders", s.acoustic_encoder)
             backend("encoders", s.text_encoder)
+        elif isinstance(s, st.PredictSettings):
+            models["head"] = checkpoint(s.head)
     return Chain(settings, models)
-
-
-def loaded(kind: str, name: str, folder: Path, *more: Any) -> Any:
-    """The back end on the model in `folder`. ModelError for one that it cannot read, whatever the library says of it."""
-    try:
-        return backend(kind, name).load(folder, *more)
-    except (MsfserError, MemoryError):
-        raise
-    except Exception as error:
-        raise ModelError(f"{folder}: {name} cannot load this model ({type(error).__name__}: {error})") from error
 
 
 def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:

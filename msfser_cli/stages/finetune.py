@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from msfser_cli.backends.encoders.transformers_speech import BATCH_SECONDS, TransformersSpeech
+from msfser_cli.backends.registry import loaded
 from msfser_cli.errors import RecordingError, TableError, UsageError
 from msfser_cli.model.pooling import Pooling, PoolingConfig
 from msfser_cli.profiles.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import FinetuneSettings
-from msfser_cli.stages.chain import loaded
 from msfser_cli.stages.training_set import TrainingSet
 from msfser_cli.store.audio import Audio, decode, file_sha256
 from msfser_cli.store.output import read_ledger

@@ -9,12 +9,14 @@ import numpy as np
 
 from msfser_cli.backends import Row
 from msfser_cli.errors import ModelError
-from msfser_cli.model.config import DIMENSIONS, SEMANTIC_STREAMS
+from msfser_cli.model.config import DIMENSIONS, SEMANTIC_STREAMS, STREAMS
 
 if TYPE_CHECKING:
     from msfser_cli.model.scorer import Scorer
 
-VECTORS = ("acoustic_vector", "les_vector", "gs_vector", "es_vector")
+VECTORS = tuple(f"{stream}_vector" for stream in STREAMS)
+"""The columns of the four streams, in the order of the presence mask."""
+
 DIGITS = 6
 """Decimals kept: float32 arithmetic has no more to say."""
 

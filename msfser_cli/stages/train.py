@@ -32,6 +32,7 @@ from msfser_cli.model.training import DivergedError, Epoch, Trainer, TrainingPla
 from msfser_cli.profiles.models import ModelFolder, folder_identity
 from msfser_cli.settings import FinetuneSettings, TrainSettings, as_dict, fingerprint
 from msfser_cli.stages import finetune
+from msfser_cli.stages.embed import made_by
 from msfser_cli.stages.finetune import Clips, Voice
 from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.stages.training_set import TrainingSet
@@ -115,10 +116,6 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
     if settings.fusion != "fm-moe" and settings.top_k is not None:
         raise UsageError(f"top_k is for the experts of fm-moe; {settings.fusion} has none")
     embed = examples.lineage.settings.get("embed", {})
-
-    def encoder(role: str) -> str:
-        return f"{embed[f'{role}_encoder']}:{Path(embed[f'{role}_model']).name}" if f"{role}_encoder" in embed else ""
-
     try:
         return MsfSerConfig(
             acoustic_dim=examples.acoustic.shape[1],
@@ -134,8 +131,8 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
             dropout=settings.dropout,
             low=examples.scale.scale.low,
             high=examples.scale.scale.high,
-            acoustic_encoder=encoder("acoustic"),
-            text_encoder=encoder("text"),
+            acoustic_encoder=made_by(embed, "acoustic"),
+            text_encoder=made_by(embed, "text"),
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
