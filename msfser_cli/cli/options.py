@@ -79,16 +79,18 @@ Scale = Annotated[
     str | None,
     _option("scale", "The labels' scale, such as 1:7, when neither declared nor shown by the values.", None, metavar="LOW:HIGH"),
 ]
-Vs = Annotated[Path | None, _option("vs", "Other scores, to say how much better these are on the same labels.", _REPORT)]
+Vs = Annotated[Path | None, _option("vs", "Another table of scores: how much better are these, on the same labels?", _REPORT)]
 By = Annotated[
     list[str] | None,
-    _option("by", "Groups: gender, speaker, split, language or duration; may be repeated.", _REPORT, metavar="COLUMN"),
+    _option("by", "Groups: gender, speaker, split, language or duration. Repeatable.", _REPORT, metavar="COLUMN"),
 ]
 Split = Annotated[str | None, _option("split", "Only the labels of this split, such as Test1.", _REPORT)]
-Submission = Annotated[Path | None, _option("submission", "Write the challenge's CSV; needs no labels.", _REPORT)]
+Submission = Annotated[
+    Path | None, _option("submission", "Write the CSV of the MSP-Podcast challenges; needs no labels.", _REPORT)
+]
 Plot = Annotated[Path | None, _option("plot", "Draw predicted against rated: .png, .svg or .html.", _REPORT)]
-Clusters = Annotated[str, _option("clusters", "What varies together: speaker or recording.", _INTERVALS)]
-Resamples = Annotated[int, _option("resamples", "How often clusters are drawn.", _INTERVALS, min=100)]
+Clusters = Annotated[str, _option("clusters", "What is drawn whole: speaker or recording.", _INTERVALS)]
+Resamples = Annotated[int, _option("resamples", "How many draws.", _INTERVALS, min=100)]
 BootstrapSeed = Annotated[int, _option("seed", "Seed of the draws.", _INTERVALS, min=0)]
 
 Head = Annotated[str | None, _setting("head", "The MSF-SER checkpoint: mini, or a folder.", _HEAD)]
@@ -97,30 +99,48 @@ Calibrate = Annotated[
     Path | None,
     _option("calibrate", "Labels of a part of the corpus, to calibrate the intervals on. As --gold of evaluate.", _HEAD),
 ]
+CalibrateScale = Annotated[
+    str | None,
+    _option("scale", "With --calibrate: the labels' scale, if not declared or shown by the values.", _HEAD, metavar="LOW:HIGH"),
+]
+CalibrateLevel = Annotated[
+    float | None, _setting("level", "With --calibrate: the share of ratings that an interval is to hold.", _HEAD)
+]
 
 HeadOut = Annotated[Path, _option("out", "The folder to write the checkpoint to.", None, "-o")]
 Fusion = Annotated[str | None, _setting("fusion", "fm-moe (the paper's), concat or attention.", _MODEL)]
 Without = Annotated[
-    list[str] | None, _option("without", "A stream to leave out: acoustic, les, gs or es. Repeat for several.", _MODEL)
+    list[str] | None,
+    _option(
+        "without", "A stream to leave out: acoustic, les (emphasised words), gs (transcript), es (description). Repeatable.",
+        _MODEL,
+    ),
 ]
 Experts = Annotated[int | None, _setting("experts", "Experts of fm-moe.", _MODEL)]
 TopK = Annotated[int | None, _setting("top-k", "Experts that a router may use for one utterance; else all.", _MODEL)]
 HiddenDim = Annotated[int | None, _setting("hidden-dim", "Width of the fused vectors.", _MODEL)]
 Dropout = Annotated[float | None, _setting("dropout", "Dropout of inputs and hidden states.", _MODEL)]
 Epochs = Annotated[int | None, _setting("epochs", "Most epochs; 20 with --finetune.", _FIT)]
-BatchSize = Annotated[int | None, _setting("batch-size", "Utterances in a concordance; 128 with --finetune.", _FIT)]
+BatchSize = Annotated[
+    int | None, _setting("batch-size", "Utterances whose concordance is one step's loss; 128 with --finetune.", _FIT)
+]
 Rate = Annotated[float | None, _setting("rate", "Largest learning rate of the head.", _FIT)]
 WeightDecay = Annotated[float | None, _setting("weight-decay", "Weight decay of AdamW.", _FIT)]
 Balance = Annotated[float | None, _setting("balance", "Weight of the term that keeps all experts in use.", _FIT)]
 LossWeights = Annotated[
-    str | None, _option("loss-weights", "Weights of the three in the loss, such as 1:1:0.5.", _FIT, metavar="V:A:D")
+    str | None,
+    _option(
+        "loss-weights", "Weights of valence, arousal, dominance in the loss, as 1:1:0.5; else alike.", _FIT, metavar="V:A:D"
+    ),
 ]
 Patience = Annotated[int | None, _setting("patience", "Epochs without a better development CCC to stop after.", _FIT)]
 Seed = Annotated[int | None, _setting("seed", "Same seed, same weights.", _FIT)]
 TrainSplit = Annotated[
-    list[str] | None, _option("train-split", "A split of the labels to train on; else train. Repeat for several.", _SPLITS)
+    list[str] | None, _option("train-split", "A split of the labels to train on; else train or training. Repeatable.", _SPLITS)
 ]
-DevSplit = Annotated[list[str] | None, _option("dev-split", "A split to develop on; else development or dev.", _SPLITS)]
+DevSplit = Annotated[
+    list[str] | None, _option("dev-split", "A split to develop on; else development, dev, validation, val or valid.", _SPLITS)
+]
 DevShare = Annotated[float | None, _setting("dev-share", "Share held out, by speakers, without such a split.", _SPLITS)]
 Level = Annotated[float | None, _setting("level", "Share of ratings that an interval is to hold.", _SPLITS)]
 
@@ -132,7 +152,9 @@ Backbone = Annotated[
     _option("backbone", "Encoder to start from: wavlm-large, a folder, or owner/name; else the table's.", _FINETUNE),
 ]
 Pooling = Annotated[str | None, _setting("pooling", "attentive (statistics) or mean-std, over the frames.", _FINETUNE)]
-Layers = Annotated[str | None, _setting("layers", "States pooled: the last, or a learned mean of all.", _FINETUNE)]
+Layers = Annotated[
+    str | None, _setting("layers", "Layers that are pooled: the last, or all in a mean whose weights are learned.", _FINETUNE)
+]
 TrainLayers = Annotated[
     int | None, _option("train-layers", "Layers that learn, from the top; 0: only the pooling does; else all.", _FINETUNE)
 ]
@@ -151,13 +173,14 @@ def three_numbers(text: str) -> tuple[float, ...]:
     return valence, arousal, dominance
 
 
+def given(stage: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Those of a command's options by name that are settings of `stage`, as far as they were given."""
+    return {f.name: options[f.name] for f in fields(SETTINGS[stage]) if options.get(f.name) is not None}
+
+
 def settings_of(stages: tuple[str, ...], options: dict[str, Any]) -> dict[str, Settings]:
     """The settings of `stages` from a command's options by name, over those of its profile. UsageError for a bad value."""
     from msfser_cli.profiles import profile
 
     chosen = profile(options["profile"])
-    built = {}
-    for stage in stages:
-        own = {f.name: options[f.name] for f in fields(SETTINGS[stage]) if options.get(f.name) is not None}
-        built[stage] = build(stage, {**chosen[stage], **own})
-    return built
+    return {stage: build(stage, {**chosen[stage], **given(stage, options)}) for stage in stages}

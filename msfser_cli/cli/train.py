@@ -64,26 +64,22 @@ def train(
 
     Example: msfser train embedded.parquet --gold labels.csv --out head/
     """
+    options = locals()
     from msfser_cli.errors import UsageError
     from msfser_cli.settings import TrainSettings, build
     from msfser_cli.stages.labels import Scale
     from msfser_cli.stages.train import train as run
     from msfser_cli.stages.training_set import read
 
-    given = {
-        "fusion": fusion, "without": tuple(without or ()) or None, "experts": experts, "top_k": top_k, "hidden_dim": hidden_dim,
-        "dropout": dropout, "epochs": epochs, "batch_size": batch_size, "rate": rate, "weight_decay": weight_decay,
-        "balance": balance, "loss_weights": None if loss_weights is None else o.three_numbers(loss_weights),
-        "patience": patience, "seed": seed, "train_splits": tuple(train_split or ()) or None,
-        "dev_splits": tuple(dev_split or ()) or None, "dev_share": dev_share, "level": level,
-    }  # fmt: skip
-    encoder = {
-        "backbone": backbone, "pooling": pooling, "layers": layers, "train_layers": train_layers, "encoder_rate": encoder_rate,
-        "crop": crop,
-    }  # fmt: skip
-    if not finetune and (idle := [name.replace("_", "-") for name, value in encoder.items() if value is not None]):
-        raise UsageError(f"--{idle[0]} is for an encoder that learns; add --finetune, or leave it out")
-    chosen = {name: value for name, value in {**given, **encoder}.items() if value is not None}
+    chosen = o.given("finetune", {
+        **options,
+        "without": tuple(without or ()) or None,
+        "loss_weights": None if loss_weights is None else o.three_numbers(loss_weights),
+        "train_splits": tuple(train_split or ()) or None,
+        "dev_splits": tuple(dev_split or ()) or None,
+    })  # fmt: skip
+    if not finetune and (idle := [name for name in chosen if name not in o.given("train", chosen)]):
+        raise UsageError(f"--{idle[0].replace('_', '-')} is for an encoder that learns; add --finetune, or leave it out")
     settings = build("finetune" if finetune else "train", chosen)
     assert isinstance(settings, TrainSettings)
     examples = read(embedded, gold, settings, None if scale is None else Scale.parse(scale))
