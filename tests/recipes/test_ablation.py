@@ -5,26 +5,22 @@ from __future__ import annotations
 import csv
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "recipes" / "ablation" / "run.py"
+from tests.stages.training_tables import corpus
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "ablation" / "run.py"
 Program = Callable[..., subprocess.CompletedProcess[str]]
 QUICK = ("--seeds", "2", "--train=--epochs 40 --rate 5e-3 --batch-size 16 --hidden-dim 16 --dropout 0", "--jobs", "1")
 
 
 @pytest.fixture
-def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+def table(tmp_path: Path) -> tuple[Path, Path]:
     """192 utterances of 8 speakers, and their labels: split into training, development and test by speaker."""
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "stages"))
-    import training_tables
-
-    content = training_tables.corpus(192)
-    sys.modules.pop("training_tables")
+    content = corpus(192)
     for line in content.labels:
         line["split"] = ("train", "dev", "test", "train", "test", "test", "test", "test")[int(line["speaker"][1])]
     embedded, gold = content.write(tmp_path)
