@@ -46,8 +46,8 @@ def evaluate(
     a recording from start to end, or to a whole recording, whose score is the
     mean of its utterances, weighted by their duration.
 
-    Intervals come from drawing whole speakers, or recordings where speakers are
-    not known, because what one person says varies together.
+    Intervals come from drawing whole speakers (podcasts or recordings, where
+    speakers are not known), because what one person says varies together.
 
     The submission has a row for every recording in the scores; with --split,
     for those that the split's labels name. Without --gold nothing else is done.

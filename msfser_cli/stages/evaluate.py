@@ -170,7 +170,7 @@ def evaluate(
 
     scale: the labels', where it is neither declared nor to be detected. vs: another table of scores to compare with. by: columns
     of `BY` to report groups of. split: only the labels of this split. clusters: what varies together, `speaker` (where it is not
-    known, the recording) or `recording`.
+    known, the podcast or the recording) or `recording`.
 
     Raises TableError for a table without scores, LabelError for labels whose format, scale or join cannot be settled without
     guessing, or that lack what `split` or `by` asks for.
@@ -182,7 +182,7 @@ def evaluate(
     pairs = to_scale(found.frame, score_scale, resolved.scale)
     of_split = labels.frame
     if split is not None:
-        of_split, pairs = _only(labels, split, of_split), pairs.filter(pl.col("split") == split)
+        of_split, pairs = _only(labels, split), pairs.filter(pl.col("split") == split)
         if pairs.is_empty():
             raise LabelError(gold, f"no label of the split {split!r} belongs to a scored utterance")
     pairs = _with_clusters(pairs, clusters)
@@ -230,12 +230,13 @@ class Sampling:
     seed: int = 0
 
 
-def _only(labels: Labels, split: str, frame: pl.DataFrame) -> pl.DataFrame:
+def _only(labels: Labels, split: str) -> pl.DataFrame:
+    """The labels of `split`."""
     if "split" not in labels.columns:
         raise LabelError(labels.path, "names no splits", "leave out --split")
-    found = frame.filter(pl.col("split") == split)
+    found = labels.frame.filter(pl.col("split") == split)
     if found.is_empty():
-        there = ", ".join(repr(name) for name in frame["split"].drop_nulls().unique().sort())
+        there = ", ".join(repr(name) for name in labels.frame["split"].drop_nulls().unique().sort())
         raise LabelError(labels.path, f"has no split {split!r}", f"its splits are {there}")
     return found
 
