@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -61,11 +62,25 @@ def test_as_many_ratings_as_it_says_are_enough_and_fewer_are_not(count: int, lev
         assert ends.max() <= 1
 
 
+@pytest.mark.parametrize("level", [0.8, 0.9])
+@pytest.mark.parametrize("count", [19, 20, 33, 60])
+def test_speakers_of_one_utterance_give_the_textbook_quantiles(count: int, level: float) -> None:
+    """The ceil((n + 1) (1 + level) / 2)-th smallest residual, and the same of its negative."""
+    residuals = np.random.default_rng(count).permutation(np.arange(1, count + 1) - count / 2)
+    scores = np.zeros((count, 3))
+    known = calibrate(scores, scores + residuals[:, None], [str(i) for i in range(count)], level)
+    rank = math.ceil((count + 1) * (1 + level) / 2 - 1e-9)
+    assert known.above[0] == sorted(residuals)[rank - 1]
+    assert known.below[0] == sorted(-residuals)[rank - 1]
+
+
 def test_a_dimension_with_too_few_ratings_has_no_interval() -> None:
     rng = np.random.default_rng(0)
     scores, ratings, names = _sample(rng, 10, 5)
     ratings[:40, 2] = np.nan
+    ratings[:6] = np.nan  # all that s0 has, and one more
     known = calibrate(scores, ratings, names, 0.9)
+    assert (known.utterances, known.speakers) == (44, 9)
     assert known.above[2] is None
     assert known.above[0] is not None
     ends = known.around(scores, 0, 1)

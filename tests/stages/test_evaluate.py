@@ -437,15 +437,15 @@ def test_speakers_without_a_rating_are_not_drawn(tmp_path: Path) -> None:
 def test_two_systems_are_compared_on_the_labels_that_both_score(tmp_path: Path) -> None:
     scored, gold, known = shipped(tmp_path)
     rng = np.random.default_rng(9)
-    worse = known.head(80).select(
+    worse = known.head(81).select(
         pl.col("name").alias("recording_id"), (pl.col("name") + "#0000").alias("utterance_id"), pl.lit(0.0).alias("start"),
-        pl.col("duration").alias("end"), *(pl.col(d) + pl.Series(rng.normal(0, 1, 80)) for d in DIMENSIONS))
+        pl.col("duration").alias("end"), *(pl.col(d) + pl.Series([*rng.normal(0, 1, 80), math.nan]) for d in DIMENSIONS))
     other = write_scores(tmp_path / "other.parquet", worse, {"scale": [1, 7]})
     found = stage.evaluate(scored, gold, vs=other, resamples=FEW)
     assert found.other == str(other)
     for d, compared in found.differences.items():
         ours = audmetric.concordance_cc(known[f"{d}_rated"][:80], known[d][:80])
-        theirs = audmetric.concordance_cc(known[f"{d}_rated"][:80], worse[d])
+        theirs = audmetric.concordance_cc(known[f"{d}_rated"][:80], worse[d][:80])
         assert (compared.n, compared.interval.clusters) == (80, 10)
         assert (compared.ccc, compared.other) == pytest.approx((ours, theirs), abs=1e-9)
         assert compared.difference == pytest.approx(ours - theirs, abs=1e-9)
