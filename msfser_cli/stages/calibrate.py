@@ -81,7 +81,7 @@ def _from_sample(
     )
     ratings = score_scale.low + (ratings - scale.low) * (score_scale.high - score_scale.low) / (scale.high - scale.low)
     ratings = np.where(np.isnan(scores), np.nan, ratings)
-    speakers = pairs.select(pl.coalesce("cluster", "speaker", "recording_id")).to_series().to_list()
+    speakers = pairs.select(pl.coalesce("cluster", "recording_id")).to_series().to_list()
     try:
         return intervals.calibrate(scores, ratings, speakers, level)
     except ValueError as error:

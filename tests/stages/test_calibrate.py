@@ -80,6 +80,17 @@ def test_another_kind_is_covered_once_a_sample_of_it_is_rated(head: Path, tmp_pa
     assert tables.read_lineage(tmp_path / "scores.parquet").extra["level"] == 0.5
 
 
+def test_who_speaks_is_known_from_the_table_and_what_is_not_rated_does_not_count(head: Path, tmp_path: Path) -> None:
+    content = corpus(200, 20, seed=5)
+    for i, (row, line) in enumerate(zip(content.rows, content.labels, strict=True)):
+        row["speaker"] = line.pop("speaker")
+        line |= dict.fromkeys(DIMENSIONS) if i >= 110 else {}
+    table, gold = content.write(tmp_path)
+    predicted(table, head, "--calibrate", str(gold))
+    known = tables.read_lineage(tmp_path / "scores.parquet").settings["predict"]["intervals"]
+    assert (known["utterances"], known["speakers"], known["level"]) == (110, 20, 0.9)
+
+
 def test_the_labels_scale_is_brought_to_the_heads(head: Path, tmp_path: Path) -> None:
     content = corpus(200, 20, seed=3)
     unit = Corpus(content.rows, [
