@@ -6,6 +6,10 @@ these two, widened to hold the score itself and cut at the ends of the scale, be
 counts alike, however much they said (pooled distribution functions, Dunn 2022): the promise is about a new speaker.
 
 What it promises holds for speech like that which it was calibrated on. For other speech, calibrate on a sample of it.
+
+It takes many speakers to know how much speakers differ. Measured on simulated ones whose offsets vary half as much (as much) as
+the rest of the error, 90 % intervals held 90 (89) % of new speakers' ratings when calibrated on 20 speakers, 90 (88) % on 10,
+89 (85) % on 5, 86 (78) % on 2. tests/model/test_intervals.py repeats it in small.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ from typing import Any
 import numpy as np
 
 from msfser_cli.model.config import DIMENSIONS
+
+FEW_SPEAKERS = 10
+"""From fewer speakers, intervals hold less than they promise."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msfser_cli.model.intervals import Intervals, calibrate, least
+from msfser_cli.model.intervals import FEW_SPEAKERS, Intervals, calibrate, least
 
 
 def _sample(rng: np.random.Generator, speakers: int, each: int, spread: float = 0.1) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -20,17 +20,26 @@ def _sample(rng: np.random.Generator, speakers: int, each: int, spread: float = 
     return scores, scores + offsets + rng.normal(0, spread, scores.shape), names
 
 
-@pytest.mark.parametrize("level", [0.8, 0.9])
-def test_new_speakers_are_covered_as_promised(level: float) -> None:
-    """The mean over 200 draws of speakers to calibrate on and speakers to be judged on."""
+def _coverage(speakers: int, level: float) -> float:
+    """The mean over 200 draws of so many speakers to calibrate on and 20 to be judged on."""
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(200):
-        known = calibrate(*_sample(rng, 20, 10), level)
+        known = calibrate(*_sample(rng, speakers, 200 // speakers), level)
         scores, ratings, _ = _sample(rng, 20, 10)
         ends = known.around(scores, -9, 9)
         shares.append(((ratings >= ends[..., 0]) & (ratings <= ends[..., 1])).mean())
-    assert np.mean(shares) == pytest.approx(level, abs=0.02)
+    return float(np.mean(shares))
+
+
+@pytest.mark.parametrize("level", [0.8, 0.9])
+def test_new_speakers_are_covered_as_promised(level: float) -> None:
+    assert _coverage(20, level) == pytest.approx(level, abs=0.02)
+
+
+def test_few_speakers_undercover() -> None:
+    assert 0.87 < _coverage(FEW_SPEAKERS, 0.9) < 0.91
+    assert 0.83 < _coverage(2, 0.9) < 0.88
 
 
 def test_a_talkative_speaker_counts_no_more_than_another() -> None:

@@ -110,6 +110,16 @@ def test_the_same_labels_go_on_where_the_output_was_begun(head: Path, tmp_path: 
     assert predicted(table, head, "--calibrate", str(gold)).equals(first)  # no --redo: it is the same work
 
 
+def test_few_speakers_are_said(head: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table, gold = corpus(200, 9).write(tmp_path)
+    predicted(table, head, "--calibrate", str(gold))
+    assert "intervals from only 9 speakers" in caplog.text
+    caplog.clear()
+    table, gold = corpus(200, 10).write(tmp_path)
+    predicted(table, head, "--calibrate", str(gold), "--redo")
+    assert not caplog.text
+
+
 def test_too_few_ratings_are_refused(head: Path, tmp_path: Path) -> None:
     content = corpus(60)
     table, gold = Corpus(content.rows, content.labels[:18]).write(tmp_path)
