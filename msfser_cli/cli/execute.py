@@ -25,6 +25,8 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     plan = chain.plan(settings_of(stages, options))
     if options.get("calibrate"):
         plan = _calibrated(plan, source, options)
+    elif idle := [name for name in ("level", "scale") if options.get(name) is not None]:
+        raise UsageError(f"--{idle[0]} is for intervals that are calibrated here; add --calibrate, or leave it out")
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
     destination = runner.Destination(options["out"], vectors, options["redo"], options["retry_failed"], moved)
