@@ -67,6 +67,8 @@ def evaluate(
         raise UsageError(f"--clusters takes speaker or recording, not {clusters!r}")
     if plot is not None:
         check_suffix(plot)
+    for out in (submission, plot):
+        _require_free(out, (scores, gold, vs))
     if gold is None:
         if submission is None:
             raise UsageError("there are no labels to evaluate against: name them with --gold")
@@ -95,6 +97,15 @@ def evaluate(
     for line in _warnings(result):
         typer.echo(printable(line), err=True)
     _print_report(result)
+
+
+def _require_free(out: Path | None, inputs: tuple[Path | None, ...]) -> None:
+    """UsageError where the file `out` would take the place of a folder or of one of the `inputs`."""
+    if out is not None and out.is_dir():
+        raise UsageError(f"{out}: a folder; name a file to write")
+    for given in inputs:
+        if out is not None and given is not None and out.exists() and given.exists() and out.samefile(given):
+            raise UsageError(f"{out}: is read by this command and would be written over; name another file to write")
 
 
 def _say_submitted(out: Path, rows: int, without: int, *, quiet: bool) -> None:
@@ -166,8 +177,10 @@ def _groups(groups: Groups, dimensions: tuple[str, ...]) -> Table:
 
 def _notes(groups: Groups) -> Iterator[str]:
     from msfser_cli.model.bootstrap import FEW_CLUSTERS
-    from msfser_cli.stages.evaluate import SMALL
+    from msfser_cli.stages.evaluate import CONSTANT, SMALL
 
+    if flat := [g.name for g in groups.groups if any(i.not_defined == CONSTANT for i in g.intervals.values())]:
+        yield printable(f"A CCC of 0 or none in {', '.join(flat)}: {CONSTANT}.")
     if any(group.small for group in groups.groups):
         unit = "recordings" if groups.by == "speaker" else "clusters"
         yield f"* fewer than {SMALL} pairs or {FEW_CLUSTERS} {unit}: too small to say much."

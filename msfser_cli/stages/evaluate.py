@@ -32,6 +32,9 @@ SMALL = 50
 """A group with fewer pairs, or fewer than `bootstrap.FEW_CLUSTERS` clusters, is marked as small: even 50 independent pairs leave
 a CCC of .5 uncertain by about .2 to either side."""
 
+CONSTANT = "all labels or all scores are one number"
+"""Why a group's CCC is 0, or not defined, and has no interval."""
+
 Metric = Callable[[np.ndarray], np.ndarray]
 METRICS: dict[str, Metric] = {"ccc": bootstrap.ccc, "pearson": bootstrap.pearson, "rmse": bootstrap.rmse, "mae": bootstrap.mae}
 
@@ -348,6 +351,8 @@ def _group(name: str, frame: pl.DataFrame, rated: Sequence[str], sampling: Sampl
     for d in rated:
         [drawn], clusters = _drawn(sums[d][:, None], sampling)
         intervals[d] = bootstrap.interval(drawn[:, 0], clusters)
+        if n[d] > 1 and np.isnan(bootstrap.pearson(sums[d].sum(axis=0))):  # every draw's CCC is 0 too, which is no certainty
+            intervals[d] = Interval(math.nan, math.nan, clusters, CONSTANT)
     return Group(
         name=name,
         n=n,
