@@ -81,9 +81,12 @@ def train(
     backbone = finetune.backbone(examples, settings) if isinstance(settings, FinetuneSettings) else None
     sees = {"settings": as_dict(settings), "data": examples.digest(), "version": __version__}
     work = fingerprint({**sees, "backbone": backbone.identity} if backbone else sees)
-    out = out.resolve() if out.name in ("", "..") else out
+    out = _resolved(out)
     with resources(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"{out}: {out.parent} is not a folder; choose another --out") from error
     with held(out), stop_on_signals() as stopping:
         _make_room(out, work, redo=redo)
         if (out / weights.CONFIG_NAME).exists():
@@ -101,7 +104,7 @@ def train(
             trainer.run(examples.train, examples.development, after)
         except DivergedError as error:
             raise UsageError(
-                f"training diverged after {len(trainer.history)} epochs: {error}; try a smaller --rate than {settings.rate:g}"
+                f"training diverged in epoch {len(trainer.history) + 1}: {error}; try a smaller --rate than {settings.rate:g}"
             ) from error
         except torch.OutOfMemoryError as error:
             raise ResourceError(f"the GPU's memory is too small for this encoder ({error}); try a low --train-layers") from error
@@ -109,11 +112,28 @@ def train(
             return _finish(learner, examples, settings, out, work)
 
 
+def _resolved(out: Path) -> Path:
+    """The folder that is written, not a link to it: it has one lock, whatever it is called by."""
+    try:
+        out = out.resolve() if out.is_symlink() or out.name in ("", "..") else out
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"{out}: a symbolic link that leads back to itself; choose another --out") from error
+    if not out.name:
+        raise UsageError(f"{out}: not a folder for a checkpoint; choose another --out")
+    return out
+
+
 def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
     if unknown := [s for s in settings.without if s not in STREAMS]:
         raise UsageError(f"without must be one of {', '.join(STREAMS)}, not {unknown[0]!r}")
     if settings.fusion != "fm-moe" and settings.top_k is not None:
         raise UsageError(f"top_k is for the experts of fm-moe; {settings.fusion} has none")
+    streams = tuple(s for s in STREAMS if s not in settings.without)
+    if not streams:
+        raise UsageError(f"without leaves no stream to learn from; keep one of {', '.join(STREAMS)}")
+    heard = isinstance(settings, FinetuneSettings)
+    if not heard and not examples.present[examples.train][:, [s in streams for s in STREAMS]].any():
+        raise UsageError(f"{examples.table}: no utterance to train on has {' or '.join(streams)}, and there is no other stream")
     embed = examples.lineage.settings.get("embed", {})
 
     def encoder(role: str) -> str:
@@ -123,7 +143,7 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
         return MsfSerConfig(
             acoustic_dim=examples.acoustic.shape[1],
             text_dim=examples.texts.shape[2],
-            streams=tuple(s for s in STREAMS if s not in settings.without),
+            streams=streams,
             dimensions=examples.dimensions,
             fusion=settings.fusion,
             hidden_dim=settings.hidden_dim,
@@ -289,10 +309,14 @@ def _calibrated(trainer: Trainer, examples: TrainingSet, settings: TrainSettings
 
 def _known(examples: TrainingSet, out: Path) -> Trained:
     """What an earlier run of the same work left."""
+    weights.load(out)  # it must be fit for use
     card = weights.load_card(out)
-    numbers: dict[str, Any] = {k: float("nan") if v is None else v for k, v in card["result"].items()}
-    best = Epoch(**numbers)
-    return Trained(str(out), best, card["epochs"], len(examples.train), len(examples.development), weights.load_intervals(out),
+    try:
+        numbers: dict[str, Any] = {k: float("nan") if v is None else v for k, v in card["result"].items()}
+        best, epochs = Epoch(**numbers), int(card["epochs"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{out / weights.CONFIG_NAME}: its card is not what train wrote; --redo starts over") from error
+    return Trained(str(out), best, epochs, len(examples.train), len(examples.development), weights.load_intervals(out),
                    _encoder_of(out), unchanged=True)
 
 

@@ -62,7 +62,7 @@ class TrainingSet:
         both = set(self.clusters[self.train]) & set(self.clusters[self.development])
         if both:
             lines.append(f"warning: {len(both)} speakers of the labels' own splits are in both: the development CCC flatters")
-        lines += [f"warning: no label for {d}: it is not trained, and its scores will be null"
+        lines += [f"warning: no label, or no weight in the loss, for {d}: it is not trained, and its scores will be null"
                   for d in DIMENSIONS if d not in self.dimensions]  # fmt: skip
         if self.scale.outside:
             lines.append(f"warning: labels outside their scale, {self.scale.scale}: {self.scale.outside}")
@@ -95,6 +95,8 @@ def read(table: Path, gold: Path, settings: TrainSettings, scale: Scale | None =
     labelled = _labelled(utterances, labels)
     chosen = labelled["row_of_table"].to_numpy()
     values = labelled.select(pl.col(f"{d}_label").fill_null(float("nan")) for d in DIMENSIONS).to_numpy()
+    # What weighs nothing in the loss is not learned: it is as if it had no labels.
+    values = np.where(np.array(settings.loss_weights) > 0, values, np.nan)
     dimensions = tuple(d for i, d in enumerate(DIMENSIONS) if not np.isnan(values[:, i]).all())
     train, development = _splits(gold, labelled, values, settings)
     _require_variety(labels, values, train, development, dimensions)
@@ -112,7 +114,13 @@ def _vectors(table: Path) -> tuple[pl.DataFrame, np.ndarray, np.ndarray, np.ndar
     if utterances.is_empty():
         raise TableError(table, "holds no utterances", "embed a corpus in which somebody speaks")
     (acoustic, heard), *semantic = (tables.matrix(content.column(name)) for name in VECTORS)
-    length = max(values.shape[1] for values, _ in semantic)
+    lengths = sorted({values.shape[1] for values, there in semantic if there.any()})
+    if not heard.any() or not lengths:
+        raise TableError(table, f"has no vector of any {'text' if heard.any() else 'voice'}", "embed it again")
+    if len(lengths) > 1:
+        raise TableError(table, f"its texts' vectors are of lengths {' and '.join(map(str, lengths))}",
+                         "embed it again, with one text encoder")
+    [length] = lengths
     texts = np.zeros((len(utterances), len(semantic), length), np.float32)
     for i, (values, there) in enumerate(semantic):
         if there.any():
@@ -147,8 +155,9 @@ def _splits(
     """Indices to train on and to develop on: the labels' own splits, else whole speakers held out."""
     rated = ~np.isnan(values).all(axis=1)
     if not rated.any():
-        raise LabelError(gold, "no utterance of the table has a number as its label")
+        raise LabelError(gold, "no utterance of the table has a number as its label, of a dimension that weighs in the loss")
     split = labelled["split"].str.to_lowercase()
+    _require_named_splits(gold, labelled["split"], settings)
     if split.null_count() == len(split):
         return _hold_out(gold, labelled, np.flatnonzero(rated), settings.dev_share)
     found = {
@@ -161,6 +170,17 @@ def _splits(
     if not len(found["dev"]):
         return _hold_out(gold, labelled, found["train"], settings.dev_share)
     return found["train"], found["dev"]
+
+
+def _require_named_splits(gold: Path, split: pl.Series, settings: TrainSettings) -> None:
+    """LabelError unless the labels have every split that the user named: to hold out others instead would be to guess."""
+    named = Counter(split.drop_nulls())
+    there = {name.lower() for name in named}
+    for chosen, default in ((settings.train_splits, TrainSettings.train_splits), (settings.dev_splits, TrainSettings.dev_splits)):
+        absent = [name for name in chosen if name.lower() not in there] if chosen != default else []
+        if absent:
+            known = f"its splits are {', '.join(map(repr, named))}" if named else "it names no splits"
+            raise LabelError(gold, f"has no split {absent[0]!r} for the utterances of the table", known)
 
 
 def _hold_out(gold: Path, labelled: pl.DataFrame, chosen: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
