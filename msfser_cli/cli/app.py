@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from msfser_cli.cli.evaluate import evaluate
 from msfser_cli.cli.predict import predict
 from msfser_cli.cli.train import train
 from msfser_cli.cli.transcribe import transcribe
-from msfser_cli.errors import MsfserError, UsageError
+from msfser_cli.errors import MsfserError, ResourceError, UsageError
 
 app = typer.Typer(
     name="msfser",
@@ -122,11 +123,15 @@ def main() -> None:
     if debug:
         # Wherever it stands: people add it at the end of the line that failed.
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
+    else:
+        warnings.simplefilter("ignore")  # of the libraries; msfser's own are no Python warnings
     try:
         app()
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if isinstance(error, MemoryError):
+            error = ResourceError(f"not enough memory ({error})" if str(error) else "not enough memory")
         if isinstance(error, MsfserError):
             print(f"msfser: {error}", file=sys.stderr)
             sys.exit(error.exit_code)

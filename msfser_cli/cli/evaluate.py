@@ -67,6 +67,8 @@ def evaluate(
         raise UsageError(f"--clusters takes speaker or recording, not {clusters!r}")
     if plot is not None:
         check_suffix(plot)
+    for out in (submission, plot):
+        _require_free(out, (scores, gold, vs))
     if gold is None:
         if submission is None:
             raise UsageError("there are no labels to evaluate against: name them with --gold")
@@ -97,6 +99,15 @@ def evaluate(
     _print_report(result)
 
 
+def _require_free(out: Path | None, inputs: tuple[Path | None, ...]) -> None:
+    """UsageError where the file `out` would take the place of a folder or of one of the `inputs`."""
+    if out is not None and out.is_dir():
+        raise UsageError(f"{out}: a folder; name a file to write")
+    for given in inputs:
+        if out is not None and given is not None and out.exists() and given.exists() and out.samefile(given):
+            raise UsageError(f"{out}: is read by this command and would be written over; name another file to write")
+
+
 def _say_submitted(out: Path, rows: int, without: int, *, quiet: bool) -> None:
     if not quiet:
         typer.echo(printable(f"submission: {out}, {rows} files, on 1..7"), err=True)
@@ -107,12 +118,14 @@ def _say_submitted(out: Path, rows: int, without: int, *, quiet: bool) -> None:
 def _print_report(result: Evaluation) -> None:
     from rich.console import Console
 
+    from msfser_cli.stages.clusters import in_words
+
     # Rich takes what is no terminal for one of 80 columns, and cuts the names of the dimensions to fit.
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
     split = f", {result.split}" if result.split else ""
     typer.echo(printable(f"{result.scores} against {result.gold}{split}") + "\n")
     console.print(_metrics(result))
-    typer.echo(f"\n[]: 95 % intervals, from {result.resamples:,} resamples of {_counted(result.clusters)}.")
+    typer.echo(f"\n[]: 95 % intervals, from {result.resamples:,} resamples of {in_words(result.clusters)}.")
     typer.echo(f"One pair is one {result.unit}. RMSE and MAE are in units of the labels' scale, {result.label_scale}.")
     if result.differences:
         typer.echo("\n" + printable(f"CCC against {result.other}, on the labels that both score") + "\n")
@@ -166,8 +179,10 @@ def _groups(groups: Groups, dimensions: tuple[str, ...]) -> Table:
 
 def _notes(groups: Groups) -> Iterator[str]:
     from msfser_cli.model.bootstrap import FEW_CLUSTERS
-    from msfser_cli.stages.evaluate import SMALL
+    from msfser_cli.stages.evaluate import CONSTANT, SMALL
 
+    if flat := [g.name for g in groups.groups if any(i.not_defined == CONSTANT for i in g.intervals.values())]:
+        yield printable(f"A CCC of 0 or none in {', '.join(flat)}: {CONSTANT}.")
     if any(group.small for group in groups.groups):
         unit = "recordings" if groups.by == "speaker" else "clusters"
         yield f"* fewer than {SMALL} pairs or {FEW_CLUSTERS} {unit}: too small to say much."
@@ -205,10 +220,6 @@ def _bracketed(interval: Interval) -> str:
     return "" if interval.not_defined else f"\\[{short(interval.low)} {short(interval.high)}]"
 
 
-def _counted(clusters: Mapping[str, int]) -> str:
-    return " and ".join(f"{count:,} {kind}{'s' if count != 1 else ''}" for kind, count in clusters.items())
-
-
 def _account(result: Evaluation) -> Iterator[str]:
     """How the labels were read and joined."""
     yield f"labels: {result.label_format}: {', '.join(f'{role} = {name!r}' for role, name in result.columns.items())}"
@@ -227,6 +238,7 @@ def _account(result: Evaluation) -> Iterator[str]:
 def _warnings(result: Evaluation) -> Iterator[str]:
     """What keeps the numbers from being about all labels and all scores, or from being sure."""
     from msfser_cli.model.bootstrap import FEW_CLUSTERS, LEAST_CLUSTERS
+    from msfser_cli.stages.clusters import in_words
 
     for what, unmatched in _unmatched(result).items():
         if unmatched.count:
@@ -243,9 +255,9 @@ def _warnings(result: Evaluation) -> Iterator[str]:
             yield f"warning: {dimension}: {a.not_defined}"
     clusters = sum(result.clusters.values())
     if clusters < LEAST_CLUSTERS:
-        yield f"warning: no intervals: {_counted(result.clusters)}, and at least {LEAST_CLUSTERS} are needed"
+        yield f"warning: no intervals: {in_words(result.clusters)}, and at least {LEAST_CLUSTERS} are needed"
     elif clusters < FEW_CLUSTERS:
-        yield f"warning: intervals from only {_counted(result.clusters)} are not to be trusted"
+        yield f"warning: intervals from only {in_words(result.clusters)} are not to be trusted"
 
 
 def _unmatched(result: Evaluation) -> dict[str, Unmatched]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import click
 import typer
 
 from msfser_cli.errors import EXIT_SOME_FAILED, UsageError
@@ -25,6 +26,8 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     plan = chain.plan(settings_of(stages, options))
     if options.get("calibrate"):
         plan = _calibrated(plan, source, options)
+    elif idle := [name for name in ("level", "scale") if _is_typed(name)]:
+        raise UsageError(f"--{idle[0]} is for intervals that are calibrated here; add --calibrate, or leave it out")
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
     destination = runner.Destination(options["out"], vectors, options["redo"], options["retry_failed"], moved)
@@ -49,6 +52,11 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
         typer.echo(console.summary(result), err=True)
     if result.published["failed"]:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _is_typed(name: str) -> bool:
+    """Whether an option stands on the command line; one in msfser.toml may be meant for other commands."""
+    return click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _calibrated(plan: Chain, source: Source, options: dict[str, Any]) -> Chain:

@@ -142,7 +142,7 @@ DevSplit = Annotated[
     list[str] | None, _option("dev-split", "A split to develop on; else development, dev, validation, val or valid.", _SPLITS)
 ]
 DevShare = Annotated[float | None, _setting("dev-share", "Share held out, by speakers, without such a split.", _SPLITS)]
-Level = Annotated[float | None, _setting("level", "Share of ratings that an interval is to hold.", _SPLITS)]
+Level = Annotated[float | None, _setting("level", "Share of ratings that an interval is to hold.", _INTERVALS)]
 
 Finetune = Annotated[
     bool, _option("finetune", "Train a speech encoder along with the head, from audio; the rest needs this.", _FINETUNE)

@@ -60,7 +60,8 @@ def predict(
 
     Every score has an interval from valence_low to valence_high, and so on,
     that holds 90 % of ratings of speech like that which the head was calibrated
-    on. For speech of your own, --calibrate takes ratings of a part of it.
+    on. For speech of your own, --calibrate takes ratings of a part of it; --scale
+    and --level are for it.
 
     Example: msfser predict ./corpus --out scores.parquet
     """

@@ -32,7 +32,7 @@ _ROWS = 4096
 
 
 class DivergedError(ArithmeticError):
-    """The loss or a weight is no longer a finite number."""
+    """The loss, a weight or a score is no longer a finite number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +165,10 @@ class Trainer:
                 group["lr"] = rate * _of_full_rate(share)
             losses.append(self._step(torch.from_numpy(batch)))
         if not all(torch.isfinite(p).all() for p in self.model.parameters()):
-            raise DivergedError(f"a weight is not finite after epoch {number}")
+            raise DivergedError("a weight is not finite")
         scores = self.scores(development)
+        if not np.isfinite(scores).all():
+            raise DivergedError("a score is not finite")
         valence, arousal, dominance = (self._ccc(development, scores, d) for d in range(len(DIMENSIONS)))
         mean = float(np.nanmean([valence, arousal, dominance]))
         rate = self._optimiser.param_groups[0]["lr"]

@@ -20,6 +20,7 @@ import polars as pl
 from msfser_cli.errors import LabelError
 from msfser_cli.model import bootstrap, metrics
 from msfser_cli.model.bootstrap import Interval
+from msfser_cli.stages.clusters import cluster_kind, kinds
 from msfser_cli.stages.joining import Unmatched, unmatched
 from msfser_cli.stages.labels import Labels, Scale, read_labels, resolve_scale
 from msfser_cli.stages.pairing import level_of, pair, read_scores, to_scale
@@ -31,6 +32,9 @@ DURATIONS = (3, 5, 8, 12)
 SMALL = 50
 """A group with fewer pairs, or fewer than `bootstrap.FEW_CLUSTERS` clusters, is marked as small: even 50 independent pairs leave
 a CCC of .5 uncertain by about .2 to either side."""
+
+CONSTANT = "all labels or all scores are one number"
+"""Why a group's CCC is 0, or not defined, and has no interval."""
 
 Metric = Callable[[np.ndarray], np.ndarray]
 METRICS: dict[str, Metric] = {"ccc": bootstrap.ccc, "pearson": bootstrap.pearson, "rmse": bootstrap.rmse, "mae": bootstrap.mae}
@@ -210,7 +214,7 @@ def evaluate(
         unmatched_labels=found.joined.labels if split is None else unmatched(of_split, pairs, "row", show="recording"),
         unmatched_recordings=found.joined.recordings,
         unmatched_utterances=found.joined.utterances,
-        clusters=_kinds(pairs),
+        clusters=kinds(pairs),
         resamples=resamples,
         seed=seed,
         dimensions={d: agreement(pairs[d], pairs[f"{d}_score"], pairs["cluster"], sampling) for d in rated},
@@ -244,15 +248,8 @@ def _only(labels: Labels, split: str) -> pl.DataFrame:
 def _with_clusters(pairs: pl.DataFrame, clusters: str) -> pl.DataFrame:
     """`pairs` with `kind` (`speaker`, `podcast` or `recording`) and, numbered from 0, `cluster`."""
     known = pl.col("cluster") if clusters == "speaker" else pl.lit(None, pl.String)
-    podcast = pl.col("speaker").is_null() & known.str.starts_with("podcast ")
-    kind = pl.when(known.is_null()).then(pl.lit("recording")).when(podcast).then(pl.lit("podcast")).otherwise(pl.lit("speaker"))
-    pairs = pairs.with_columns(kind=kind, name=pl.coalesce(known, "recording_id"))
+    pairs = pairs.with_columns(kind=cluster_kind(known, pl.col("speaker")), name=pl.coalesce(known, "recording_id"))
     return pairs.with_columns(cluster=pl.struct("kind", "name").rank("dense").cast(pl.Int64) - 1).drop("name")
-
-
-def _kinds(pairs: pl.DataFrame) -> dict[str, int]:
-    counts = pairs.group_by("kind").agg(pl.col("cluster").n_unique()).sort("cluster", "kind", descending=True)
-    return dict(counts.iter_rows())
 
 
 def _sums(frame: pl.DataFrame, count: int, dimension: str, score: str | None = None) -> np.ndarray:
@@ -349,6 +346,8 @@ def _group(name: str, frame: pl.DataFrame, rated: Sequence[str], sampling: Sampl
     for d in rated:
         [drawn], clusters = _drawn(sums[d][:, None], sampling)
         intervals[d] = bootstrap.interval(drawn[:, 0], clusters)
+        if n[d] > 1 and np.isnan(bootstrap.pearson(sums[d].sum(axis=0))):  # every draw's CCC is 0 too, which is no certainty
+            intervals[d] = Interval(math.nan, math.nan, clusters, CONSTANT)
     return Group(
         name=name,
         n=n,

@@ -185,7 +185,7 @@ def _refuse_repeated(labels: Labels, key: list[str]) -> None:
     twice = labels.frame.filter(pl.col(key[0]).is_not_null()).group_by(key, maintain_order=True).agg("row")
     twice = twice.filter(pl.col("row").list.len() > 1)
     if twice.height:
-        rows = some([str(row) for row in twice["row"][0]])
+        rows = some(twice["row"][0])
         raise LabelError(labels.path, f"{twice[key[0]][0]!r} is labelled more than once (rows {rows})",
                          "keep one row for it; average several raters first")
 
@@ -196,7 +196,7 @@ def unmatched(rows: pl.DataFrame, matched: pl.DataFrame, key: str, *, show: str 
     return Unmatched(len(left), rows.height, tuple(left.drop_nulls().head(_EXAMPLES)))
 
 
-def some(names: Iterable[str]) -> str:
+def some(names: Iterable[object]) -> str:
     """The first few of `names`, for a sentence."""
     names = list(names)
     return ", ".join(repr(name) for name in names[:_EXAMPLES]) + (" ..." if len(names) > _EXAMPLES else "")

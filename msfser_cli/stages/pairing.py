@@ -11,6 +11,7 @@ import polars as pl
 from msfser_cli.errors import TableError
 from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.schemas import PREDICT, columns_through
+from msfser_cli.stages.clusters import named
 from msfser_cli.stages.joining import Joined, join
 from msfser_cli.stages.labels import Labels, Scale
 from msfser_cli.store import tables
@@ -89,8 +90,7 @@ def pair(scores: pl.DataFrame, labels: Labels) -> Pairs:
     """
     joined = join(scores, labels)
     ends = [c.name for c in ENDS]
-    spoken_by = pl.when(pl.col("speaker").str.to_lowercase() != "unknown").then("speaker").alias("spoken_by")
-    values = scores.select("utterance_id", spoken_by, *DIMENSIONS, *ends)
+    values = scores.select("utterance_id", named("speaker").alias("spoken_by"), *DIMENSIONS, *ends)
     of_labels = joined.frame.join(values, on="utterance_id", how="left", maintain_order="left")
     means = of_labels.group_by("row", maintain_order=True).agg(
         pl.col("recording_id").first(),

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msfser_cli.errors import UsageError
+from msfser_cli.model.bootstrap import FEW_CLUSTERS
+from msfser_cli.stages.clusters import in_words
 from msfser_cli.store.atomic import replacing
 
 if TYPE_CHECKING:
@@ -133,9 +135,11 @@ def _page(result: Evaluation, svg: str) -> str:
         + f"<td>{a.n:,}</td></tr>\n" for dimension, a in result.dimensions.items()
     )
     title = html.escape(f"{result.scores} against {result.gold}" + (f", {result.split}" if result.split else ""))
-    clusters = " and ".join(f"{count:,} {kind}{'s' if count != 1 else ''}" for kind, count in result.clusters.items())
-    note = html.escape(f"In brackets: 95 % intervals, from {result.resamples:,} resamples of {clusters}. RMSE and MAE are in "
-                       f"units of the labels' scale, {result.label_scale}. On the diagonal, predicted is what was rated.")
+    few = ", which are too few to trust them" if sum(result.clusters.values()) < FEW_CLUSTERS else ""
+    note = html.escape(f"In brackets: 95 % intervals, from {result.resamples:,} resamples of {in_words(result.clusters)}{few}. "
+                       f"RMSE and MAE are in units of the labels' scale, {result.label_scale}. On the diagonal, predicted is "
+                       "what was rated.")
+    drawing = svg[svg.index("<svg") :].replace("<svg", '<svg role="img" aria-label="Predicted against rated"', 1)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -157,7 +161,7 @@ small {{ color: #555 }}
 </head>
 <body>
 <h1>{title}</h1>
-{svg[svg.index("<svg"):]}
+{drawing}
 <div><table>
 <tr><th></th>{"".join(f"<th>{head}</th>" for head in heads)}</tr>
 {rows}</table></div>

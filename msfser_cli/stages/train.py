@@ -82,9 +82,12 @@ def train(
     backbone = finetune.backbone(examples, settings) if isinstance(settings, FinetuneSettings) else None
     sees = {"settings": as_dict(settings), "data": examples.digest(), "version": __version__}
     work = fingerprint({**sees, "backbone": backbone.identity} if backbone else sees)
-    out = out.resolve() if out.name in ("", "..") else out
+    out = _resolved(out)
     with resources(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"{out}: {out.parent} is not a folder; choose another --out") from error
     with held(out), stop_on_signals() as stopping:
         _make_room(out, work, redo=redo)
         if (out / weights.CONFIG_NAME).exists():
@@ -101,8 +104,9 @@ def train(
         try:
             trainer.run(examples.train, examples.development, after)
         except DivergedError as error:
+            (out / STATE).unlink(missing_ok=True)  # going on from there would diverge again
             raise UsageError(
-                f"training diverged after {len(trainer.history)} epochs: {error}; try a smaller --rate than {settings.rate:g}"
+                f"training diverged in epoch {len(trainer.history) + 1}: {error}; try a smaller --rate than {settings.rate:g}"
             ) from error
         except torch.OutOfMemoryError as error:
             raise ResourceError(f"the GPU's memory is too small for this encoder ({error}); try a low --train-layers") from error
@@ -110,17 +114,34 @@ def train(
             return _finish(learner, examples, settings, out, work)
 
 
+def _resolved(out: Path) -> Path:
+    """The folder that is written, not a link to it: it has one lock, whatever it is called by."""
+    try:
+        out = out.resolve() if out.is_symlink() or out.name in ("", "..") else out
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"{out}: a symbolic link that leads back to itself; choose another --out") from error
+    if not out.name:
+        raise UsageError(f"{out}: not a folder for a checkpoint; choose another --out")
+    return out
+
+
 def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
     if unknown := [s for s in settings.without if s not in STREAMS]:
         raise UsageError(f"without must be one of {', '.join(STREAMS)}, not {unknown[0]!r}")
     if settings.fusion != "fm-moe" and settings.top_k is not None:
         raise UsageError(f"top_k is for the experts of fm-moe; {settings.fusion} has none")
+    streams = tuple(s for s in STREAMS if s not in settings.without)
+    if not streams:
+        raise UsageError(f"without leaves no stream to learn from; keep one of {', '.join(STREAMS)}")
+    heard = isinstance(settings, FinetuneSettings)
+    if not heard and not examples.present[examples.train][:, [s in streams for s in STREAMS]].any():
+        raise UsageError(f"{examples.table}: no utterance to train on has {' or '.join(streams)}, and there is no other stream")
     embed = examples.lineage.settings.get("embed", {})
     try:
         return MsfSerConfig(
             acoustic_dim=examples.acoustic.shape[1],
             text_dim=examples.texts.shape[2],
-            streams=tuple(s for s in STREAMS if s not in settings.without),
+            streams=streams,
             dimensions=examples.dimensions,
             fusion=settings.fusion,
             hidden_dim=settings.hidden_dim,
@@ -286,8 +307,12 @@ def _calibrated(trainer: Trainer, examples: TrainingSet, settings: TrainSettings
 
 def _known(examples: TrainingSet, out: Path) -> Trained:
     """What an earlier run of the same work left."""
+    weights.load(out)  # it must be fit for use
     card = weights.load_card(out)
-    best, epochs = Epoch.from_json(card["result"]), card["epochs"]
+    try:
+        best, epochs = Epoch.from_json(card["result"]), int(card["epochs"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{out / weights.CONFIG_NAME}: its card is not what train wrote; --redo starts over") from error
     return Trained(str(out), best, epochs, len(examples.train), len(examples.development), weights.load_intervals(out),
                    _encoder_of(out), unchanged=True)
 
@@ -301,7 +326,7 @@ Made by `msfser train` {version} for the vectors of `{acoustic}` (voice) and `{t
 ## Trained on
 - vectors: `{table}`{finetuned}
 - labels: `{labels}` ({format}, scale {scale})
-- {train} utterances of {train_speakers} speakers; judged on {development} utterances of {development_speakers} speakers
+- {train} utterances of {train_speakers}; judged on {development} utterances of {development_speakers}
 - seed {seed}; epoch {best} of {epochs}, the best by the mean CCC of the second; settings in `config.json`, every epoch in
   `{epochs_file}`
 
@@ -310,9 +335,12 @@ Made by `msfser train` {version} for the vectors of `{acoustic}` (voice) and `{t
 |---|---|---|
 {rows}
 
-The epoch was chosen on these utterances, so the CCC flatters a little: the number to publish is `msfser evaluate` on others. The
-intervals hold {level:.0%} of the ratings of such speakers, each counting alike, if they stand on ten of them or more, and less
-otherwise; other speech needs its own (`msfser predict --calibrate`).
+The epoch was chosen on these utterances, so the CCC flatters a little: the number to publish is `msfser evaluate` on others.
+{intervals}"""
+
+_INTERVALS = """\
+The intervals hold {level:.0%} of the ratings of such speakers, each counting alike, if they stand on ten of them or more, and
+less otherwise; other speech needs its own (`msfser predict --calibrate`).
 """
 
 _FINETUNED = """
@@ -327,15 +355,15 @@ def _card(examples: TrainingSet, learner: _Learner, settings: TrainSettings, res
         known = result.intervals is not None and result.intervals.above[d] is not None
         return f"{result.intervals.below[d]:.3f}, {result.intervals.above[d]:.3f}" if known else "too few ratings"  # type: ignore
 
-    clusters = examples.clusters
     return _CARD.format(
         version=__version__, acoustic=config.acoustic_encoder, text=config.text_encoder, fusion=config.fusion,
         parameters=sum(p.numel() for p in learner.head.parameters()), streams=", ".join(config.streams),
         dimensions=", ".join(config.dimensions), low=config.low, high=config.high, table=examples.table,
         labels=examples.labels_path, format=examples.label_format, scale=examples.scale.scale,
-        train=result.utterances, train_speakers=len(set(clusters[examples.train])),
-        development=result.development_utterances, development_speakers=len(set(clusters[examples.development])),
+        train=result.utterances, train_speakers=examples.who(examples.train),
+        development=result.development_utterances, development_speakers=examples.who(examples.development),
         seed=settings.seed, epochs=result.epochs, best=result.best.epoch, epochs_file=EPOCHS, level=settings.level,
+        intervals="" if result.intervals is None else _INTERVALS.format(level=settings.level),
         finetuned="" if voice is None else _FINETUNED.format(encoder=ENCODER, start=voice.start.identity),
         rows="\n".join(f"| {d} | {getattr(result.best, d):.3f} | {reach(DIMENSIONS.index(d))} |" for d in config.dimensions),
     )  # fmt: skip

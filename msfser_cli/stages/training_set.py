@@ -15,6 +15,7 @@ from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.model.intervals import FEW_SPEAKERS
 from msfser_cli.schemas import columns_through
 from msfser_cli.settings import TrainSettings
+from msfser_cli.stages.clusters import cluster_kind, in_words, kinds, named
 from msfser_cli.stages.joining import join
 from msfser_cli.stages.labels import Labels, ResolvedScale, Scale, read_labels, resolve_scale
 from msfser_cli.stages.predict import VECTORS
@@ -28,7 +29,7 @@ _KEYS = ("recording_id", "utterance_id", "start", "end", "speaker")
 class TrainingSet:
     """n labelled utterances, in the table's order, and what is known of their labels.
 
-    utterances: the keys and `speaker` of each, with `split` (null: none given) and `cluster`, who varies together.
+    utterances: the keys and `speaker` of each, with `split` (null: none given), `cluster`, who varies together, and its `kind`.
     acoustic float32 [n, Da], texts float32 [n, 3, Dt], present bool [n, 4]; labels float64 [n, 3] in `scale`, NaN where missing.
     train, development: indices. dimensions: those that are rated.
     """
@@ -57,15 +58,18 @@ class TrainingSet:
         heard = len(self.train) + len(self.development)
         lines = [
             f"labels: {self.label_format}, on {self.scale.scale} ({self.scale.source}), for {', '.join(self.dimensions)}",
-            f"utterances: {len(self.train)} to train on ({self._speakers(self.train)}), {len(self.development)} to develop on "
-            f"({self._speakers(self.development)}), {len(self.labels) - heard} of other splits left out",
+            f"utterances: {len(self.train)} to train on ({self.who(self.train)}), {len(self.development)} to develop on "
+            f"({self.who(self.development)}), {len(self.labels) - heard} of other splits left out",
         ]
         both = set(self.clusters[self.train]) & set(self.clusters[self.development])
         if both:
             lines.append(f"warning: {len(both)} speakers of the labels' own splits are in both: the development CCC flatters")
-        if (few := len(set(self.clusters[self.development]))) < FEW_SPEAKERS:
-            lines.append(f"warning: only {few} speakers to develop on: the scores' intervals will hold less than they promise")
-        lines += [f"warning: no label for {d}: it is not trained, and its scores will be null"
+        if (self.utterances["kind"] == "recording").any():
+            lines.append("warning: not every speaker is named: recordings are held out in their place, and may be of one speaker")
+        if len(set(self.clusters[self.development])) < FEW_SPEAKERS:
+            lines.append(f"warning: only {self.who(self.development)} to develop on: the scores' intervals will hold less than "
+                         "they promise")
+        lines += [f"warning: no label, or no weight in the loss, for {d}: it is not trained, and its scores will be null"
                   for d in DIMENSIONS if d not in self.dimensions]  # fmt: skip
         if self.scale.outside:
             lines.append(f"warning: labels outside their scale, {self.scale.scale}: {self.scale.outside}")
@@ -79,9 +83,9 @@ class TrainingSet:
         digest.update("\0".join(self.utterances["utterance_id"]).encode())
         return digest.hexdigest()
 
-    def _speakers(self, chosen: np.ndarray) -> str:
-        count = len(set(self.clusters[chosen]))
-        return f"{count} speaker{'s' if count != 1 else ''}"
+    def who(self, chosen: np.ndarray) -> str:
+        """How many speakers (podcasts, recordings) the utterances are of, in words."""
+        return in_words(kinds(self.utterances[chosen]))
 
 
 def read(table: Path, gold: Path, settings: TrainSettings, scale: Scale | None = None) -> TrainingSet:
@@ -98,12 +102,14 @@ def read(table: Path, gold: Path, settings: TrainSettings, scale: Scale | None =
     labelled = _labelled(utterances, labels)
     chosen = labelled["row_of_table"].to_numpy()
     values = labelled.select(pl.col(f"{d}_label").fill_null(float("nan")) for d in DIMENSIONS).to_numpy()
+    # What weighs nothing in the loss is not learned: it is as if it had no labels.
+    values = np.where(np.array(settings.loss_weights) > 0, values, np.nan)
     dimensions = tuple(d for i, d in enumerate(DIMENSIONS) if not np.isnan(values[:, i]).all())
     train, development = _splits(gold, labelled, values, settings)
     _require_variety(labels, values, train, development, dimensions)
     return TrainingSet(
         table=table, lineage=tables.read_lineage(table), labels_path=gold, label_format=labels.format, scale=resolved,
-        utterances=labelled.select(*_KEYS, "split", "cluster"), acoustic=acoustic[chosen], texts=texts[chosen],
+        utterances=labelled.select(*_KEYS, "split", "cluster", "kind"), acoustic=acoustic[chosen], texts=texts[chosen],
         present=present[chosen], labels=values, train=train, development=development, dimensions=dimensions,
     )  # fmt: skip
 
@@ -115,7 +121,13 @@ def _vectors(table: Path) -> tuple[pl.DataFrame, np.ndarray, np.ndarray, np.ndar
     if utterances.is_empty():
         raise TableError(table, "holds no utterances", "embed a corpus in which somebody speaks")
     (acoustic, heard), *semantic = (tables.matrix(content.column(name)) for name in VECTORS)
-    length = max(values.shape[1] for values, _ in semantic)
+    lengths = sorted({values.shape[1] for values, there in semantic if there.any()})
+    if not heard.any() or not lengths:
+        raise TableError(table, f"has no vector of any {'text' if heard.any() else 'voice'}", "embed it again")
+    if len(lengths) > 1:
+        raise TableError(table, f"its texts' vectors are of lengths {' and '.join(map(str, lengths))}",
+                         "embed it again, with one text encoder")
+    [length] = lengths
     texts = np.zeros((len(utterances), len(semantic), length), np.float32)
     for i, (values, there) in enumerate(semantic):
         if there.any():
@@ -136,12 +148,14 @@ def _labelled(utterances: pl.DataFrame, labels: Labels) -> pl.DataFrame:
     """One row an utterance that a label is about, in the table's order, with its place there, label, split and cluster."""
     joined = join(utterances, labels).frame.sort("overlap", descending=True, maintain_order=True)
     joined = joined.unique("utterance_id", keep="first", maintain_order=True)
-    about = labels.frame.select("row", "split", "cluster", **{f"{d}_label": pl.col(d) for d in DIMENSIONS})
+    of_label = {f"{name}_label": pl.col(name) for name in ("speaker", *DIMENSIONS)}
+    about = labels.frame.select("row", "split", "cluster", **of_label)
     joined = joined.select("row", "utterance_id").join(about, on="row", how="left")
     numbered = utterances.with_row_index("row_of_table")
-    return numbered.join(joined, on="utterance_id", how="inner", maintain_order="left").with_columns(
-        cluster=pl.coalesce("cluster", "speaker", "recording_id"),
-    )
+    labelled = numbered.join(joined, on="utterance_id", how="inner", maintain_order="left")
+    known = pl.coalesce("cluster", named("speaker"))
+    speaker = pl.coalesce("speaker_label", named("speaker"))
+    return labelled.with_columns(cluster=pl.coalesce(known, "recording_id"), kind=cluster_kind(known, speaker))
 
 
 def _splits(
@@ -150,8 +164,9 @@ def _splits(
     """Indices to train on and to develop on: the labels' own splits, else whole speakers held out."""
     rated = ~np.isnan(values).all(axis=1)
     if not rated.any():
-        raise LabelError(gold, "no utterance of the table has a number as its label")
+        raise LabelError(gold, "no utterance of the table has a number as its label, of a dimension that weighs in the loss")
     split = labelled["split"].str.to_lowercase()
+    _require_named_splits(gold, labelled["split"], settings)
     if split.null_count() == len(split):
         return _hold_out(gold, labelled, np.flatnonzero(rated), settings.dev_share)
     found = {
@@ -164,6 +179,17 @@ def _splits(
     if not len(found["dev"]):
         return _hold_out(gold, labelled, found["train"], settings.dev_share)
     return found["train"], found["dev"]
+
+
+def _require_named_splits(gold: Path, split: pl.Series, settings: TrainSettings) -> None:
+    """LabelError unless the labels have every split that the user named: to hold out others instead would be to guess."""
+    named = Counter(split.drop_nulls())
+    there = {name.lower() for name in named}
+    for chosen, default in ((settings.train_splits, TrainSettings.train_splits), (settings.dev_splits, TrainSettings.dev_splits)):
+        absent = [name for name in chosen if name.lower() not in there] if chosen != default else []
+        if absent:
+            known = f"its splits are {', '.join(map(repr, named))}" if named else "it names no splits"
+            raise LabelError(gold, f"has no split {absent[0]!r} for the utterances of the table", known)
 
 
 def _hold_out(gold: Path, labelled: pl.DataFrame, chosen: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

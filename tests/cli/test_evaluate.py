@@ -129,6 +129,10 @@ def test_the_output_fits_eighty_columns(folder: Path) -> None:
     (("--gold", "labels.csv", "--split", "Test1"), 4, "msfser: labels.csv: names no splits; leave out --split"),
     (("--gold", "labels.csv", "--clusters", "podcast"), 2, "msfser: --clusters takes speaker or recording, not 'podcast'"),
     (("--gold", "labels.csv", "--plot", "p.pdf"), 2, "msfser: p.pdf: a picture ends in .png, .svg or .html"),
+    (("--gold", "labels.csv", "--submission", "./labels.csv"), 2, "msfser: labels.csv: is read by this command"),
+    (("--submission", "scores.parquet"), 2, "msfser: scores.parquet: is read by this command"),
+    (("--gold", "labels.csv", "--submission", "."), 2, "msfser: .: a folder; name a file to write"),
+    (("--gold", "labels.csv", "--resamples", "1000000000000"), 7, "msfser: not enough memory"),
 ])
 def test_what_is_wrong_is_said_in_a_sentence(folder: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
     done = subprocess.run([*MSFSER, "evaluate", *arguments], capture_output=True, text=True, check=False)

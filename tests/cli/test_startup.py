@@ -41,6 +41,16 @@ def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert not loaded & HEAVY
 
 
+def test_what_the_libraries_say_is_for_debug() -> None:
+    code = "import sys, warnings\nfrom msfser_cli.cli import app\napp.app = lambda: warnings.warn('psst')\napp.main()"
+    quiet, loud = (
+        subprocess.run([sys.executable, "-c", code, *more], capture_output=True, text=True, check=True).stderr
+        for more in ((), ("--debug",))
+    )
+    assert "psst" not in quiet
+    assert "psst" in loud
+
+
 def test_the_version_is_one_line() -> None:
     assert probe("--version")[0].strip() == f"msfser {__version__}"
 

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from msfser_cli.cli.app import app
-from msfser_cli.errors import LabelError
+from msfser_cli.errors import LabelError, UsageError
 from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.settings import TrainSettings
 from msfser_cli.stages.train import train
@@ -126,6 +126,18 @@ def test_too_few_ratings_are_refused(head: Path, tmp_path: Path) -> None:
     table, gold = Corpus(content.rows, content.labels[:18]).write(tmp_path)
     with pytest.raises(LabelError, match="at least 19 ratings"):
         predicted(table, head, "--calibrate", str(gold))
+
+
+@pytest.mark.parametrize("idle", [("--level", "0.5"), ("--scale", "1:7")])
+def test_what_only_calibration_heeds_is_refused_without_it(head: Path, tmp_path: Path, idle: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match=f"{idle[0]} is for intervals .* add --calibrate"):
+        predicted(corpus(20).write(tmp_path)[0], head, *idle)
+
+
+def test_a_level_for_all_commands_is_no_mistake(head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "msfser.toml").write_text("level = 0.5\n")
+    assert len(predicted(corpus(20).write(tmp_path)[0], head)) == 20
 
 
 def test_a_head_without_intervals_gives_none(head: Path, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_corpus_own_utterance_names_stand_for_recordings(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("header", "rows", "says"), [
-    ("file,valence", ("a.wav,1", "b.wav,1", "a.wav,1"), "'a.wav' is labelled more than once (rows '2', '4')"),
+    ("file,valence", ("a.wav,1", "b.wav,1", "a.wav,1"), "'a.wav' is labelled more than once (rows 2, 4)"),
     ("file,start,end,valence", ("a.wav,0,1,1", "a.wav,0,1,1"), "'a.wav' is labelled more than once"),
     ("file,utterance_id,valence", ("a.wav,a.wav#0000,1", "a.wav,a.wav#0000,1"), "'a.wav#0000' is labelled more than once"),
     ("file,valence", ("y.wav,1", "z.wav,1"), "the labels name 'y.wav', 'z.wav'; the utterances' recordings are 'a.wav', 'b.wav'"),
@@ -433,6 +433,18 @@ def test_groups_are_those_of_the_labels(tmp_path: Path, by: str) -> None:
         assert (gap.ccc, gap.other) == pytest.approx((female, male), abs=1e-9)
         assert gap.difference == pytest.approx(female - male, abs=1e-9)
         assert gap.interval.low < gap.difference < gap.interval.high
+
+
+def test_a_group_whose_labels_are_one_number_is_not_certain_of_its_zero(tmp_path: Path) -> None:
+    rows = [f"{speaker}{i}.wav,{0.5 if gender == 'm' else i / 4},{speaker}{gender},{gender}"
+            for gender in "fm" for speaker in "abcdef" for i in range(4)]
+    labels = labels_of(tmp_path, "file,valence,speaker,gender", *(row.replace(".wav", f"{row[-1]}.wav") for row in rows))
+    named = [(name, 0.0, 1.0, i % 7 / 7) for i, name in enumerate(labels.frame["recording"])]
+    pairs = stage._with_clusters(pair(scores(*named), labels).frame, "speaker")
+    varied, constant = stage.groups(labels, pairs, "gender", Sampling(FEW)).groups
+    assert (varied.name, varied.intervals["valence"].not_defined) == ("female", None)
+    assert constant.ccc["valence"] == pytest.approx(0, abs=1e-9)
+    assert constant.intervals["valence"].not_defined == stage.CONSTANT
 
 
 def test_speakers_without_a_rating_are_not_drawn(tmp_path: Path) -> None:

@@ -335,6 +335,8 @@ def test_msp_podcast_ratings(tmp_path_factory: pytest.TempPathFactory, turns: li
     ("labels.txt", "a.wav; N; A:2; V:4; D:2;\nstray\n", "line 2 is neither a file's labels nor a worker's"),
     ("labels.txt", "a.wav; N; A:2; V:4; D:2;\n\nb.wav; N; A:2; V:four; D:2;\n", "line 3 has 'four' behind V:, not a number"),
     ("labels_detailed.csv", 'FileName,x\na.wav,"W; A:2; V:4; D:2;"\na.wav,"W; A:2; D:2;"\n', "line 3 lacks V:"),
+    ("labels.txt", "a.wav; N; A:2; V:inf; D:2;\n", "row 1 has inf as its valence, not a number"),
+    ("labels.txt", "; N; A:2; V:4; D:2;\n", "row 1 does not name its recording"),
     ("l.json", "{", "is not JSON"), ("l.json", "3", "neither a list of objects nor an object"),
     ("l.json", "[]", "neither a list of objects nor an object"),
     ("l.json", '{"a.wav": {"V": 1}, "a.wav": {"V": 2}}', "holds 'a.wav' twice in one object"),
@@ -401,6 +403,7 @@ def test_any_part_of_iemocap_may_be_named(iemocap: Path, below: str, turns: int)
     ("[6.2 - 8.2]\tSes01F_impro01_F000\tneu\t[2.5, 2.5]", "line 1 has [2.5, 2.5], not three numbers"),
     ("[6.2 - 8.2]\tSes01F_impro01_F000\tneu\t[2.5, x, 2.5]", "line 1 has [2.5, x, 2.5], not three numbers"),
     ("% [START_TIME - END_TIME] TURN_NAME EMOTION [A, V, D]", "line 1 gives the order [A, V, D], not [V, A, D]"),
+    ("[6.2 - 8.2]\tSes01F_impro01_F000\tneu\t[2.5, inf, 2.5]", "row 1 has inf as its arousal, not a number"),
     ("[6.2 - 8.2] Ses01F_impro01", "line 1 is not a turn of IEMOCAP"),
     ("C-E2:\tNeutral;\t()", "holds no turns"),
 ])
@@ -411,6 +414,11 @@ def test_a_dialog_that_is_not_iemocaps_is_refused(tmp_path: Path, line: str, say
     with pytest.raises(LabelError) as refused:
         read_labels(folder)
     assert says in str(refused.value)
+
+
+def test_a_turn_without_an_average_is_missing(tmp_path: Path) -> None:
+    path = write(tmp_path, "[6.2 - 8.2]\tSes01F_impro01_F000\txxx\t[nan, 2.5, 2.5]\n", "Ses01F_impro01.txt")
+    assert read_labels(path).frame.select("valence", "arousal").row(0) == (None, 2.5)
 
 
 def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:

@@ -18,11 +18,12 @@ import pytest
 from typer.testing import CliRunner
 
 from msfser_cli.cli.app import app
-from msfser_cli.errors import LabelError, MsfserError, TableError, UsageError
+from msfser_cli.errors import LabelError, ModelError, MsfserError, OutputHeldError, TableError, UsageError
 from msfser_cli.model import weights
 from msfser_cli.settings import TrainSettings
 from msfser_cli.stages.train import STATE, Trained, train
 from msfser_cli.stages.training_set import TrainingSet, read
+from msfser_cli.store.lock import held
 
 from .training_tables import Corpus, corpus
 
@@ -78,6 +79,27 @@ def test_speakers_are_held_out_whole_and_the_same_whatever_the_seed(tmp_path: Pa
     assert warned[0].startswith(f"warning: only {len(development)} ")
     other = TrainSettings(**{**QUICK.__dict__, "seed": 5})
     assert set(read(data.table, data.labels_path, other).clusters[data.development]) == development
+
+
+def test_recordings_are_not_called_speakers(tmp_path: Path) -> None:
+    """Where nobody says who speaks, or says "unknown" of them, and where the table alone knows."""
+    content = corpus(60)
+    for line in content.labels:
+        line["speaker"] = None
+    data = examples(tmp_path, content)
+    assert "to train on (48 recordings)" in data.account()[1]
+    assert any("recordings are held out in their place" in line for line in data.account())
+    settings = TrainSettings(**{**QUICK.__dict__, "epochs": 1})
+    fitted(data, tmp_path / "head", settings)
+    assert "48 utterances of 48 recordings" in (tmp_path / "head" / "MODEL_CARD.md").read_text("utf-8")
+    for row in content.rows:
+        row["speaker"] = "unknown"
+    assert "to train on (48 recordings)" in examples(tmp_path, content).account()[1]
+    for i, row in enumerate(content.rows):
+        row["speaker"] = f"r{i % 10}"
+    known = examples(tmp_path, content)
+    assert "(8 speakers)" in known.account()[1]
+    assert not any("in their place" in line for line in known.account())
 
 
 def test_the_labels_own_splits_win(tmp_path: Path) -> None:
@@ -182,6 +204,16 @@ def _nobody(content: Corpus) -> None:
     content.rows.clear()
 
 
+def _voiceless(content: Corpus) -> None:
+    for row in content.rows:
+        row["acoustic_vector"] = None
+
+
+def _two_encoders(content: Corpus) -> None:
+    for row in content.rows:
+        row["gs_vector"] = np.zeros(7, np.float32)
+
+
 @pytest.mark.parametrize(
     ("spoil", "error", "says"),
     [
@@ -191,6 +223,8 @@ def _nobody(content: Corpus) -> None:
         (_unlabelled, LabelError, "no row has a number"),
         (_elsewhere, LabelError, "no label belongs"),
         (_nobody, TableError, "no utterances"),
+        (_voiceless, TableError, "no vector of any voice"),
+        (_two_encoders, TableError, "texts' vectors are of lengths 6 and 7"),
     ],
 )  # fmt: skip
 def test_data_that_nothing_can_be_learned_from(
@@ -206,6 +240,74 @@ def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
     settings = TrainSettings(**{**QUICK.__dict__, "rate": 1e30, "batch_size": 8})
     with pytest.raises(UsageError, match=r"diverged .* smaller --rate"):
         fitted(examples(tmp_path), tmp_path / "head", settings)
+    fitted(examples(tmp_path), tmp_path / "head", TrainSettings(**{**QUICK.__dict__, "epochs": 1}))  # as it says, and no --redo
+
+
+def test_scores_that_are_no_numbers_make_no_checkpoint(tmp_path: Path) -> None:
+    # One step at such a rate leaves weights that are finite, and scores that are not.
+    settings = TrainSettings(**{**QUICK.__dict__, "rate": 1e9, "epochs": 1, "batch_size": 1000})
+    with pytest.raises(UsageError, match="diverged in epoch 1: a score is not finite"):
+        fitted(examples(tmp_path), tmp_path / "head", settings)
+    assert not (tmp_path / "head" / "config.json").exists()
+
+
+def test_a_split_that_is_named_must_be_there(tmp_path: Path) -> None:
+    settings = TrainSettings(**{**QUICK.__dict__, "dev_splits": ("Developmint",)})
+    with pytest.raises(LabelError, match=r"no split 'Developmint' .* it names no splits"):
+        examples(tmp_path, settings=settings)
+    content = corpus(64)
+    for i, line in enumerate(content.labels):
+        line["split"] = ("Train", "Development")[i % 2]
+    with pytest.raises(LabelError, match=r"no split 'Developmint' .* its splits are 'Train', 'Development'"):
+        examples(tmp_path, content, settings)
+
+
+def test_streams_that_no_utterance_has_are_nothing_to_learn_from(tmp_path: Path) -> None:
+    content = corpus(60)
+    for row in content.rows:
+        row["les_vector"] = None
+    settings = TrainSettings(**{**QUICK.__dict__, "without": ("acoustic", "gs", "es")})
+    with pytest.raises(UsageError, match="no utterance to train on has les"):
+        fitted(examples(tmp_path, content, settings), tmp_path / "head", settings)
+
+
+def test_a_dimension_that_weighs_nothing_is_not_scored(tmp_path: Path) -> None:
+    settings = TrainSettings(**{**QUICK.__dict__, "epochs": 2, "loss_weights": (1.0, 1.0, 0.0)})
+    result = fitted(examples(tmp_path, settings=settings), tmp_path / "head", settings)
+    assert math.isnan(result.best.dominance)
+    assert weights.load_config(tmp_path / "head").dimensions == ("valence", "arousal")
+
+
+def test_a_folder_is_one_by_whatever_name(tmp_path: Path) -> None:
+    data, settings = examples(tmp_path), TrainSettings(**{**QUICK.__dict__, "epochs": 1})
+    (tmp_path / "link").symlink_to("head")
+    with held(tmp_path / "head"), pytest.raises(OutputHeldError):
+        fitted(data, tmp_path / "link", settings)
+    assert fitted(data, tmp_path / "link", settings).out == str(tmp_path.resolve() / "head")
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [("/", "not a folder for a checkpoint"), ("labels.csv/head", "csv is not a folder"), ("loop", "leads back to itself")],
+)
+def test_an_output_that_cannot_be_is_refused(tmp_path: Path, out: str, says: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UsageError, match=says):
+        fitted(examples(tmp_path), tmp_path / out)
+
+
+def test_a_finished_training_must_be_fit_for_use(tmp_path: Path) -> None:
+    data, settings = examples(tmp_path), TrainSettings(**{**QUICK.__dict__, "epochs": 1})
+    out = tmp_path / "head"
+    fitted(data, out, settings)
+    config = (out / "config.json").read_text()
+    (out / "config.json").write_text(config.replace('"result"', '"results"'))
+    with pytest.raises(UsageError, match=r"config\.json: its card .* --redo"):
+        fitted(data, out, settings)
+    (out / "config.json").write_text(config)
+    (out / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        fitted(data, out, settings)
 
 
 def test_a_dimension_without_labels_is_not_scored(tmp_path: Path) -> None:
@@ -213,7 +315,7 @@ def test_a_dimension_without_labels_is_not_scored(tmp_path: Path) -> None:
     for line in content.labels:
         del line["dominance"]
     data = examples(tmp_path, content)
-    assert any("no label for dominance" in line for line in data.account())
+    assert any("for dominance: it is not trained" in line for line in data.account())
     result = fitted(data, tmp_path / "head", TrainSettings(**{**QUICK.__dict__, "epochs": 3}))
     assert math.isnan(result.best.dominance)
     assert weights.load_config(tmp_path / "head").dimensions == ("valence", "arousal")
@@ -248,7 +350,7 @@ def test_the_command_says_what_it_found_and_made(tmp_path: Path) -> None:
     [
         (("--fusion", "sum"), "fusion must be one of fm-moe, concat, attention"),
         (("--without", "text"), "without must be one of acoustic, les, gs, es"),
-        (("--without", "acoustic", "--without", "les", "--without", "gs", "--without", "es"), "streams must be one or more"),
+        (("--without", "acoustic", "--without", "les", "--without", "gs", "--without", "es"), "without leaves no stream"),
         (("--loss-weights", "1:1"), "V:A:D"),
         (("--loss-weights", "0:0:0"), "not all 0"),
         (("--top-k", "5"), "top_k"),

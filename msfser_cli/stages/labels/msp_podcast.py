@@ -44,7 +44,7 @@ def read_blocks(path: Path) -> Labels:
                 ratings.append(_ratings(path, number, line))
                 letters = letters or "".join(_RATING.findall(line)[i][0] for i in range(3))
     except OSError as e:
-        raise LabelError(path, f"cannot be read ({e.strerror})", "name the label file with --gold") from e
+        raise LabelError(path, f"cannot be read ({e.strerror})", "name another label file") from e
     frame = label_frame(path, {"row": pl.Series(rows), "recording": pl.Series(names, dtype=pl.String), **_columns(ratings)})
     columns = {"recording": "first field", **{LETTERS[letter]: f"{letter}:" for letter in letters}}
     return Labels(path, "MSP-Podcast labels.txt, the consensus of each block", columns, MSP_PODCAST_SCALE, frame)

@@ -168,7 +168,8 @@ def _numbers(path: Path, raw: Raw, index: int) -> pl.Series:
     wrong = (column.is_not_null() & numbers.is_null() | numbers.is_infinite()).arg_true()
     if len(wrong):
         at = wrong[0]
-        raise LabelError(path, f"{raw.row_word} {raw.rows[at]} has {column[at]!r} under {raw.header[index]!r}, not a number")
+        raise LabelError(path, f"{raw.row_word} {raw.rows[at]} has {column[at]!r} under {raw.header[index]!r}, not a number",
+                         "write numbers as 3.5, and nothing where there is none")
     return numbers.fill_nan(None)
 
 
@@ -192,7 +193,7 @@ def raw_text(path: Path) -> Raw:
                 rows.append(reader.line_num)
                 cells.append(row)
     except OSError as e:
-        raise LabelError(path, f"cannot be read ({e.strerror})", "name the label file with --gold") from e
+        raise LabelError(path, f"cannot be read ({e.strerror})", "name another label file") from e
     except UnicodeDecodeError as e:
         raise LabelError(path, "is not UTF-8 text", "save it as UTF-8, or as Parquet with a name ending in .parquet") from e
     except csv.Error as e:
@@ -207,7 +208,7 @@ def raw_parquet(path: Path) -> Raw:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         header, rows = file.schema_arrow.names, file.metadata.num_rows
     except (OSError, pa.ArrowException) as e:
-        raise LabelError(path, f"cannot be read as Parquet ({e})", "name the label file with --gold") from e
+        raise LabelError(path, f"cannot be read as Parquet ({e})", "name another label file") from e
 
     def column(index: int) -> pl.Series:
         try:
@@ -233,7 +234,7 @@ def raw_json(path: Path) -> Raw:
     try:
         document = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=unique)
     except OSError as e:
-        raise LabelError(path, f"cannot be read ({e.strerror})", "name the label file with --gold") from e
+        raise LabelError(path, f"cannot be read ({e.strerror})", "name another label file") from e
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
         raise LabelError(path, f"is not JSON ({e})") from e
     entries = list(_entries(document))

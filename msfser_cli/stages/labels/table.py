@@ -83,7 +83,12 @@ def label_frame(path: Path, columns: Mapping[str, pl.Series], *, row_word: str =
     frame = pl.DataFrame({
         name: columns.get(name, pl.Series([None] * height, dtype=kind)).cast(kind) for name, kind in kinds.items()
     })
-    nameless = frame.filter(pl.col("recording").is_null())
+    frame = frame.with_columns(pl.col(NUMBERS).fill_nan(None))
+    for name in NUMBERS:
+        endless = frame.filter(pl.col(name).is_infinite())
+        if endless.height:
+            raise LabelError(path, f"{row_word} {endless['row'][0]} has {endless[name][0]} as its {name}, not a number")
+    nameless = frame.filter(pl.col("recording").fill_null("") == "")
     if nameless.height:
         raise LabelError(path, f"{row_word} {nameless['row'][0]} does not name its recording")
     backwards = frame.filter(pl.col("end") <= pl.col("start").fill_null(0))
