@@ -6,6 +6,10 @@ these two, widened to hold the score itself and cut at the ends of the scale, be
 counts alike, however much they said (pooled distribution functions, Dunn 2022): the promise is about a new speaker.
 
 What it promises holds for speech like that which it was calibrated on. For other speech, calibrate on a sample of it.
+
+It takes many speakers to know how much speakers differ. Measured on simulated ones whose offsets vary half as much (as much) as
+the rest of the error, 90 % intervals held 90 (89) % of new speakers' ratings when calibrated on 20 speakers, 90 (88) % on 10,
+89 (85) % on 5, 86 (78) % on 2. tests/model/test_intervals.py repeats it in small.
 """
 
 from __future__ import annotations
@@ -19,13 +23,16 @@ import numpy as np
 
 from msfser_cli.model.config import DIMENSIONS
 
+FEW_SPEAKERS = 10
+"""From fewer speakers, intervals hold less than they promise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
     """Widths of the intervals: for each of `DIMENSIONS` how far they reach below and above the score, in the scale's units.
 
     level: the share of ratings inside. below, above: at least 0; None where nothing is known of a dimension.
-    utterances, speakers: how many they were calibrated on. ValueError, naming the field, for a value out of bounds.
+    utterances, speakers: how many with a rating there were. ValueError, naming the field, for a value out of bounds.
     """
 
     level: float
@@ -77,7 +84,7 @@ def calibrate(scores: np.ndarray, ratings: np.ndarray, speakers: Sequence[str], 
     scores, ratings: float [n, 3] in one scale, from a model that has learned nothing of these speakers; a NaN rating is missing.
     speakers: n names. A dimension with fewer ratings than `least` gets none. ValueError when no dimension has as many.
     """
-    names, who = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
+    who = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)[1]
     reach: list[tuple[float | None, float | None]] = []
     for score, rating in zip(scores.T, ratings.T, strict=True):
         known = ~np.isnan(rating)
@@ -91,7 +98,8 @@ def calibrate(scores: np.ndarray, ratings: np.ndarray, speakers: Sequence[str], 
     below, above = zip(*reach, strict=True)
     if all(x is None for x in above):
         raise ValueError(f"intervals at {level:g} need at least {least(level)} ratings, and there are fewer")
-    return Intervals(level=level, below=below, above=above, utterances=len(ratings), speakers=len(names))
+    rated = ~np.isnan(ratings).all(axis=1)
+    return Intervals(level=level, below=below, above=above, utterances=int(rated.sum()), speakers=len(np.unique(who[rated])))
 
 
 def _upper_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:

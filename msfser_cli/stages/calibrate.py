@@ -82,6 +82,10 @@ def _from_sample(
     ratings = np.where(np.isnan(scores), np.nan, scale.onto(score_scale, ratings))
     speakers = pairs.select(pl.coalesce("cluster", "recording_id")).to_series().to_list()
     try:
-        return intervals.calibrate(scores, ratings, speakers, level)
+        found = intervals.calibrate(scores, ratings, speakers, level)
     except ValueError as error:
         raise LabelError(labels.path, str(error), "label more of the corpus, or ask for a lower --level") from error
+    if found.speakers < intervals.FEW_SPEAKERS:
+        logger.warning("warning: intervals from only %d speakers (or recordings) hold less than %g %% of new speakers' ratings",
+                       found.speakers, 100 * level)
+    return found

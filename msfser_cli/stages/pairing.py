@@ -15,7 +15,8 @@ from msfser_cli.stages.joining import Joined, join
 from msfser_cli.stages.labels import Labels, Scale
 from msfser_cli.store import tables
 
-COLUMNS = tuple(c for c in columns_through("predict") if c.name in ("recording_id", "utterance_id", "start", "end", *DIMENSIONS))
+_READ = ("recording_id", "utterance_id", "start", "end", "speaker", *DIMENSIONS)
+COLUMNS = tuple(c for c in columns_through("predict") if c.name in _READ)
 """What is read of the scores."""
 
 ENDS = tuple(c for c in PREDICT if c.name in {f"{d}_{end}" for d in DIMENSIONS for end in ("low", "high")})
@@ -28,7 +29,8 @@ class Pairs:
 
     frame: one row a matched label, in the label file's order: the columns of `Labels.frame`, `recording_id`, `duration` (s: the
     time that its utterances share with it), and for each dimension `<dimension>_score`, in the scores' own scale (null where
-    every score is missing), `<dimension>_low` and `<dimension>_high` (null unless it is one utterance with an interval).
+    every score is missing), `<dimension>_low` and `<dimension>_high` (null unless it is one utterance with an interval). A
+    speaker whom the labels do not name is the one that all of the label's utterances have, if the scores know one.
     joined: how they were found.
     """
 
@@ -87,15 +89,19 @@ def pair(scores: pl.DataFrame, labels: Labels) -> Pairs:
     """
     joined = join(scores, labels)
     ends = [c.name for c in ENDS]
-    values = scores.select("utterance_id", *DIMENSIONS, *ends)
+    spoken_by = pl.when(pl.col("speaker").str.to_lowercase() != "unknown").then("speaker").alias("spoken_by")
+    values = scores.select("utterance_id", spoken_by, *DIMENSIONS, *ends)
     of_labels = joined.frame.join(values, on="utterance_id", how="left", maintain_order="left")
     means = of_labels.group_by("row", maintain_order=True).agg(
         pl.col("recording_id").first(),
         pl.col("overlap").sum().alias("duration"),
+        pl.when(pl.col("spoken_by").n_unique() == 1).then(pl.col("spoken_by").first()),
         *(weighted_mean(d, pl.col("overlap")).alias(f"{d}_score") for d in DIMENSIONS),
         *(pl.when(pl.len() == 1).then(pl.col(e).first()).alias(e) for e in ends),
     )
-    return Pairs(labels.frame.join(means, on="row", how="inner", maintain_order="left"), joined)
+    frame = labels.frame.join(means, on="row", how="inner", maintain_order="left")
+    speaker = pl.coalesce("speaker", "spoken_by")
+    return Pairs(frame.with_columns(speaker, cluster=pl.coalesce(speaker, "cluster")).drop("spoken_by"), joined)
 
 
 def weighted_mean(dimension: str, weight: pl.Expr) -> pl.Expr:

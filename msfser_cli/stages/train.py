@@ -311,8 +311,8 @@ Made by `msfser train` {version} for the vectors of `{acoustic}` (voice) and `{t
 {rows}
 
 The epoch was chosen on these utterances, so the CCC flatters a little: the number to publish is `msfser evaluate` on others. The
-intervals hold {level:.0%} of the ratings of such speakers, each counting alike; other speech needs its own (`msfser predict
---calibrate`).
+intervals hold {level:.0%} of the ratings of such speakers, each counting alike, if they stand on ten of them or more, and less
+otherwise; other speech needs its own (`msfser predict --calibrate`).
 """
 
 _FINETUNED = """

@@ -12,6 +12,7 @@ import polars as pl
 
 from msfser_cli.errors import LabelError, TableError
 from msfser_cli.model.config import DIMENSIONS
+from msfser_cli.model.intervals import FEW_SPEAKERS
 from msfser_cli.schemas import columns_through
 from msfser_cli.settings import TrainSettings
 from msfser_cli.stages.joining import join
@@ -62,6 +63,8 @@ class TrainingSet:
         both = set(self.clusters[self.train]) & set(self.clusters[self.development])
         if both:
             lines.append(f"warning: {len(both)} speakers of the labels' own splits are in both: the development CCC flatters")
+        if (few := len(set(self.clusters[self.development]))) < FEW_SPEAKERS:
+            lines.append(f"warning: only {few} speakers to develop on: the scores' intervals will hold less than they promise")
         lines += [f"warning: no label for {d}: it is not trained, and its scores will be null"
                   for d in DIMENSIONS if d not in self.dimensions]  # fmt: skip
         if self.scale.outside:

@@ -37,8 +37,10 @@ import polars as pl
 from msfser_cli.errors import MsfserError
 from msfser_cli.model import bootstrap
 from msfser_cli.model.config import DIMENSIONS
+from msfser_cli.schemas import columns_through
 from msfser_cli.stages.labels import Labels, Scale, read_labels, resolve_scale
-from msfser_cli.stages.pairing import pair, read_scores
+from msfser_cli.stages.pairing import ENDS, pair, read_scores
+from msfser_cli.store import tables
 
 FULL = "full"
 MODELS = {
@@ -117,8 +119,10 @@ def main() -> None:
     scale = f"{found.low}:{found.high}"
     if not asked.folds and not asked.test:
         _require_split(labels, asked.test_split)
+    for test in asked.test:
+        resolve_scale(read_labels(test), found)  # refuses values that are not on it
     asked.out.mkdir(parents=True, exist_ok=True)
-    rounds = _folds(labels, asked.folds, asked.out) if asked.folds else [asked.gold]
+    rounds = _folds(labels, asked.embedded, asked.folds, asked.out) if asked.folds else [asked.gold]
     jobs = {
         (name, seed, i): Job(asked.embedded, gold, scale, (*options, *asked.train, "--seed", str(seed)),
                              asked.out / name.replace(" ", "_") / f"seed{seed}" / f"round{i}")
@@ -151,7 +155,7 @@ def _options() -> argparse.Namespace:
     options.add_argument("--scale", help="the labels' scale LOW:HIGH, where their values do not show it")
     options.add_argument("--test-split", default="test", help="the split of the labels to test on (default: test)")
     options.add_argument("--test", type=Path, action="append", default=[],
-                         help="test on these labels, all of them, and not on a split of --gold; a table for each")
+                         help="test on these labels, all of them, and not on a split of --gold; on its scale; a table each")
     options.add_argument("--folds", type=int, default=0, help="cross-validate with so many groups of speakers")
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--model", action="append", default=[], metavar="NAME=OPTIONS",
@@ -177,9 +181,13 @@ def _require_split(labels: Labels, name: str) -> None:
         sys.exit(f"{labels.path}: {found}; name the one to test on with --test-split, or cross-validate with --folds")
 
 
-def _folds(labels: Labels, count: int, out: Path) -> list[Path]:
+def _folds(labels: Labels, embedded: Path, count: int, out: Path) -> list[Path]:
     """`count` label files, each with another group of speakers as its held-out split; they are dealt in order of their names."""
-    frame = labels.frame.with_columns(speaker=pl.coalesce("cluster", "recording"))
+    columns = [c for c in columns_through("embed") if c.name in ("recording_id", "utterance_id", "start", "end", "speaker")]
+    utterances = pl.DataFrame(pl.from_arrow(tables.read(embedded, columns)))
+    scores = (*DIMENSIONS, *(end.name for end in ENDS))
+    unscored = utterances.with_columns(pl.lit(None, pl.Float64).alias(name) for name in scores)
+    frame = pair(unscored, labels).frame.with_columns(speaker=pl.coalesce("cluster", "recording"))
     frame = frame.select(c for c in ("recording", "start", "end", "utterance_id", *DIMENSIONS, "speaker")
                          if frame[c].null_count() < len(frame))  # fmt: skip
     fold = (pl.col("speaker").rank("dense") - 1) % count

@@ -35,7 +35,8 @@ def transcriptions(corpus: Path) -> dict[str, str]:
     """The words of each turn, without the marks of what is no word; empty where nothing else is there."""
     words = {}
     for path in sorted(corpus.glob("Session[1-5]/dialog/transcriptions/Ses*.txt")):
-        for line in path.read_text("latin-1").splitlines():
+        # Not splitlines: it also splits at the byte 85, which Windows writes for an ellipsis.
+        for line in path.read_text("latin-1").split("\n"):
             if found := _LINE.match(line):
                 words[found[1]] = " ".join(_NOT_WORDS.sub(" ", found[2]).split())
     return words

@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = [("audio/a.wav", 0, 1.0, 2.0, 0.2), ("audio/a.wav", 1, 2.0, 5.0, 0.4), ("audio/b.wav", 0, 0.0, 1.0, 0.9),
             ("audio/c.wav", 0, 0.0, 1.0, 0.6)]
     tables.write_rows(tmp_path / "scores.parquet", [
-        {"recording_id": name, "utterance_id": f"{name}#{i:04d}", "start": start, "end": end,
+        {"recording_id": name, "utterance_id": f"{name}#{i:04d}", "start": start, "end": end, "speaker": None,
          "valence": value, "arousal": value, "dominance": 0.5}
         for name, i, start, end, value in rows
     ], COLUMNS, tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]}))
@@ -74,7 +74,7 @@ def test_a_wide_table_is_whole_where_there_is_no_terminal(folder: Path) -> None:
     rng = np.random.default_rng(0)
     rated = rng.uniform(1, 5, 12_000)
     tables.write_rows(folder / "scores.parquet", [
-        {"recording_id": f"{i}.wav", "utterance_id": f"{i}.wav#0000", "start": 0.0, "end": 1.0,
+        {"recording_id": f"{i}.wav", "utterance_id": f"{i}.wav#0000", "start": 0.0, "end": 1.0, "speaker": None,
          **dict.fromkeys(DIMENSIONS, (5 - value) / 4)}
         for i, value in enumerate(rated)
     ], COLUMNS, tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]}))
@@ -153,7 +153,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         gender, split = "Female" if i % 2 else "Male", "Test1" if i % 3 else "Test2"
         lines.append(f"{name},{rated},{8 - rated:.1f},{rated},{i % 12 + 1},{gender},{split}")
         score = (rated - 1) / 6 * 0.8 + (i * 13 % 10) / 50
-        rows.append({"recording_id": f"Audios/{name}", "utterance_id": name, "start": 0.0, "end": 2.0 + i % 9,
+        rows.append({"recording_id": f"Audios/{name}", "utterance_id": name, "start": 0.0, "end": 2.0 + i % 9, "speaker": None,
                      "valence": 1 - score, "arousal": score, "dominance": 1 - score})
     (tmp_path / "labels_consensus.csv").write_text("\n".join(lines) + "\n")
     lineage = tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]})

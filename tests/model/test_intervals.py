@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msfser_cli.model.intervals import Intervals, calibrate, least
+from msfser_cli.model.intervals import FEW_SPEAKERS, Intervals, calibrate, least
 
 
 def _sample(rng: np.random.Generator, speakers: int, each: int, spread: float = 0.1) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -19,17 +20,26 @@ def _sample(rng: np.random.Generator, speakers: int, each: int, spread: float = 
     return scores, scores + offsets + rng.normal(0, spread, scores.shape), names
 
 
-@pytest.mark.parametrize("level", [0.8, 0.9])
-def test_new_speakers_are_covered_as_promised(level: float) -> None:
-    """The mean over 200 draws of speakers to calibrate on and speakers to be judged on."""
+def _coverage(speakers: int, level: float) -> float:
+    """The mean over 200 draws of so many speakers to calibrate on and 20 to be judged on."""
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(200):
-        known = calibrate(*_sample(rng, 20, 10), level)
+        known = calibrate(*_sample(rng, speakers, 200 // speakers), level)
         scores, ratings, _ = _sample(rng, 20, 10)
         ends = known.around(scores, -9, 9)
         shares.append(((ratings >= ends[..., 0]) & (ratings <= ends[..., 1])).mean())
-    assert np.mean(shares) == pytest.approx(level, abs=0.02)
+    return float(np.mean(shares))
+
+
+@pytest.mark.parametrize("level", [0.8, 0.9])
+def test_new_speakers_are_covered_as_promised(level: float) -> None:
+    assert _coverage(20, level) == pytest.approx(level, abs=0.02)
+
+
+def test_few_speakers_undercover() -> None:
+    assert 0.87 < _coverage(FEW_SPEAKERS, 0.9) < 0.91
+    assert 0.83 < _coverage(2, 0.9) < 0.88
 
 
 def test_a_talkative_speaker_counts_no_more_than_another() -> None:
@@ -61,11 +71,25 @@ def test_as_many_ratings_as_it_says_are_enough_and_fewer_are_not(count: int, lev
         assert ends.max() <= 1
 
 
+@pytest.mark.parametrize("level", [0.8, 0.9])
+@pytest.mark.parametrize("count", [19, 20, 33, 60])
+def test_speakers_of_one_utterance_give_the_textbook_quantiles(count: int, level: float) -> None:
+    """The ceil((n + 1) (1 + level) / 2)-th smallest residual, and the same of its negative."""
+    residuals = np.random.default_rng(count).permutation(np.arange(1, count + 1) - count / 2)
+    scores = np.zeros((count, 3))
+    known = calibrate(scores, scores + residuals[:, None], [str(i) for i in range(count)], level)
+    rank = math.ceil((count + 1) * (1 + level) / 2 - 1e-9)
+    assert known.above[0] == sorted(residuals)[rank - 1]
+    assert known.below[0] == sorted(-residuals)[rank - 1]
+
+
 def test_a_dimension_with_too_few_ratings_has_no_interval() -> None:
     rng = np.random.default_rng(0)
     scores, ratings, names = _sample(rng, 10, 5)
     ratings[:40, 2] = np.nan
+    ratings[:6] = np.nan  # all that s0 has, and one more
     known = calibrate(scores, ratings, names, 0.9)
+    assert (known.utterances, known.speakers) == (44, 9)
     assert known.above[2] is None
     assert known.above[0] is not None
     ends = known.around(scores, 0, 1)

@@ -86,6 +86,7 @@ def _dialog(session: Path, dialog: str, rows: list[Labelled]) -> None:
             speech.write(wavs / f"{row.name}.wav", samples, 16_000)
         labels += _evaluation(row, "xxx" if i % 3 == 2 else "neu", start, end)
         text = "[LAUGHTER]" if row.name == ONLY_LAUGHTER else row.turn.text
+        text = text.replace(" ", "\x85", 1) if i == 1 else text  # a byte that is no end of a line
         lines += f"{row.name} [{start:08.4f}-{end:08.4f}]: {text}\n"
         val, act, dom = row.turn.ratings(1, 5, 2)[0]
         attributes += f"{row.name} :act  {act}; :val  {val}; :dom  {dom}; ()\n"

@@ -8,8 +8,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from msfser_cli.schemas import columns_through
+from msfser_cli.store import tables
 from tests.stages.training_tables import corpus
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "ablation" / "run.py"
@@ -75,12 +78,31 @@ def test_without_a_split_every_speaker_is_scored_by_heads_that_never_heard_it(
     assert all(train + development == 96 for train, development in counts)
 
 
+def test_speakers_that_only_the_table_knows_are_held_out_whole(
+    program: Program, table: tuple[Path, Path], tmp_path: Path
+) -> None:
+    embedded, gold = table
+    rows = tables.to_rows(tables.read(embedded, columns_through("embed")))
+    rows = [row | {"speaker": row["recording_id"].partition("/")[0]} for row in rows]
+    tables.write_rows(embedded, rows, columns_through("embed"), tables.read_lineage(embedded))
+    pl.read_csv(gold).drop("speaker", "split").write_csv(gold)
+    out = tmp_path / "out"
+    done = program("python", RECIPE, embedded, "--gold", gold, "--out", out, "--folds", "2", "--seeds", "1", "--jobs", "1",
+                   "--train=--epochs 1 --hidden-dim 4")
+    assert done.returncode == 0, done.stderr
+    assert {line["clusters"] for line in lines(out).values()} == {"8"}
+    halves = [pl.read_parquet(out / f"fold{i}.parquet").filter(split="test")["recording"].str.slice(0, 2) for i in range(2)]
+    assert [set(half) for half in halves] == [{"s0", "s2", "s4", "s6"}, {"s1", "s3", "s5", "s7"}]
+
+
 def test_what_cannot_be_done_is_said_in_a_sentence(program: Program, table: tuple[Path, Path], tmp_path: Path) -> None:
     embedded, gold = table
     start = ("python", RECIPE, embedded, "--gold", gold, "--out", tmp_path / "out", *QUICK)
+    (tmp_path / "unit.csv").write_text("file,valence\ns0/0000.wav,0.1\ns1/0001.wav,0.9\n")
     for arguments, says in (
         (("--folds", "2", "--test", gold), "leave out --test"),
         (("--test-split", "Test9"), "--test-split"),
+        (("--test", tmp_path / "unit.csv", "--scale", "1:7"), "2 of 2 values lie outside 1..7"),
     ):
         done = program(*start, *arguments)
         assert done.returncode != 0

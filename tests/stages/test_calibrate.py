@@ -80,6 +80,17 @@ def test_another_kind_is_covered_once_a_sample_of_it_is_rated(head: Path, tmp_pa
     assert tables.read_lineage(tmp_path / "scores.parquet").extra["level"] == 0.5
 
 
+def test_who_speaks_is_known_from_the_table_and_what_is_not_rated_does_not_count(head: Path, tmp_path: Path) -> None:
+    content = corpus(200, 20, seed=5)
+    for i, (row, line) in enumerate(zip(content.rows, content.labels, strict=True)):
+        row["speaker"] = line.pop("speaker")
+        line |= dict.fromkeys(DIMENSIONS) if i >= 110 else {}
+    table, gold = content.write(tmp_path)
+    predicted(table, head, "--calibrate", str(gold))
+    known = tables.read_lineage(tmp_path / "scores.parquet").settings["predict"]["intervals"]
+    assert (known["utterances"], known["speakers"], known["level"]) == (110, 20, 0.9)
+
+
 def test_the_labels_scale_is_brought_to_the_heads(head: Path, tmp_path: Path) -> None:
     content = corpus(200, 20, seed=3)
     unit = Corpus(content.rows, [
@@ -98,6 +109,16 @@ def test_the_same_labels_go_on_where_the_output_was_begun(head: Path, tmp_path: 
     first = predicted(table, head, "--calibrate", str(gold))
     Corpus(content.rows[:100], content.labels).write(tmp_path)  # half of the sample would make other intervals
     assert predicted(table, head, "--calibrate", str(gold)).equals(first)  # no --redo: it is the same work
+
+
+def test_few_speakers_are_said(head: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table, gold = corpus(200, 9).write(tmp_path)
+    predicted(table, head, "--calibrate", str(gold))
+    assert "intervals from only 9 speakers" in caplog.text
+    caplog.clear()
+    table, gold = corpus(200, 10).write(tmp_path)
+    predicted(table, head, "--calibrate", str(gold), "--redo")
+    assert not caplog.text
 
 
 def test_too_few_ratings_are_refused(head: Path, tmp_path: Path) -> None:

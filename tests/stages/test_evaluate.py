@@ -277,7 +277,7 @@ def test_tables_that_are_not_scores_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="holds the utterance 'x' more than once"):
         read_scores(write_scores(tmp_path / "twice.parquet", twice))
     lineage = tables.Lineage(stage="transcribe", tool_version="0", fingerprint="0")
-    tables.write_rows(tmp_path / "u.parquet", scores(("a.wav", 0, 1, 0.2)).to_dicts(), COLUMNS[:4], lineage)
+    tables.write_rows(tmp_path / "u.parquet", scores(("a.wav", 0, 1, 0.2)).to_dicts(), COLUMNS[:5], lineage)
     with pytest.raises(TableError, match="without the column 'valence'; `msfser predict` writes it"):
         read_scores(tmp_path / "u.parquet")
 
@@ -333,7 +333,8 @@ def shipped(folder: Path, speakers: int = 12, each: int = 8, seed: int = 0) -> t
     known = pl.DataFrame(rows)
     table = known.select(
         pl.col("name").alias("recording_id"), (pl.col("name") + "#0000").alias("utterance_id"), pl.lit(0.5).alias("start"),
-        (0.5 + pl.col("duration")).alias("end"), *((pl.col(d) - 1) / 6 for d in DIMENSIONS),
+        (0.5 + pl.col("duration")).alias("end"), pl.lit(None, pl.String).alias("speaker"),
+        *((pl.col(d) - 1) / 6 for d in DIMENSIONS),
     ).with_columns((pl.col(d) + by).alias(f"{d}_{end}") for d in DIMENSIONS for end, by in (("low", -0.205), ("high", 0.205)))
     lineage = tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0, 1], "level": 0.9})
     tables.write_rows(folder / "scores.parquet", table.to_dicts(), (*COLUMNS, *ENDS), lineage)
@@ -367,6 +368,23 @@ def test_unknown_speakers_are_grouped_by_podcast_and_others_by_recording(tmp_pat
     found = stage.evaluate(write_scores(tmp_path / "scores.parquet", table), gold, resamples=FEW)
     assert found.clusters == {"speaker": 2, "recording": 1, "podcast": 1}
     assert found.dimensions["valence"].intervals["ccc"].not_defined == "4 clusters, and at least 5 are needed"
+
+
+def test_speakers_that_only_the_scores_know_are_the_clusters(tmp_path: Path) -> None:
+    names = ["Anna", "Anna", "Ben", "Ben", "Unknown", "Unknown", None, "Cem"]
+    table = scores(*((f"{i}.wav", 0, 1, i / 10) for i in range(8))).with_columns(speaker=pl.Series(names))
+    table = pl.concat([table, scores(("8.wav", 0, 1, 0.2), ("8.wav", 1, 2, 0.3), ("9.wav", 0, 1, 0.2), ("9.wav", 1, 2, 0.3))
+                      .with_columns(speaker=pl.Series(["Cem", "Cem", "Anna", "Ben"]))])
+    labels = labels_of(tmp_path, "file,V,speaker", *(f"{i}.wav,{i / 10},{'Dora' if i == 3 else ''}" for i in range(10)))
+    frame = pair(table, labels).frame
+    assert frame["speaker"].to_list() == ["Anna", "Anna", "Ben", "Dora", None, None, None, "Cem", "Cem", None]
+    assert frame["cluster"].to_list() == frame["speaker"].to_list()
+    found = stage.evaluate(write_scores(tmp_path / "scores.parquet", table), labels.path, by=("speaker",), resamples=FEW)
+    assert found.clusters == {"speaker": 4, "recording": 4}
+    assert [group.name for group in found.groups[0].groups] == ["Anna", "Ben", "Cem", "Dora"]
+    podcast = labels_of(tmp_path, "file,V", "MSP-PODCAST_0001_0001.wav,0", "MSP-PODCAST_0001_0002.wav,1")
+    table = scores(("MSP-PODCAST_0001_0001.wav", 0, 1, 0), ("MSP-PODCAST_0001_0002.wav", 0, 1, 0))
+    assert pair(table.with_columns(speaker=pl.Series(["7", None])), podcast).frame["cluster"].to_list() == ["7", "podcast 0001"]
 
 
 def test_one_split_alone(tmp_path: Path) -> None:
@@ -437,15 +455,16 @@ def test_speakers_without_a_rating_are_not_drawn(tmp_path: Path) -> None:
 def test_two_systems_are_compared_on_the_labels_that_both_score(tmp_path: Path) -> None:
     scored, gold, known = shipped(tmp_path)
     rng = np.random.default_rng(9)
-    worse = known.head(80).select(
+    worse = known.head(81).select(
         pl.col("name").alias("recording_id"), (pl.col("name") + "#0000").alias("utterance_id"), pl.lit(0.0).alias("start"),
-        pl.col("duration").alias("end"), *(pl.col(d) + pl.Series(rng.normal(0, 1, 80)) for d in DIMENSIONS))
+        pl.col("duration").alias("end"), pl.lit(None, pl.String).alias("speaker"),
+        *(pl.col(d) + pl.Series([*rng.normal(0, 1, 80), math.nan]) for d in DIMENSIONS))
     other = write_scores(tmp_path / "other.parquet", worse, {"scale": [1, 7]})
     found = stage.evaluate(scored, gold, vs=other, resamples=FEW)
     assert found.other == str(other)
     for d, compared in found.differences.items():
         ours = audmetric.concordance_cc(known[f"{d}_rated"][:80], known[d][:80])
-        theirs = audmetric.concordance_cc(known[f"{d}_rated"][:80], worse[d])
+        theirs = audmetric.concordance_cc(known[f"{d}_rated"][:80], worse[d][:80])
         assert (compared.n, compared.interval.clusters) == (80, 10)
         assert (compared.ccc, compared.other) == pytest.approx((ours, theirs), abs=1e-9)
         assert compared.difference == pytest.approx(ours - theirs, abs=1e-9)

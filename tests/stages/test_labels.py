@@ -352,7 +352,7 @@ def dialog(name: str, turns: list[tuple[str, str]], ending: str = "\n") -> bytes
     lines = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""]
     for i, (turn, numbers) in enumerate(turns):
         lines += [f"[{i + 6.2901:.4f} - {i + 7.2357:.4f}]\t{name}_{turn}\tneu\t[{numbers}]", "C-E2:\tNeutral;\t()",
-                  f"C-{turn[0]}1:\tOther;\t(fr\xe9mi)", "A-E3:\tval 3; act 2; dom  2;\t()", ""]
+                  f"C-{turn[0]}1:\tOther;\t(fr\xe9mi\x85[sic])", "A-E3:\tval 3; act 2; dom  2;\t()", ""]
     return ending.join(lines).encode("latin-1")
 
 

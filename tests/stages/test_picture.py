@@ -23,7 +23,7 @@ def evaluation(folder: Path, n: int, header: str = "file,valence,arousal,dominan
     columns = header.count(",")
     lines = [header, *(f"<{i}>.wav," + ",".join(f"{v:.2f}" for v in rated[i, :columns]) for i in range(n))]
     (folder / "gold.csv").write_text("\n".join(lines))
-    rows = [{"recording_id": f"<{i}>.wav", "utterance_id": f"{i}", "start": 0.0, "end": 1.0,
+    rows = [{"recording_id": f"<{i}>.wav", "utterance_id": f"{i}", "start": 0.0, "end": 1.0, "speaker": None,
              **dict(zip(("valence", "arousal", "dominance"), (rated[i] + rng.normal(0, 1, 3)).tolist(), strict=True))}
             for i in range(n)]
     tables.write_rows(folder / "s<b>.parquet", rows, COLUMNS,

@@ -16,7 +16,8 @@ from msfser_cli.store import tables
 
 def table(path: Path, *rows: tuple[str, float, float, float, float, float], scale: tuple[float, float] = (0, 1)) -> Path:
     """Scores: recording, start, end, valence, arousal, dominance."""
-    made = [{"recording_id": r, "utterance_id": f"{r}#{i:04d}", "start": s, "end": e, "valence": v, "arousal": a, "dominance": d}
+    made = [{"recording_id": r, "utterance_id": f"{r}#{i:04d}", "start": s, "end": e, "speaker": None,
+             "valence": v, "arousal": a, "dominance": d}
             for i, (r, s, e, v, a, d) in enumerate(rows)]
     lineage = tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": list(scale)})
     tables.write_rows(path, made, COLUMNS, lineage)

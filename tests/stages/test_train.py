@@ -74,6 +74,8 @@ def test_speakers_are_held_out_whole_and_the_same_whatever_the_seed(tmp_path: Pa
     assert not train_speakers & development
     assert len(train_speakers | development) == 8
     assert 0.1 <= len(data.development) / len(data.labels) <= 0.4
+    warned = [line for line in data.account() if "speakers to develop on: the scores' intervals" in line]
+    assert warned[0].startswith(f"warning: only {len(development)} ")
     other = TrainSettings(**{**QUICK.__dict__, "seed": 5})
     assert set(read(data.table, data.labels_path, other).clusters[data.development]) == development
 

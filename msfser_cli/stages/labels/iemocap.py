@@ -67,7 +67,8 @@ def read_dialogs(path: Path, dialogs: list[Path]) -> Labels:
 def _turns(dialog: Path) -> list[tuple[str, str, str, tuple[float, ...]]]:
     """Name, session, speaker's letter and ratings of each turn."""
     try:
-        lines = dialog.read_text(encoding="latin-1").splitlines()
+        # Not splitlines: it also splits at the byte 85, which Windows writes for an ellipsis.
+        lines = dialog.read_text(encoding="latin-1").split("\n")
     except OSError as e:
         raise LabelError(dialog, f"cannot be read ({e.strerror})") from e
     found = []
