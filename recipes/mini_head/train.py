@@ -55,7 +55,7 @@ def fit(acted: Examples, spoken: Examples, written: Examples, *, seed: int = 0, 
     model = MsfSer(
         MsfSerConfig(
             acoustic_dim=acted.acoustic.shape[1], text_dim=acted.texts.shape[2], hidden_dim=128, semantic_dim=256, expert_dim=64,
-            dropout=0.5,
+            dropout=0.4,
             acoustic_encoder="whisper:whisper-base", text_encoder="transformers-text:minilm-l6",
         )
     )  # fmt: skip
