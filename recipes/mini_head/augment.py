@@ -1,4 +1,4 @@
-"""Ways in which the same delivery can reach a file: speed, room, microphone, telephone, codec, silence around it, noise, gain.
+"""Ways in which the same delivery can reach a file: speaker, speed, room, microphone, telephone, codec, silence, noise, gain.
 
 Every function takes and returns float32 [n] at 16 kHz; what is random comes from the generator that is given.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pyworld
 
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -94,6 +95,24 @@ def resampled(samples: np.ndarray, length: int) -> np.ndarray:
 def at_speed(samples: np.ndarray, factor: float) -> np.ndarray:
     """Played `factor` times as fast, pitch included."""
     return resampled(samples, round(len(samples) / factor))
+
+
+def as_another_speaker(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same delivery by a voice of other pitch (up to 6 semitones) and vocal tract (up to 16 % longer or shorter).
+
+    By the WORLD vocoder (Morise 2016): larger speakers are lower, more often than not.
+    """
+    size = np.exp(rng.uniform(-0.15, 0.15))
+    pitch = 2 ** (np.clip(12 * np.log2(size) + rng.uniform(-4, 4), -6, 6) / 12)
+    clip = samples.astype(np.float64)
+    rough, times = pyworld.dio(clip, SAMPLE_RATE_HZ)
+    f0 = pyworld.stonemask(clip, rough, times, SAMPLE_RATE_HZ)
+    envelope = np.log(pyworld.cheaptrick(clip, f0, times, SAMPLE_RATE_HZ))
+    breath = pyworld.d4c(clip, f0, times, SAMPLE_RATE_HZ)
+    bins = np.arange(envelope.shape[1])
+    shifted = [np.array([np.interp(bins / size, bins, frame) for frame in spectrum]) for spectrum in (envelope, breath)]
+    voiced = pyworld.synthesize(f0 * pitch, np.exp(shifted[0]), shifted[1], SAMPLE_RATE_HZ)
+    return np.pad(voiced, (0, max(0, len(clip) - len(voiced))))[: len(clip)].astype(np.float32)
 
 
 def in_room(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:

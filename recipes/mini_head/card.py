@@ -34,9 +34,10 @@ An MSF-SER head for the vectors of `{acoustic}` (voice) and `{text}` (texts): {p
 {low:g} .. {high:g}; {middle:g} is neutral. `recipes/mini_head/train.py` makes it, and every number below, from the raw data.
 
 ## Trained on
-- **EmoDB** (Berlin Database of Emotional Speech; CC0-1.0): 535 clips of 10 actors, as spoken, cut to their speech and in
-  augmented copies. Its labels are not ratings: each emotion category stands for its mean pleasure, arousal and dominance in
-  Russell and Mehrabian (1977), rescaled to 0 .. 1.
+- **EmoDB** (Berlin Database of Emotional Speech; CC0-1.0): 535 clips of 10 actors, as spoken, cut to their speech, and in
+  copies by other microphones, rooms and codecs and, through a vocoder, by speakers of other pitch and size. Its labels are not
+  ratings: each emotion category stands for its mean pleasure, arousal and dominance in Russell and Mehrabian (1977), rescaled
+  to 0 .. 1.
 - **EmoBank** (Buechel and Hahn 2017; CC-BY-SA 4.0, https://github.com/JULIELab/EmoBank): the training split, mean ratings
   rescaled from 1 .. 5 to 0 .. 1; as text, and some of it spoken by espeak-ng and flite.
 
@@ -64,7 +65,7 @@ sample of it sets them right.
 
 Settings were chosen by EmoDB (other speakers, the other gender with other sentences, noise, rooms, telephones, codecs) and by
 EmoBank's development split, so EmoDB's figures flatter a little; its held-out speakers also say the same ten sentences as the
-others. RAVDESS was only reported: three looks at earlier heads, {looks} at this one.
+others. RAVDESS was only reported: four looks at earlier heads, {looks} at this one.
 
 ## Not good for
 - Deciding anything about a person. It is a first look at a corpus, to be checked against labels of your own.

@@ -24,7 +24,7 @@ from msfser_cli.store.audio import Audio, decode
 Row = dict[str, Any]
 VECTORS = ("acoustic_vector", "les_vector", "gs_vector", "es_vector")
 COPIES = 6
-"""Augmented copies of each acted clip, every other one made of two or three clips."""
+"""Augmented copies of each acted clip, every other one made of two or three clips; and as many copies by other voices."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def sentences(data: Path, split: str) -> list[tuple[str, list[float]]]:
 
 
 def acted(data: Path, cache: Path) -> Examples:
-    """EmoDB: each clip whole, cut to its speech, and in `COPIES` augmented copies. `item` is the number of the clip."""
+    """EmoDB: each clip whole, cut to its speech, and in the copies of `COPIES`. `item` is the number of the clip."""
     folder = data / "emodb"
     clips = manifest(folder)
 
@@ -164,6 +164,9 @@ def _variants(work: tuple[int, Path, list[tuple[int, Path, Row]]]) -> list[tuple
             made.append(("joined", *augment.augmented(longer, longer_row, rng)))
         else:
             made.append(("augmented", *augment.augmented(samples, row, rng)))
+    for copy in range(COPIES):
+        other = augment.as_another_speaker(samples, rng)
+        made.append(("revoiced", *(augment.augmented(other, row, rng) if copy % 2 else (other, row))))
     return [(form, _kept(listener().vectors(Audio(audio), row))) for form, audio, row in made]
 
 

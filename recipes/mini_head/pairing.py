@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 from features import Examples
 
-ACTED, COMPOSED, READ, WRITTEN = 96, 96, 128, 128
+ACTED, COMPOSED, READ, WRITTEN = 96, 96, 128, 256
 OWN_TEXT = 0.3
 """How often a read voice keeps the sentence that it spoke."""
 SILENT = 0.3
 """How often an acted voice loses its own words (LES and GS)."""
-ABSENT = np.array([0.05, 0.2, 0.1, 0.15])
-"""How often the acoustic vector, LES, GS and ES are left out of any example."""
+ABSENT = np.array([0.05, 0.5, 0.1, 0.15])
+"""How often the acoustic vector, LES, GS and ES are left out of any example. Most LES are random words, hence half of them."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from msfser_cli.model.metrics import ccc
 from msfser_cli.model.msf_ser import MsfSer
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS, RATE, WEIGHT_DECAY, BALANCE, AVERAGED = 1200, 1e-3, 0.05, 0.01, 0.98
+STEPS, RATE, WEIGHT_DECAY, BALANCE, AVERAGED = 1200, 2e-3, 0.1, 0.01, 0.98
 SPOKEN = 700
 """How many training sentences are spoken."""
 
@@ -54,7 +54,8 @@ def fit(acted: Examples, spoken: Examples, written: Examples, *, seed: int = 0, 
     torch.manual_seed(seed)
     model = MsfSer(
         MsfSerConfig(
-            acoustic_dim=acted.acoustic.shape[1], text_dim=acted.texts.shape[2], dropout=0.4,
+            acoustic_dim=acted.acoustic.shape[1], text_dim=acted.texts.shape[2], hidden_dim=128, semantic_dim=256, expert_dim=64,
+            dropout=0.4,
             acoustic_encoder="whisper:whisper-base", text_encoder="transformers-text:minilm-l6",
         )
     )  # fmt: skip

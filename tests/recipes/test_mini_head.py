@@ -58,6 +58,23 @@ def test_a_codec_keeps_the_sound_in_its_place(recipe: ModuleType) -> None:
         assert 0.5 < np.square(coded).sum() / np.square(samples).sum() < 1.2
 
 
+def test_another_speaker_is_higher_or_lower_and_says_it_at_the_same_time(recipe: ModuleType) -> None:
+    """A buzz of 150 Hz between two silences: its pitch moves by at most 6 semitones, either way, and its place stays."""
+    augment, rng = recipe.features.augment, np.random.default_rng(0)
+    buzz = np.zeros(32000, np.float32)
+    buzz[8000:24000] = 0.1 * sum(np.sin(2 * np.pi * 150 * k * np.arange(16000) / 16000) / k for k in range(1, 30))
+    pitches = []
+    for _ in range(12):
+        other = augment.as_another_speaker(buzz, rng)
+        assert (other.shape, other.dtype) == (buzz.shape, np.float32)
+        assert np.square(other[7500:24500]).sum() > 0.98 * np.square(other).sum() > 0.3 * np.square(buzz).sum()
+        inside = other[10000:22000].astype(float)
+        repeats = np.correlate(inside, inside, "full")[len(inside) - 1 :]
+        pitches.append(16000 / (70 + repeats[70:160].argmax()))
+    assert 150 / 2**0.52 < min(pitches) < 140
+    assert 160 < max(pitches) < 150 * 2**0.52
+
+
 def test_joined_clips_keep_their_words_in_order(recipe: ModuleType) -> None:
     clip = np.zeros(32000, np.float32)
     samples, row = recipe.features.augment.joined([(clip, _row()), (clip, _row())], np.random.default_rng(0))
