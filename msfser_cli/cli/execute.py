@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import click
 import typer
 
 from msfser_cli.errors import EXIT_SOME_FAILED, UsageError
@@ -26,7 +25,7 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     plan = chain.plan(settings_of(stages, options))
     if options.get("calibrate"):
         plan = _calibrated(plan, source, options)
-    elif idle := [name for name in ("level", "scale") if _is_typed(name)]:
+    elif idle := [name for name in ("level", "scale") if options.get(name) is not None]:
         raise UsageError(f"--{idle[0]} is for intervals that are calibrated here; add --calibrate, or leave it out")
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
@@ -52,11 +51,6 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
         typer.echo(console.summary(result), err=True)
     if result.published["failed"]:
         raise typer.Exit(EXIT_SOME_FAILED)
-
-
-def _is_typed(name: str) -> bool:
-    """Whether an option stands on the command line; one in msfser.toml may be meant for other commands."""
-    return click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _calibrated(plan: Chain, source: Source, options: dict[str, Any]) -> Chain:

@@ -134,12 +134,6 @@ def test_what_only_calibration_heeds_is_refused_without_it(head: Path, tmp_path:
         predicted(corpus(20).write(tmp_path)[0], head, *idle)
 
 
-def test_a_level_for_all_commands_is_no_mistake(head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "msfser.toml").write_text("level = 0.5\n")
-    assert len(predicted(corpus(20).write(tmp_path)[0], head)) == 20
-
-
 def test_a_head_without_intervals_gives_none(head: Path, tmp_path: Path) -> None:
     import shutil
 
