@@ -1,4 +1,4 @@
-"""What the tests of the recipes share: the miniature corpora are importable, and the program is on the PATH as for a user."""
+"""What the tests of the recipes share: miniature corpora and tables to import, and the program on the PATH as for a user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "stages")]
 
 
 @pytest.fixture(scope="module")

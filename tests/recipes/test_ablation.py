@@ -10,10 +10,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from training_tables import corpus
 
 from msfser_cli.schemas import columns_through
 from msfser_cli.store import tables
-from tests.stages.training_tables import corpus
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "ablation" / "run.py"
 Program = Callable[..., subprocess.CompletedProcess[str]]
