@@ -37,7 +37,7 @@ class Progress:
 
     def start(self, source: Source) -> None:
         """The run begins."""
-        self._of, self._of_bytes = source.count, source.size_bytes
+        self._of, self._of_bytes = len(source.names), source.size_bytes
         if not self._quiet and sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -91,7 +91,9 @@ def summary(result: Summary) -> str:
     speed = f"{clock(result.audio_seconds)} of audio in {clock(result.seconds)}"
     others = f"; {result.ignored} other files ignored" if result.ignored else ""
     failed = f"\n{result.published['failed']} failed: see {result.ledger}" if result.published["failed"] else ""
-    return f"{counts}; {speed}{others}\n{result.out}: {result.published['utterances']} utterances{failed}"
+    stay = "out of the table now" if result.pruned else "the table keeps them; --prune takes them out"
+    gone = f"\n{result.gone} no longer there: {stay}" if result.gone else ""
+    return f"{counts}; {speed}{others}{gone}\n{result.out}: {result.published['utterances']} utterances{failed}"
 
 
 def as_json(result: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ def embed(
     root: o.Root = None,
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,
+    prune: o.Prune = False,
     dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,

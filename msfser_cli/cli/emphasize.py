@@ -23,6 +23,7 @@ def emphasize(
     root: o.Root = None,
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,
+    prune: o.Prune = False,
     dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,

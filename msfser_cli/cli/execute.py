@@ -29,16 +29,20 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
         raise UsageError(f"--{idle[0]} is for intervals that are calibrated here; add --calibrate, or leave it out")
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
-    destination = runner.Destination(options["out"], vectors, options["redo"], options["retry_failed"], moved)
+    destination = runner.Destination(
+        options["out"], vectors, options["redo"], options["retry_failed"], options["prune"], moved
+    )
     if options["dry_run"]:
-        pending = runner.pending(plan, source, destination)
+        pending, gone = runner.pending(plan, source, destination)
         if options["json"]:
-            typer.echo(console.as_json({"recordings": source.count, "pending": pending}))
+            typer.echo(console.as_json({"recordings": len(source.names), "pending": pending, "gone": gone}))
         else:
             for identity in pending:
                 typer.echo(console.printable(identity))
         if not options["quiet"]:
-            typer.echo(f"{len(pending)} of {source.count} recordings would be done: {', '.join(stages)}", err=True)
+            typer.echo(f"{len(pending)} of {len(source.names)} recordings would be done: {', '.join(stages)}", err=True)
+            for identity in gone:
+                typer.echo(f"no longer there: {console.printable(identity)}", err=True)
         return
     progress = console.Progress(quiet=options["quiet"])
     try:

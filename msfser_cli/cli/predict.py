@@ -48,6 +48,7 @@ def predict(
     root: o.Root = None,
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,
+    prune: o.Prune = False,
     dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,

@@ -45,36 +45,46 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
-    """What a run reads: its items in order, how many and how many bytes they are, and the lineage of an input table.
+    """What a run reads: its items in order, their recording ids and bytes, and the lineage of an input table.
 
     `ignored` counts the files in the corpus that are no recordings by their names.
     """
 
     root: Path
-    count: int
+    names: frozenset[str]
     size_bytes: int
     items: Iterable[Item]
     lineage: Lineage | None = None
     ignored: int = 0
+
+    def gone(self, recording_ids: Iterable[str]) -> list[str]:
+        """Those of the recordings that are neither among the items nor, unless a table is read, files below the root."""
+        absent = set(recording_ids).difference(self.names)
+        return sorted(name for name in absent if self.lineage or not _may_exist(self.root, name))
 
 
 @dataclass(frozen=True)
 class Destination:
     """What a run writes to: `out`, with or without the vectors; whether to start over, and to try failed recordings again.
 
-    `moved`: the user says where the corpus is, so it may lie elsewhere than when the output was begun.
+    `prune`: whether the rows of recordings that are gone go too. `moved`: the user says where the corpus is, so it may lie
+    elsewhere than when the output was begun.
     """
 
     out: str
     vectors: bool = True
     redo: bool = False
     retry_failed: bool = False
+    prune: bool = False
     moved: bool = False
 
 
 @dataclass
 class Summary:
-    """What a run did: `done + no_speech + failed + unchanged == recordings`. `published` is what the ledger says in all."""
+    """What a run did: `done + no_speech + failed + unchanged == recordings`. `published` is what the ledger says in all.
+
+    gone: recordings that the output has and the corpus has not any more; `pruned` says that they are out of the output, too.
+    """
 
     out: str
     ledger: str
@@ -84,6 +94,8 @@ class Summary:
     no_speech: int = 0
     failed: int = 0
     unchanged: int = 0
+    gone: int = 0
+    pruned: bool = False
     utterances: int = 0
     audio_seconds: float = 0.0
     seconds: float = 0.0
@@ -131,13 +143,14 @@ def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[t
     return names[first : last + 1], _from_table(table, lineage, root)
 
 
-def pending(chain: Chain, source: Source, destination: Destination) -> list[str]:
-    """The recordings that `run` would do now; nothing is done by asking."""
+def pending(chain: Chain, source: Source, destination: Destination) -> tuple[list[str], list[str]]:
+    """The recordings that `run` would do now, and those that are gone; nothing is done by asking."""
     if not Path(destination.out).parent.exists():
-        return [item.recording.recording_id for item in source.items]
+        return [item.recording.recording_id for item in source.items], []
     with _open(chain, source, destination) as output:
         looked_at = [_look(item, output) for item in source.items]
-    return [prepared.item.recording.recording_id for prepared in looked_at if not prepared.unchanged]
+        gone = source.gone(output.recordings)
+    return [prepared.item.recording.recording_id for prepared in looked_at if not prepared.unchanged], gone
 
 
 def run(chain: Chain, source: Source, destination: Destination, reporter: Reporter) -> Summary:
@@ -149,7 +162,7 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
     """
     began = time.monotonic()
     out = destination.out
-    summary = Summary(out=out, ledger=str(ledger_path(out)), recordings=source.count, ignored=source.ignored)
+    summary = Summary(out=out, ledger=str(ledger_path(out)), recordings=len(source.names), ignored=source.ignored)
     steps: list[Step] = []
     with _open(chain, source, destination) as output, stop_on_signals() as stopping:
         reporter.start(source)
@@ -162,7 +175,11 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
                     output.add(prepared.line, rows)
             _count(summary, prepared)
             reporter.recording(prepared.line, unchanged=prepared.unchanged)
+        gone = source.gone(output.recordings)
+        summary.gone, summary.pruned = len(gone), destination.prune
         with stopping.postponed():
+            if destination.prune:
+                output.drop(gone)
             summary.published = output.publish()
     summary.seconds = round(time.monotonic() - began, 3)
     return summary
@@ -178,9 +195,15 @@ def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[
             yield item, error
 
 
+def _may_exist(root: Path, recording_id: str) -> bool:
+    """A name that is not Unicode cannot be found again by its id, in which its bytes are escaped."""
+    return "\\" in recording_id or os.path.lexists(root / recording_id)
+
+
 def _from_corpus(corpus: Corpus) -> Source:
     size = sum(r.path.stat().st_size for r in corpus.recordings if r.path.is_file())
-    return Source(corpus.root, len(corpus.recordings), size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored)
+    names = frozenset(r.recording_id for r in corpus.recordings)
+    return Source(corpus.root, names, size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored)
 
 
 def _from_table(path: Path, lineage: Lineage, root: Path | None) -> Source:
@@ -188,7 +211,7 @@ def _from_table(path: Path, lineage: Lineage, root: Path | None) -> Source:
     ledger = read_ledger(path)
     folder = Path(lineage.corpus_root or ".") if root is None else root
     size = sum(line["size_bytes"] or 0 for line in ledger.values())
-    return Source(folder, len(ledger), size, _TableItems(path, lineage, ledger, folder), lineage)
+    return Source(folder, frozenset(ledger), size, _TableItems(path, lineage, ledger, folder), lineage)
 
 
 @dataclass(frozen=True)

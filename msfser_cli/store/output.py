@@ -5,11 +5,12 @@ whose recordings changed is written again. Beside either lie
 
 - `x.recordings.parquet`  the ledger, one line a recording
 - `.x.parquet.parts/`     work in hand, until it is published: a file a part, with its rows and, in its metadata, its ledger lines
+                          and the recordings that are dropped
 - `.x.parquet.lock`       while a run writes (`store.lock`)
 
 Each file is written atomically and refers only to what is durable: parts, then the table, then the ledger, then the parts are
 removed. What a crash leaves between two of these steps is put right by the next run: a recording in a part replaces the same
-recording's rows and ledger line, however often that is repeated.
+recording's rows and ledger line, and one that a part drops has none, however often that is repeated.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
@@ -76,6 +77,8 @@ class Output:
         self._known: dict[str, tuple[str, str]] = {}  # what is said of a recording: its input_key and status
         self._waiting: dict[str, tuple[Row, pa.Table]] = {}  # recordings that are in no part yet: ledger line and rows
         self._in_parts: dict[str, Path] = {}  # recordings that are in a part, and not published
+        self._leaving: set[str] = set()  # recordings to be dropped, of which no part says so yet
+        self._dropped: set[str] = set()  # recordings of which a part says so, and that are still published
         self._lengths: dict[str, int] = {}  # of the vector columns, as far as they are known
         self._abandoned = False  # the parts that are there are of no use, and go when there is something to put in their place
         self._last_commit = time.monotonic()
@@ -142,10 +145,23 @@ class Output:
         if late or len(self._waiting) >= PART_RECORDINGS or waiting_rows >= PART_ROWS:
             self.commit()
 
+    @property
+    def recordings(self) -> frozenset[str]:
+        """The recordings that the output knows, published or not."""
+        return frozenset(self._known)
+
+    def drop(self, recording_ids: Iterable[str]) -> None:
+        """Forget recordings: their rows and ledger lines go when the output is published."""
+        for recording_id in recording_ids:
+            self._waiting.pop(recording_id, None)
+            self._in_parts.pop(recording_id, None)
+            if self._known.pop(recording_id, None):
+                self._leaving.add(recording_id)
+
     def commit(self) -> None:
-        """Make what was added durable, as a part."""
+        """Make what was added and dropped durable, as a part."""
         self._last_commit = time.monotonic()
-        if not self._waiting:
+        if not self._waiting and not self._leaving:
             return
         self._drop_abandoned()
         with resources(self._parts):
@@ -155,10 +171,13 @@ class Output:
         part = self._parts / f"{last + 1:08d}.parquet"
         recordings = sorted(self._waiting.items())
         lines = [line for _, (line, _) in recordings]
-        head = json.dumps({"redo": self._redo, "lines": lines}, ensure_ascii=False).encode()
+        content = {"redo": self._redo, "lines": lines, "dropped": sorted(self._leaving)}
+        head = json.dumps(content, ensure_ascii=False).encode()
         self._write(part, (table for _, (_, table) in recordings), {_PART_KEY: head})
         self._in_parts.update(dict.fromkeys(self._waiting, part))
+        self._dropped = (self._dropped | self._leaving) - self._waiting.keys()
         self._waiting.clear()
+        self._leaving.clear()
 
     def publish(self) -> dict[str, int]:
         """Merge all work into the table and the ledger; touches neither when there is nothing new.
@@ -169,7 +188,7 @@ class Output:
         self.commit()
         self._drop_abandoned()
         old = [] if self._redo else self._files()
-        if self._in_parts or not old or not self.ledger.exists():
+        if self._in_parts or self._dropped or not old or not self.ledger.exists():
             if self.is_folder:
                 self._publish_folder(old)
             else:
@@ -177,6 +196,7 @@ class Output:
             self._publish_ledger(published=bool(old))
         discard(self._parts, self.path)
         self._in_parts.clear()
+        self._dropped.clear()
         self._redo = False
         ledger = tables.read(self.ledger, RECORDINGS)
         statuses = ledger["status"].to_pylist()
@@ -209,14 +229,20 @@ class Output:
         held_ids = pa.array([line["recording_id"] for head in parts.values() for line in head.lines], pa.string())
         published = {line["recording_id"]: line for line in ledger.filter(pc.is_in(ledger["recording_id"], held_ids)).to_pylist()}
         for part, head in parts.items():
+            for recording_id in head.dropped:
+                self._known.pop(recording_id, None)
+                self._in_parts.pop(recording_id, None)
+                self._dropped.add(recording_id)
             for line in head.lines:
                 recording_id = line["recording_id"]
+                self._dropped.discard(recording_id)
                 self._known[recording_id] = line["input_key"], line["status"]
                 # A line that is published already: the last run was killed before it could remove its parts.
                 if published.get(recording_id) == line:
                     self._in_parts.pop(recording_id, None)
                 else:
                     self._in_parts[recording_id] = part
+        self._dropped.intersection_update(ledger["recording_id"].to_pylist())
 
     def _inspect(self, file: Path, stage: str, columns: Sequence[Column]) -> int:
         """The rows in a file that must be our own, of `stage`, and (unless we start over) the same work; UsageError if not."""
@@ -273,8 +299,10 @@ class Output:
         """Recordings that a published part holds are replaced there, in one step; the others become a new part."""
         fresh = dict(self._in_parts)
         for file in old:
-            known = {rid: part for rid in tables.recording_ids(file) if (part := fresh.pop(rid, None))}
-            if known or tables.vector_lengths(tables.open_file(file, verify=False)[0].schema_arrow) != self._lengths:
+            inside = tables.recording_ids(file)
+            known = {rid: part for rid in inside if (part := fresh.pop(rid, None))}
+            lengths = tables.vector_lengths(tables.open_file(file, verify=False)[0].schema_arrow)
+            if known or self._dropped.intersection(inside) or lengths != self._lengths:
                 self._merge([file], known, file)
         if not old or next(self._fresh_rows(fresh), None):
             with resources(self.path):
@@ -292,7 +320,8 @@ class Output:
 
     def _merge(self, old: Sequence[Path], fresh: Mapping[str, Path], target: Path) -> None:
         """Write `target` by recording_id: the published rows of other recordings, and the `fresh` ones."""
-        kept = (found for file in old for found in tables.slices(file, self._columns) if found[0] not in fresh)
+        gone = fresh.keys() | self._dropped
+        kept = (found for file in old for found in tables.slices(file, self._columns) if found[0] not in gone)
         merged = heapq.merge(kept, self._fresh_rows(fresh), key=itemgetter(0))
         self._write(target, (table for _, table in merged))
 
@@ -330,7 +359,7 @@ class Output:
         ) for part in self._part_files()]
         if published and self.ledger.exists():
             before = tables.read(self.ledger, RECORDINGS)
-            changed = pc.is_in(before["recording_id"], pa.array(list(self._in_parts), pa.string()))
+            changed = pc.is_in(before["recording_id"], pa.array([*self._in_parts, *self._dropped], pa.string()))
             lines.append(before.filter(pc.invert(changed)))
         lineage = replace(self._lineage, stage="recordings", extra={**self._lineage.extra, "folder": self.is_folder})
         target = tables.schema(RECORDINGS, {}, tables.metadata(lineage))
@@ -344,13 +373,14 @@ class _Head(NamedTuple):
     lineage: Lineage
     redo: bool
     lines: list[Row]
+    dropped: list[str]
 
 
 def _head(part: Path) -> _Head:
     try:
         parquet, lineage = tables.open_file(part)
         content = json.loads(parquet.schema_arrow.metadata[_PART_KEY])
-        return _Head(lineage, content["redo"], content["lines"])
+        return _Head(lineage, content["redo"], content["lines"], content["dropped"])
     except (TableError, ValueError, KeyError) as error:
         raise TableError(part, "work in hand that cannot be read", "remove it; its recordings will be done again") from error
 

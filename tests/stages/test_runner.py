@@ -74,15 +74,16 @@ def plan(*stages: str, **values: Any) -> chain.Chain:
 
 
 def transcribe(corpus: Path, out: Path, watcher: Watcher | None = None, *, redo: bool = False, retry: bool = False,
-               **values: Any) -> Summary:  # fmt: skip
+               prune: bool = False, **values: Any) -> Summary:  # fmt: skip
     _, source = runner.source_of("transcribe", [str(corpus)], None)
-    destination = Destination(str(out), redo=redo, retry_failed=retry)
+    destination = Destination(str(out), redo=redo, retry_failed=retry, prune=prune)
     return runner.run(plan("transcribe", **values), source, destination, watcher or Watcher())
 
 
-def follow(command: str, table: Path, out: Path, watcher: Watcher | None = None, root: Path | None = None) -> Summary:
+def follow(command: str, table: Path, out: Path, watcher: Watcher | None = None, root: Path | None = None,
+           *, prune: bool = False) -> Summary:  # fmt: skip
     stages, source = runner.source_of(command, [str(table)], root)
-    return runner.run(plan(*stages), source, Destination(str(out)), watcher or Watcher())
+    return runner.run(plan(*stages), source, Destination(str(out), prune=prune), watcher or Watcher())
 
 
 def test_every_recording_ends_as_rows_or_as_a_reason(corpus: Path, tmp_path: Path) -> None:
@@ -116,7 +117,8 @@ def test_another_corpus_does_not_replace_the_rows_of_the_first(corpus: Path, tmp
 
 def test_a_dry_run_makes_no_folder(corpus: Path, tmp_path: Path) -> None:
     _, source = runner.source_of("transcribe", [str(corpus)], None)
-    assert len(runner.pending(plan("transcribe"), source, Destination(str(tmp_path / "new" / "u.parquet")))) == 6
+    todo, gone = runner.pending(plan("transcribe"), source, Destination(str(tmp_path / "new" / "u.parquet")))
+    assert (len(todo), gone) == (6, [])
     assert not (tmp_path / "new").exists()
 
 
@@ -303,15 +305,43 @@ def test_what_is_missing_stops_the_run_before_it_begins(corpus: Path, tmp_path: 
 def test_asking_what_is_pending_does_nothing(corpus: Path, tmp_path: Path) -> None:
     _, source = runner.source_of("transcribe", [str(corpus)], None)
     destination = Destination(str(tmp_path / "u.parquet"))
-    assert runner.pending(plan("transcribe"), source, destination) == [
-        "a.wav", "b.wav", "bad.wav", "c.wav", "page.mp3", "silent.wav",
-    ]  # fmt: skip
+    todo = ["a.wav", "b.wav", "bad.wav", "c.wav", "page.mp3", "silent.wav"]
+    assert runner.pending(plan("transcribe"), source, destination) == (todo, [])
     assert [p.name for p in tmp_path.iterdir()] == ["corpus"]
     transcribe(corpus, tmp_path / "u.parquet")
     (corpus / "b.wav").unlink()
     shutil.copy(corpus / "a.wav", corpus / "copy.wav")
     _, source = runner.source_of("transcribe", [str(corpus)], None)
-    assert runner.pending(plan("transcribe"), source, destination) == ["copy.wav"]
+    assert runner.pending(plan("transcribe"), source, destination) == (["copy.wav"], ["b.wav"])
+
+
+def test_what_is_gone_is_counted_and_goes_when_told(corpus: Path, tmp_path: Path) -> None:
+    """From the corpus into the first table, and from there into the next."""
+    first, second = tmp_path / "u.parquet", tmp_path / "e.parquet"
+    transcribe(corpus, first)
+    follow("emphasize", first, second)
+    (corpus / "b.wav").unlink()
+    (corpus / "page.mp3").unlink()
+    kept = transcribe(corpus, first)
+    assert (kept.recordings, kept.unchanged, kept.gone, kept.pruned) == (4, 4, 2, False)
+    assert kept.published["recordings"] == 6
+    assert transcribe(corpus, first, prune=True).gone == 2
+    assert pl.read_parquet(first)["recording_id"].unique().sort().to_list() == ["a.wav", "c.wav"]
+    assert pl.read_parquet(tmp_path / "u.recordings.parquet")["recording_id"].to_list() == [
+        "a.wav", "bad.wav", "c.wav", "silent.wav",
+    ]  # fmt: skip
+    assert transcribe(corpus, first, prune=True).gone == 0
+    assert follow("emphasize", first, second).gone == 2
+    assert follow("emphasize", first, second, prune=True).published["recordings"] == 4
+    assert pl.read_parquet(second)["recording_id"].unique().sort().to_list() == ["a.wav", "c.wav"]
+
+
+def test_what_a_run_was_not_asked_for_is_not_gone(corpus: Path, tmp_path: Path) -> None:
+    transcribe(corpus, tmp_path / "u.parquet")
+    _, source = runner.source_of("transcribe", [str(corpus / "a.wav")], corpus)
+    destination = Destination(str(tmp_path / "u.parquet"), prune=True)
+    summary = runner.run(plan("transcribe"), source, destination, Watcher())
+    assert (summary.recordings, summary.gone, summary.published["recordings"]) == (1, 0, 6)
 
 
 def test_a_run_outside_of_the_main_thread_works_without_signals(corpus: Path, tmp_path: Path) -> None:

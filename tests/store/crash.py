@@ -35,12 +35,14 @@ SCENARIOS: dict[str, dict[str, tuple[int, int]]] = {
     # b changes, c falls silent, d is found to speak, and two are new
     "update": BEFORE | {"b": (5, 1), "c": (0, 1), "d": (2, 1), "aa": (3, 0), "z": (1, 0)},
     "redo": {"a": (2, 2), "c": (1, 2), "g": (3, 2)},
+    # b and d are gone, e changes, and one is new
+    "prune": {"a": (3, 0), "c": (4, 0), "e": (2, 1), "ee": (1, 0), "f": (2, 0)},
 }
 STOPPABLE = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "os.listdir", "os.scandir"}
 
 
 def do(out: str, recordings: dict[str, tuple[int, int]], *, redo: bool = False) -> None:
-    """One run over `recordings`, with a part for every two."""
+    """One run over `recordings`, with a part for every two, that drops all others."""
     lineage = replace(LINEAGE, fingerprint="second") if redo else LINEAGE
     with Output.open(out, COLUMNS, lineage, redo=redo) as output:
         added = 0
@@ -51,6 +53,7 @@ def do(out: str, recordings: dict[str, tuple[int, int]], *, redo: bool = False) 
                 added += 1
                 if added % 2 == 0:
                     output.commit()
+        output.drop(output.recordings - recordings.keys())
         output.publish()
 
 

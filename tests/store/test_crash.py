@@ -19,7 +19,9 @@ HERE = Path(__file__).parent
         ("every-kill", "first", 30),
         ("every-kill", "update", 30),
         ("every-kill", "redo", 30),
+        ("every-kill", "prune", 30),
         ("every-refusal", "update", 12),
+        ("every-refusal", "prune", 12),
         ("random-kill", "update", 24),
     ],
 )

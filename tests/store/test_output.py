@@ -84,6 +84,53 @@ def test_the_same_run_again_touches_nothing(out: str) -> None:
     assert stamps(out) == before
 
 
+def test_what_is_dropped_is_gone_and_may_come_back(out: str) -> None:
+    recordings = {"a": (2, 0), "b": (3, 0), "c": (0, 0), "d": (1, 0)}
+    run(out, recordings)
+    with Output.open(out, COLUMNS, LINEAGE) as output:
+        assert output.recordings == recordings.keys()
+        output.drop(["b", "c", "never there"])
+        assert output.recordings == {"a", "d"}
+        assert not output.done("b", "key0")
+        assert output.publish()["recordings"] == 2
+    assert table_of(out) == expected({"a": (2, 0), "d": (1, 0)})
+    assert list(read_ledger(out)) == ["a", "d"]
+    before = stamps(out)
+    run(out, {"a": (2, 0), "d": (1, 0)})
+    assert stamps(out) == before
+    with Output.open(out, COLUMNS, LINEAGE) as output:
+        output.drop(["a"])
+        add(output, "a", 4, 1)
+        add(output, "b", 3)
+        output.publish()
+    assert table_of(out) == expected({"a": (4, 1), "b": (3, 0), "d": (1, 0)})
+
+
+def test_all_may_be_dropped(out: str) -> None:
+    run(out, {"a": (2, 0), "b": (0, 0)})
+    with Output.open(out, COLUMNS, LINEAGE) as output:
+        output.drop(output.recordings)
+        assert output.publish() == {"recordings": 0, "done": 0, "no_speech": 0, "failed": 0, "utterances": 0}
+    assert table_of(out) == {}
+    assert run(out, {"a": (2, 0)})["utterances"] == 2
+
+
+def test_what_is_in_hand_can_be_dropped(out: str) -> None:
+    """By the run that made it, and by the one that goes on after a kill."""
+    with Output.open(out, COLUMNS, LINEAGE) as output:
+        for name in "abc":
+            add(output, name, 2)
+        output.drop(["a"])
+    with Output.open(out, COLUMNS, LINEAGE) as output:
+        assert output.recordings == {"b", "c"}
+        output.drop(["b"])
+    with Output.open(out, COLUMNS, LINEAGE) as output:
+        assert output.recordings == {"c"}
+        output.publish()
+    assert table_of(out) == expected({"c": (2, 0)})
+    assert list(read_ledger(out)) == ["c"]
+
+
 def test_what_is_done_is_known(out: str) -> None:
     with Output.open(out, COLUMNS, LINEAGE) as output:
         add(output, "a", 2)
