@@ -20,6 +20,7 @@ def describe(
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,
     prune: o.Prune = False,
+    wait: o.Wait = 0.0,
     dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,

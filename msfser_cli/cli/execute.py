@@ -30,7 +30,7 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
     destination = runner.Destination(
-        options["out"], vectors, options["redo"], options["retry_failed"], options["prune"], moved
+        options["out"], vectors, options["redo"], options["retry_failed"], options["prune"], moved, options["wait"]
     )
     if options["dry_run"]:
         pending, gone = runner.pending(plan, source, destination)

@@ -42,6 +42,9 @@ Profile = Annotated[str, _option("profile", "Models and settings: mini (offline,
 Redo = Annotated[bool, _option("redo", "Start over, replacing what is there.", _RUN)]
 RetryFailed = Annotated[bool, _option("retry-failed", "Try recordings again that failed before.", _RUN)]
 Prune = Annotated[bool, _option("prune", "Take recordings that are no longer there out of the output.", _RUN)]
+Wait = Annotated[
+    float, _option("wait", "Seconds to wait where another run writes to the same output.", _RUN, metavar="SECONDS", min=0)
+]
 DryRun = Annotated[bool, _option("dry-run", "Say what would be done, and do nothing.", _RUN)]
 Json = Annotated[bool, _option("json", "Print a summary as one JSON object on stdout.", _RUN)]
 Quiet = Annotated[bool, _option("quiet", "Say nothing but errors and warnings.", _RUN, "-q")]

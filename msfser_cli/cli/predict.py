@@ -49,6 +49,7 @@ def predict(
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,
     prune: o.Prune = False,
+    wait: o.Wait = 0.0,
     dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,

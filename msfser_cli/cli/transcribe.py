@@ -35,6 +35,7 @@ def transcribe(
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,
     prune: o.Prune = False,
+    wait: o.Wait = 0.0,
     dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,

@@ -68,7 +68,7 @@ class Destination:
     """What a run writes to: `out`, with or without the vectors; whether to start over, and to try failed recordings again.
 
     `prune`: whether the rows of recordings that are gone go too. `moved`: the user says where the corpus is, so it may lie
-    elsewhere than when the output was begun.
+    elsewhere than when the output was begun. `wait`: how many seconds to wait for another run on it.
     """
 
     out: str
@@ -77,6 +77,7 @@ class Destination:
     retry_failed: bool = False
     prune: bool = False
     moved: bool = False
+    wait: float = 0.0
 
 
 @dataclass
@@ -256,6 +257,7 @@ def _open(chain: Chain, source: Source, destination: Destination) -> AbstractCon
         redo=destination.redo,
         retry_failed=destination.retry_failed,
         moved=destination.moved,
+        wait=destination.wait,
     )
 
 

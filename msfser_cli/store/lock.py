@@ -9,6 +9,7 @@ import os
 import shlex
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from msfser_cli.errors import OutputHeldError
 from msfser_cli.store.atomic import resources
 
+_ASK_AGAIN_SECONDS = 0.5
 _held: set[int] = set()
 
 
@@ -31,15 +33,15 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 @contextlib.contextmanager
-def held(output: Path) -> Iterator[None]:
+def held(output: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock of `output` for the block: `.{name}.lock` beside it, gone again afterwards.
 
-    Raises OutputHeldError at once, naming the holder, when another process holds it; ResourceError when the folder cannot be
-    written. What the file says is for people: only the kernel's lock counts, and it ends with the process.
+    Raises OutputHeldError, naming the holder, when another process still holds it after `wait` seconds; ResourceError when the
+    folder cannot be written. What the file says is for people: only the kernel's lock counts, and it ends with the process.
     """
     path = output.with_name(f".{output.name}.lock")
     with resources(path):
-        descriptor = _acquire(path, output)
+        descriptor = _acquire(path, output, time.monotonic() + wait)
     _held.add(descriptor)
     try:
         with resources(path):
@@ -54,7 +56,7 @@ def held(output: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(path: Path, output: Path) -> int:
+def _acquire(path: Path, output: Path, until: float) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
@@ -63,12 +65,14 @@ def _acquire(path: Path, output: Path) -> int:
                 return descriptor
         except BlockingIOError:
             holder = _describe(os.pread(descriptor, 8192, 0))
-            os.close(descriptor)
-            raise OutputHeldError(output, holder) from None
+            if (left := until - time.monotonic()) <= 0:
+                os.close(descriptor)
+                raise OutputHeldError(output, holder) from None
+            time.sleep(min(left, _ASK_AGAIN_SECONDS))
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its holder removed it between our open and our lock
+        os.close(descriptor)  # held still, or removed by its holder between our open and our lock
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

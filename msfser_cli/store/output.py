@@ -94,12 +94,13 @@ class Output:
         redo: bool = False,
         retry_failed: bool = False,
         moved: bool = False,
+        wait: float = 0.0,
     ) -> Iterator[Output]:
         """Hold `out` (a file, or a folder if it is one or ends in "/") for the block; what was added is durable afterwards.
 
         `redo` starts over: nothing that is published counts as done, and it is replaced when the new work is published; if such a
         run is interrupted, the same command goes on with it. With `retry_failed`, a recording that failed is not done. `moved`
-        says that the corpus may lie elsewhere than before.
+        says that the corpus may lie elsewhere than before. `wait`: how many seconds another run may take to let go of `out`.
 
         Raises OutputHeldError; UsageError when the output is not msfser's own, or was made with other settings or from another
         corpus and `redo` is not given; TableError when work in hand is damaged; ResourceError when the machine refuses.
@@ -110,7 +111,7 @@ class Output:
                 output.path.parent.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError) as error:
                 raise UsageError(f"{output.path}: {output.path.parent} is not a folder") from error
-        with held(output.path):
+        with held(output.path, wait=wait):
             sweep(output.path)
             output._take_stock()
             try:

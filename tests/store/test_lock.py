@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,22 @@ def start(script: str, output: Path) -> subprocess.Popen[str]:
     """Another process that holds the lock, or tries to."""
     pipe = subprocess.PIPE
     return subprocess.Popen([sys.executable, "-c", script, str(output)], cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+
+
+def test_who_waits_gets_it_when_the_holder_is_done_or_dead(tmp_path: Path) -> None:
+    output = tmp_path / "x.parquet"
+    for end in (lambda holder: holder.stdin.close(), lambda holder: holder.kill()):
+        with start(HOLD, output) as holder:
+            assert holder.stdout
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(OutputHeldError, match=f"process {holder.pid} on "), held(output, wait=0.2):
+                pass
+            timer = threading.Timer(0.3, end, [holder])
+            timer.start()
+            with held(output, wait=60):
+                assert holder.wait(60) is not None
+            timer.join()
+    assert names_in(tmp_path) == set()
 
 
 def test_another_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
