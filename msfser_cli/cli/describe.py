@@ -20,6 +20,7 @@ def describe(
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,
     prune: o.Prune = False,
+    max_failed: o.MaxFailed = 0.2,
     wait: o.Wait = 0.0,
     dry_run: o.DryRun = False,
     json: o.Json = False,

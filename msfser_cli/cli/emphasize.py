@@ -24,6 +24,7 @@ def emphasize(
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,
     prune: o.Prune = False,
+    max_failed: o.MaxFailed = 0.2,
     wait: o.Wait = 0.0,
     dry_run: o.DryRun = False,
     json: o.Json = False,

@@ -30,7 +30,8 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
     destination = runner.Destination(
-        options["out"], vectors, options["redo"], options["retry_failed"], options["prune"], moved, options["wait"]
+        options["out"], vectors, options["redo"], options["retry_failed"], options["prune"], moved, options["wait"],
+        options["max_failed"],
     )
     if options["dry_run"]:
         pending, gone = runner.pending(plan, source, destination)

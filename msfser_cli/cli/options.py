@@ -42,6 +42,10 @@ Profile = Annotated[str, _option("profile", "Models and settings: mini (offline,
 Redo = Annotated[bool, _option("redo", "Start over, replacing what is there.", _RUN)]
 RetryFailed = Annotated[bool, _option("retry-failed", "Try recordings again that failed before.", _RUN)]
 Prune = Annotated[bool, _option("prune", "Take recordings that are no longer there out of the output.", _RUN)]
+MaxFailed = Annotated[
+    float,
+    _option("max-failed", "Stop when more than this share fail: it is the disk or the set-up.", _RUN, metavar="SHARE", min=0),
+]
 Wait = Annotated[
     float, _option("wait", "Seconds to wait where another run writes to the same output.", _RUN, metavar="SECONDS", min=0)
 ]

@@ -33,6 +33,9 @@ logger = logging.getLogger("msfser")
 
 _NO_AUDIO = Audio(np.empty(0, np.float32))
 
+MAX_FAILED, LEAST_FAILED = 0.2, 10
+"""The share of a run's recordings that may fail before it stops, and how many do not stop it whatever their share."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -68,7 +71,8 @@ class Destination:
     """What a run writes to: `out`, with or without the vectors; whether to start over, and to try failed recordings again.
 
     `prune`: whether the rows of recordings that are gone go too. `moved`: the user says where the corpus is, so it may lie
-    elsewhere than when the output was begun. `wait`: how many seconds to wait for another run on it.
+    elsewhere than when the output was begun. `wait`: how many seconds to wait for another run on it. `max_failed`: the share of
+    recordings that may fail.
     """
 
     out: str
@@ -78,6 +82,7 @@ class Destination:
     prune: bool = False
     moved: bool = False
     wait: float = 0.0
+    max_failed: float = MAX_FAILED
 
 
 @dataclass
@@ -157,14 +162,16 @@ def pending(chain: Chain, source: Source, destination: Destination) -> tuple[lis
 def run(chain: Chain, source: Source, destination: Destination, reporter: Reporter) -> Summary:
     """Do what is not done yet, and publish it.
 
-    A recording that fails becomes a line of the ledger and the run goes on. Raises UsageError where the output holds other
-    work, OutputHeldError where another run writes to it, ResourceError where the machine gives out, Stopped on a signal;
-    whatever was finished by then is kept.
+    A recording that fails becomes a line of the ledger, once a later one succeeds or the run ends: until then, the machine may
+    be to blame. Raises UsageError where the output holds other work, OutputHeldError where another run writes to it,
+    ResourceError where the machine gives out or more than `max_failed` fail, Stopped on a signal; whatever was finished by then
+    is kept.
     """
     began = time.monotonic()
     out = destination.out
     summary = Summary(out=out, ledger=str(ledger_path(out)), recordings=len(source.names), ignored=source.ignored)
     steps: list[Step] = []
+    failures = _Failures(destination.max_failed)
     with _open(chain, source, destination) as output, stop_on_signals() as stopping:
         reporter.start(source)
         for prepared in _ahead(source.items, lambda item: _prepare(item, chain, output)):
@@ -172,13 +179,19 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
                 if prepared.error is None and not steps:
                     steps = chain.load()
                 rows = _annotate(prepared, steps)
-                with stopping.postponed():
-                    output.add(prepared.line, rows)
+                if failures.is_one(prepared):
+                    failures.keep(prepared.line)
+                else:
+                    with stopping.postponed():
+                        failures.settle(output)
+                        output.add(prepared.line, rows)
             _count(summary, prepared)
             reporter.recording(prepared.line, unchanged=prepared.unchanged)
+            failures.check(summary)
         gone = source.gone(output.recordings)
         summary.gone, summary.pruned = len(gone), destination.prune
         with stopping.postponed():
+            failures.settle(output)
             if destination.prune:
                 output.drop(gone)
             summary.published = output.publish()
@@ -366,6 +379,43 @@ def _annotate(prepared: _Prepared, steps: Sequence[Step]) -> list[Row]:
     line["utterances"] = len(rows)
     line["seconds"] = round(line["seconds"] + time.perf_counter() - began, 3)
     return rows
+
+
+class _Failures:
+    """The failures of a run: those that are in no ledger yet, and whether they are too many to blame the recordings."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._count = 0
+        self._unsettled: list[dict[str, Any]] = []
+
+    @staticmethod
+    def is_one(prepared: _Prepared) -> bool:
+        """Whether the recording failed now, and not when the input table was made."""
+        return prepared.line["status"] == "failed" and not (prepared.item.known and not prepared.item.rows)
+
+    def keep(self, line: dict[str, Any]) -> None:
+        """A recording failed."""
+        self._count += 1
+        self._unsettled.append(line)
+
+    def settle(self, output: Output) -> None:
+        """Another did not, so it was not the machine."""
+        for line in self._unsettled:
+            output.add(line)
+        self._unsettled.clear()
+
+    def check(self, summary: Summary) -> None:
+        """ResourceError when too many of the recordings that were tried have failed."""
+        tried = summary.done + summary.no_speech + summary.failed
+        if self._count < LEAST_FAILED or self._count <= self._share * tried or not self._unsettled:
+            return
+        last = self._unsettled[-1]
+        raise ResourceError(
+            f"{self._count} of {tried} recordings failed, the last with {last['reason']} ({last['detail']}): the disk or the "
+            "set-up is a likelier culprit than the recordings. Mend it and run the same command again, with --retry-failed for "
+            f"those that are in the ledger; or let more of them fail than --max-failed {self._share:g}"
+        )
 
 
 def _count(summary: Summary, prepared: _Prepared) -> None:

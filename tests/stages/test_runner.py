@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 import soundfile as sf
 
-from msfser_cli.errors import ModelError, Stopped, TableError, UsageError
+from msfser_cli.errors import ModelError, ResourceError, Stopped, TableError, UsageError
 from msfser_cli.settings import build
 from msfser_cli.stages import chain, runner
 from msfser_cli.stages.runner import Destination, Summary
@@ -334,6 +334,40 @@ def test_what_is_gone_is_counted_and_goes_when_told(corpus: Path, tmp_path: Path
     assert follow("emphasize", first, second).gone == 2
     assert follow("emphasize", first, second, prune=True).published["recordings"] == 4
     assert pl.read_parquet(second)["recording_id"].unique().sort().to_list() == ["a.wav", "c.wav"]
+
+
+def test_too_many_failures_stop_the_run_and_are_not_held_against_the_recordings(tmp_path: Path) -> None:
+    """A disk that goes after five recordings: these are kept, and the others are done when it is back."""
+    folder, out = tmp_path / "corpus", tmp_path / "u.parquet"
+    folder.mkdir()
+    for i in range(20):
+        write(folder / f"{i:02d}.wav", 1.0, 0.1)
+    away = {path: path.read_bytes() for path in sorted(folder.iterdir())[5:]}
+    (folder / "02.wav").write_text("not audio, and the disk is well")
+    for path in away:
+        path.write_text("")
+    with pytest.raises(ResourceError, match=r"10 of 14 recordings failed, the last with empty .* --max-failed 0\.2"):
+        transcribe(folder, out)
+    for path, content in away.items():
+        path.write_bytes(content)
+    summary = transcribe(folder, out)
+    assert (summary.unchanged, summary.done, summary.failed) == (5, 15, 0)
+    assert summary.published["failed"] == 1
+
+
+def test_few_failures_and_those_of_the_table_before_stop_nothing(tmp_path: Path) -> None:
+    folder, first = tmp_path / "corpus", tmp_path / "u.parquet"
+    folder.mkdir()
+    write(folder / "z.wav", 1.0, 0.1)
+    for i in range(9):
+        (folder / f"{i}.wav").write_text("")
+    assert transcribe(folder, first).failed == 9
+    for i in range(9, 15):
+        (folder / f"{i}.wav").write_text("")
+    _, source = runner.source_of("transcribe", [str(folder)], None)
+    tolerant = Destination(str(first), redo=True, max_failed=1.0)
+    assert runner.run(plan("transcribe"), source, tolerant, Watcher()).failed == 15
+    assert follow("emphasize", first, tmp_path / "e.parquet").failed == 15
 
 
 def test_what_a_run_was_not_asked_for_is_not_gone(corpus: Path, tmp_path: Path) -> None:
