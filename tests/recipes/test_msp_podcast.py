@@ -117,7 +117,8 @@ def test_the_head_learns_from_train_and_development_alone_and_unknown_speakers_a
     train, development = ([row for row in readable() if row.split == split] for split in ("Train", "Development"))
     others = len(readable()) - len(train) - len(development)
     assert (
-        f"{len(train)} to train on (5 speakers), {len(development)} to develop on (3 speakers), {others} of other splits left out"
+        f"{len(train)} to train on (3 speakers and 2 podcasts), {len(development)} to develop on (3 speakers), "
+        f"{others} of other splits left out"
     ) in done.process.stderr
 
 
