@@ -74,7 +74,7 @@ class OutputHeldError(MsfserError):
 
 
 class ResourceError(MsfserError):
-    """The machine ran out of disk, memory or permission."""
+    """The machine ran out of disk, memory or permission, or so many recordings failed that it looks like it."""
 
     exit_code = 7
 
