@@ -16,6 +16,9 @@ UNITS = ("utterance", "file")
 ENCODER_LAYERS = ("last", "all")
 POOLINGS = ("mean-std", "attentive")
 PITCH_TRACKERS = ("swift-f0", "harvest")
+MAX_FAILED = 0.2
+"""The share of a run's recordings that may fail before it stops."""
+
 LEVEL = 0.9
 """The share of ratings that a prediction interval is to hold."""
 

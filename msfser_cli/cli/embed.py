@@ -8,6 +8,7 @@ import typer
 
 from msfser_cli.cli import options as o
 from msfser_cli.cli.execute import execute
+from msfser_cli.settings import MAX_FAILED
 
 
 def embed(
@@ -22,7 +23,7 @@ def embed(
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,
     prune: o.Prune = False,
-    max_failed: o.MaxFailed = 0.2,
+    max_failed: o.MaxFailed = MAX_FAILED,
     wait: o.Wait = 0.0,
     dry_run: o.DryRun = False,
     json: o.Json = False,

@@ -20,7 +20,7 @@ import numpy as np
 from msfser_cli import __version__, schemas
 from msfser_cli.backends import Row
 from msfser_cli.errors import MsfserError, RecordingError, ResourceError, TableError
-from msfser_cli.settings import as_dict, fingerprint
+from msfser_cli.settings import MAX_FAILED, as_dict, fingerprint
 from msfser_cli.stages.chain import Chain, Step
 from msfser_cli.stages.corpus import Corpus, Recording, find
 from msfser_cli.stages.stopping import stop_on_signals
@@ -33,8 +33,8 @@ logger = logging.getLogger("msfser")
 
 _NO_AUDIO = Audio(np.empty(0, np.float32))
 
-MAX_FAILED, LEAST_FAILED = 0.2, 10
-"""The share of a run's recordings that may fail before it stops, and how many do not stop it whatever their share."""
+LEAST_FAILED = 10
+"""Fewer failures stop no run, whatever their share."""
 
 
 @dataclass(frozen=True)
