@@ -15,7 +15,7 @@ from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from msfser_cli.backends.pitch import PitchTrack
-    from msfser_cli.store.audio import Audio
+    from msfser_cli.store.audio import Audio, Samples
 
 HOP_SAMPLES = 160
 HOP = HOP_SAMPLES / SAMPLE_RATE_HZ
@@ -60,7 +60,7 @@ def of(audio: Audio) -> Spectrum:
     return audio.derived("spectrum", measure)
 
 
-def measure(samples: np.ndarray) -> Spectrum:
+def measure(samples: Samples) -> Spectrum:
     """The `Spectrum` of `samples` (float32 [n], mono, 16 kHz); n // 160 + 1 frames, none for no samples."""
     total = len(samples) // HOP_SAMPLES + 1 if len(samples) else 0
     power, low, high = np.zeros(total), np.zeros(total), np.zeros(total)
@@ -98,7 +98,7 @@ def speech(spectrum: Spectrum, track: PitchTrack, start: float, end: float) -> n
     return sounding
 
 
-def harmonicity(samples: np.ndarray, track: PitchTrack, start: float, end: float) -> np.ndarray:
+def harmonicity(samples: Samples, track: PitchTrack, start: float, end: float) -> np.ndarray:
     """Harmonics-to-noise ratio (dB) of the voiced frames of `track` between `start` and `end` seconds.
 
     Boersma (1993): the height r of the peak of the autocorrelation at the pitch period, the window's own autocorrelation divided
@@ -111,7 +111,7 @@ def harmonicity(samples: np.ndarray, track: PitchTrack, start: float, end: float
     return np.concatenate([_harmonicity(samples, track, block) for block in blocks]) if blocks else np.zeros(0)
 
 
-def _harmonicity(samples: np.ndarray, track: PitchTrack, frames: np.ndarray) -> np.ndarray:
+def _harmonicity(samples: Samples, track: PitchTrack, frames: np.ndarray) -> np.ndarray:
     # Lags in steps of a quarter sample: a high voice's peak is too narrow for the samples alone.
     half, fft, finer = 512, 2048, 4
     window = np.hanning(2 * half + 1)[: 2 * half]
@@ -130,7 +130,7 @@ def _harmonicity(samples: np.ndarray, track: PitchTrack, frames: np.ndarray) -> 
     return decibel
 
 
-def _stretch(samples: np.ndarray, start: int, end: int) -> np.ndarray:
+def _stretch(samples: Samples, start: int, end: int) -> np.ndarray:
     """`samples[start:end]` as float64, zeros where it reaches beyond the ends."""
     inside = samples[max(start, 0) : max(end, 0)].astype(np.float64)
     return np.pad(inside, (max(-start, 0), end - start - max(-start, 0) - len(inside)))

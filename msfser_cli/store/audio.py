@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import av
 import av.logging
@@ -37,11 +37,19 @@ _STATES_LENGTH = {"aiff", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "w64"}
 _BLOCK = 1 << 20
 
 
+class Samples(Protocol):
+    """Samples of which only what is sliced is in memory: float32, mono, 16 kHz, nominally in [-1, 1]. An array is one, too."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, stretch: slice, /) -> np.ndarray: ...
+
+
 @dataclass
 class Audio:
-    """A decoded recording: float32 [n], mono, 16 kHz, nominally in [-1, 1]."""
+    """A decoded recording; as it may be of any length, no more of its samples is to be sliced at once than is needed."""
 
-    samples: np.ndarray
+    samples: Samples
     _derived: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -50,10 +58,10 @@ class Audio:
         return len(self.samples) / SAMPLE_RATE_HZ
 
     def clip(self, start: float, end: float) -> np.ndarray:
-        """The samples from `start` to `end` seconds, a view."""
+        """The samples from `start` to `end` seconds, float32 [n]."""
         return self.samples[round(start * SAMPLE_RATE_HZ) : round(end * SAMPLE_RATE_HZ)]
 
-    def derived(self, key: str, compute: Callable[[np.ndarray], T]) -> T:
+    def derived(self, key: str, compute: Callable[[Samples], T]) -> T:
         """What `compute` makes of the samples, computed once: two stages that need the pitch track share it."""
         if key not in self._derived:
             self._derived[key] = compute(self.samples)
