@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import runpy
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,37 @@ settings.register_profile("msfser", deadline=None)
 settings.load_profile("msfser")
 
 OFFLINE = Path(__file__).parent / "offline"
+
+
+TRIALS = pytest.StashKey[Counter[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--trials", type=float, default=1.0, metavar="FACTOR",
+                     help="so many times the usual number of trials in the tests that stop, damage and attack at random")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TRIALS] = Counter()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.stash[TRIALS]:
+        terminalreporter.section("trials")
+        for family, count in sorted(config.stash[TRIALS].items()):
+            terminalreporter.write_line(f"{count:8,} {family}")
+
+
+@pytest.fixture
+def trials(request: pytest.FixtureRequest) -> Callable[[str, int], Iterator[int]]:
+    """`trials(family, count)` gives as many seeds, or more with --trials; how many a family had is said at the end."""
+
+    def seeds(family: str, count: int) -> Iterator[int]:
+        for seed in range(max(1, round(count * request.config.getoption("--trials")))):
+            request.config.stash[TRIALS][family] += 1
+            yield seed
+
+    return seeds
 
 
 @pytest.fixture(scope="session")
