@@ -1,4 +1,8 @@
-"""INT, TERM and HUP end a run at the next safe moment; a second one ends it at once."""
+"""INT, TERM and HUP end a run at the next safe moment; a second one ends it at once.
+
+The first raises Stopped wherever the main thread is: in a library too, which may catch it, or raise another error in its place. So
+whoever goes on after a library's work asks `check` first, and whatever error ends a block of `stop_on_signals` then is Stopped.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from types import FrameType
 from msfser_cli.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_active: Stopping | None = None
 
 
 class Stopping:
@@ -29,6 +34,10 @@ class Stopping:
             yield
         finally:
             self._postponed = False
+        self.check()
+
+    def check(self) -> None:
+        """Raise Stopped if a signal has come."""
         if self._received:
             raise Stopped(self._received, self._received.name)
 
@@ -39,20 +48,33 @@ class Stopping:
             os._exit(128 + number)
         self._received = signal.Signals(number)
         if not self._postponed:
-            raise Stopped(self._received, self._received.name)
+            self.check()
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stopping]:
-    """Handle `SIGNALS` for the block, except those that are ignored already (nohup); none outside of the main thread."""
-    stopping = Stopping()
+    """Handle `SIGNALS` for the block, except those that are ignored already (nohup); none outside of the main thread.
+
+    A block inside of another goes on with the outer one's handlers, so that signals are handled up to its end.
+    """
+    global _active
     if threading.current_thread() is not threading.main_thread():
-        yield stopping
+        yield Stopping()
         return
+    if _active:
+        yield _active
+        return
+    _active = stopping = Stopping()
     heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, stopping.receive) for number in heard}
     try:
         yield stopping
+    except Stopped:
+        raise
+    except Exception:
+        stopping.check()
+        raise
     finally:
+        _active = None
         for number, handler in before.items():
             signal.signal(number, handler)
