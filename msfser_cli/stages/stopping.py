@@ -1,7 +1,8 @@
 """INT, TERM and HUP end a run at the next safe moment; a second one ends it at once.
 
-The first raises Stopped wherever the main thread is: in a library too, which may catch it, or raise another error in its place. So
-whoever goes on after a library's work asks `check` first, and whatever error ends a block of `stop_on_signals` then is Stopped.
+The first raises Stopped wherever the main thread is: in a library too, which may catch it, or raise another error in its place.
+So whoever goes on after a library's work asks `check` first, and whatever error ends a block of `stop_on_signals` then, it is
+Stopped.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from msfser_cli.errors import Stopped
 
@@ -55,18 +57,17 @@ class Stopping:
 def stop_on_signals() -> Iterator[Stopping]:
     """Handle `SIGNALS` for the block, except those that are ignored already (nohup); none outside of the main thread.
 
-    A block inside of another goes on with the outer one's handlers, so that signals are handled up to its end.
+    A block inside of another leaves the handlers to that, so that signals are handled up to its end.
     """
     global _active
-    if threading.current_thread() is not threading.main_thread():
-        yield Stopping()
-        return
-    if _active:
-        yield _active
-        return
-    _active = stopping = Stopping()
-    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stopping.receive) for number in heard}
+    in_main = threading.current_thread() is threading.main_thread()
+    outermost = in_main and _active is None
+    stopping = _active if in_main and _active else Stopping()
+    before: dict[signal.Signals, Any] = {}
+    if outermost:
+        _active = stopping
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, stopping.receive) for number in heard}
     try:
         yield stopping
     except Stopped:
@@ -75,6 +76,7 @@ def stop_on_signals() -> Iterator[Stopping]:
         stopping.check()
         raise
     finally:
-        _active = None
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if outermost:
+            _active = None
+            for number, handler in before.items():
+                signal.signal(number, handler)
