@@ -7,10 +7,10 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -217,7 +217,7 @@ def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[
         for item in items:
             found: list[Row] | RecordingError
             try:
-                found = _rows(item, _audio(item) if _is_heard(item, chain) else _NO_AUDIO, steps)
+                found = _rows(item, _audio(item, None) if _is_heard(item, chain) else _NO_AUDIO, steps)
             except RecordingError as error:
                 found = error
             stopping.check()
@@ -290,18 +290,30 @@ def _open(chain: Chain, source: Source, destination: Destination) -> AbstractCon
 
 
 def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Generator[_Prepared, None, None]:
-    """Items prepared in order, the next one in a thread of its own while the caller works on this one."""
-    pool = ThreadPoolExecutor(1)
-    waiting: deque[Future[_Prepared]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(prepare, item))
-            if len(waiting) > 1:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    """Items prepared in order, the next one in a thread of its own while the caller works on this one.
+
+    Whoever leaves early leaves the thread to itself: it may be in the middle of an episode, and nobody is to wait for that.
+    """
+    next_one: Future[_Prepared] | None = None
+    for item in items:
+        this, next_one = next_one, _started(prepare, item)
+        if this:
+            yield this.result()
+    if next_one:
+        yield next_one.result()
+
+
+def _started(prepare: Callable[[Item], _Prepared], item: Item) -> Future[_Prepared]:
+    future: Future[_Prepared] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(prepare(item))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
 
 
 def _look(item: Item, output: Output, seen: Seen) -> _Prepared:
@@ -325,16 +337,29 @@ def _look(item: Item, output: Output, seen: Seen) -> _Prepared:
 
 def _prepare(item: Item, chain: Chain, output: Output, seen: Seen) -> _Prepared:
     began = time.perf_counter()
+    path = item.recording.path
+    before = _state(path)
     prepared = _look(item, output, seen)
     if prepared.unchanged or prepared.error or not _is_heard(item, chain):
         return prepared
     try:
-        prepared.audio = _audio(item)
+        prepared.audio = _audio(item, output.path)
         prepared.line["duration"] = round(prepared.audio.duration, 3)
     except RecordingError as error:
         prepared.error = error
+    if _state(path) != before:  # whatever was heard, it need not be what was hashed
+        prepared.error = RecordingError("changed", "it was written to while it was read")
     prepared.line["seconds"] = time.perf_counter() - began
     return prepared
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What differs when a file was written to or replaced; None where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino
 
 
 def _is_heard(item: Item, chain: Chain) -> bool:
@@ -342,11 +367,11 @@ def _is_heard(item: Item, chain: Chain) -> bool:
     return chain.needs_audio and not (item.known and not item.rows)
 
 
-def _audio(item: Item) -> Audio:
+def _audio(item: Item, output: Path | None) -> Audio:
     """RecordingError where there is none, or not that which the input table was made from."""
     if item.known and file_sha256(item.recording.path)[0] != item.known["sha256"]:
         raise RecordingError("changed", "its content is not what the input table was made from; transcribe it again")
-    return decode(item.recording.path)
+    return decode(item.recording.path, output)
 
 
 def _rows(item: Item, audio: Audio, steps: Sequence[Step]) -> list[Row]:

@@ -84,7 +84,7 @@ class Seen:
 
     def save(self, recordings: Container[str]) -> None:
         """Write down what was seen of `recordings`, for the next run. Nothing is lost where the machine refuses."""
-        files = {name: of for name, of in sorted(self._files.items()) if name in recordings}
+        files = {name: of for name, of in sorted(self._files.copy().items()) if name in recordings}
         if files == self._saved:
             return
         lineage = Lineage(stage="seen", tool_version=__version__, fingerprint="")

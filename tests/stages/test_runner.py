@@ -22,6 +22,8 @@ from msfser_cli.stages import chain, runner
 from msfser_cli.stages.runner import Destination, Summary
 from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.store import seen
+from msfser_cli.store.audio import Audio
+from msfser_cli.store.output import read_ledger
 
 DOUBLES = Path(__file__).parents[1] / "doubles"
 
@@ -438,3 +440,36 @@ def test_a_run_outside_of_the_main_thread_works_without_signals(corpus: Path, tm
     thread.start()
     thread.join()
     assert results[0].done == 3
+
+
+def test_a_file_that_is_written_to_while_it_is_read_waits_for_the_next_run(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "u.parquet"
+    _, source = runner.source_of("transcribe", [str(corpus)], None)
+    write(corpus / "b.wav", 1.0, 0.1)
+    decode = runner.decode
+
+    def growing(path: Path, output: Path | None) -> Audio:
+        audio = decode(path, output)
+        if path.name == "b.wav":
+            write(corpus / "b.wav", 3.0, 0.1)
+        return audio
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "decode", growing)
+        assert runner.run(plan("transcribe"), source, Destination(str(out)), Watcher()).failed == 3
+    lines = read_ledger(out)
+    assert (lines["b.wav"]["status"], lines["b.wav"]["reason"]) == ("failed", "changed")
+    transcribe(corpus, out)
+    assert (read_ledger(out)["b.wav"]["status"], read_ledger(out)["b.wav"]["duration"]) == ("done", 3.0)
+
+
+def test_who_leaves_early_does_not_wait_for_the_recording_that_is_prepared(corpus: Path) -> None:
+    go_on = threading.Event()
+
+    def prepare(item: str) -> str:
+        return item if item == "first" or go_on.wait() else ""
+
+    ahead = runner._ahead(["first", "second", "third"], prepare)  # type: ignore[arg-type, type-var]
+    assert next(ahead) == "first"  # type: ignore[comparison-overlap]
+    ahead.close()
+    go_on.set()
