@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -226,7 +227,15 @@ def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[
 
 def _may_exist(root: Path, recording_id: str) -> bool:
     """A name that is not Unicode cannot be found again by its id, in which its bytes are escaped."""
-    return "\\" in recording_id or os.path.lexists(root / recording_id)
+    if "\\" in recording_id:
+        return True
+    try:
+        # A folder is the id of one that could not be listed: now its recordings are among the items themselves.
+        return not stat.S_ISDIR(os.lstat(root / recording_id).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # it may be in a folder that cannot be searched
+        return True
 
 
 def _from_corpus(corpus: Corpus) -> Source:
