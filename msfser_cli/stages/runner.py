@@ -327,7 +327,8 @@ def _look(item: Item, output: Output, seen: Seen) -> _Prepared:
         else:
             line["input_key"] = _rows_key(known["input_key"], item.rows)
     except RecordingError as error:
-        prepared.error = error
+        # There is no content that could be the same: it is looked at in every run, but fails anew only for another reason.
+        prepared.error, line["input_key"] = error, error.reason
     prepared.unchanged = output.done(recording.recording_id, line["input_key"])
     return prepared
 
