@@ -182,7 +182,7 @@ SWALLOWED = "try:\n        time.sleep(600)\n    except Exception:\n        pass"
 TRANSLATED = "try:\n        time.sleep(600)\n    except Exception as error:\n        raise RuntimeError('cannot load') from error"
 PLACES = {
     "listing": ("import msfser_cli.stages.runner as m; m.find", SLOW, ()),
-    "looking, dry": ("import msfser_cli.stages.runner as m; m._look", SLOW, ("--dry-run",)),
+    "looking, dry, in what hides it": ("import msfser_cli.stages.runner as m; m._look", TRANSLATED, ("--dry-run",)),
     "loading, which hides it": ("import msfser_doubles.transcriber as m; m.load", TRANSLATED, ()),
     "a model, which hides it": ("import msfser_doubles.transcriber as m; m.Double.transcribe", TRANSLATED, ()),
     "a model, which swallows it": ("import msfser_doubles.transcriber as m; m.Double.transcribe", SWALLOWED, ()),

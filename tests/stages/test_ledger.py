@@ -162,7 +162,6 @@ class Corpus:
             path.mkdir()
         else:
             level = {"speech": self._chance.uniform(0.1, 0.4), "silence": 0.0, "backend_error": 0.5}[kind]
-            path.unlink(missing_ok=True)
             with path.open("wb") as file:
                 seconds = round(16_000 * self._chance.randint(1, 3))
                 sf.write(file, np.full(seconds, level, np.float32), 16_000, subtype="FLOAT", format="WAV")
