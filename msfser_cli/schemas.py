@@ -121,7 +121,8 @@ RECORDINGS = (
     Column("duration", "float64", "length of the decoded audio", "s", nullable=True),
     Column("utterances", "int64", "rows in the table", "", ">= 0"),
     Column("seconds", "float64", "time spent on it", "s"),
-    Column("input_key", "string", "hash of what the rows are made from: the content, and segments or input rows if given"),
+    Column("input_key", "string", "hash of what the rows are made from: the content, and segments or input rows if given; "
+           "the reason where the file cannot be read"),
 )
 """The ledger beside every table: one row a recording, so that every input ends somewhere."""
 

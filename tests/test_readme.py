@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from msfser_cli import errors, schemas
 from msfser_cli.backends.registry import KINDS, names
 from msfser_cli.cli.app import app
+from msfser_cli.cli.log import EVENTS
 from msfser_cli.profiles import PROFILES
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +88,10 @@ def test_the_statuses_are_those_of_the_schema() -> None:
     [status] = [row[1] for row in cells(section("The table")) if row[0] == "`status`"]
     [column] = [c for c in schemas.RECORDINGS if c.name == "status"]
     assert re.findall(r"`([^`]+)`", status) == column.range.split(", ")
+
+
+def test_the_events_are_those_of_the_log() -> None:
+    assert [row[0].strip("`") for row in cells(section("Night after night"))] == list(EVENTS)
 
 
 def test_the_back_ends_are_those_that_come_with_it() -> None:

@@ -4,7 +4,8 @@
                    "intervals": {the fields of Intervals, or null}, "card": {free text by name}}
 
 Reading one runs no code: pickles are refused, sizes are checked against the config before anything is allocated, and every
-number must be finite. Whatever is wrong is a ModelError that names the file.
+number must be finite. Whatever is wrong is a ModelError that names the file. The config is read without loading torch, so that a
+run with nothing to do is quick.
 """
 
 from __future__ import annotations
@@ -12,17 +13,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialised
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from msfser_cli.errors import ModelError
 from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.intervals import Intervals
-from msfser_cli.model.msf_ser import MsfSer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from msfser_cli.model.msf_ser import MsfSer
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
@@ -36,6 +36,8 @@ def save(
     folder: Path, model: MsfSer, *, intervals: Intervals | None = None, card: Mapping[str, Any] | None = None
 ) -> None:
     """Write `model`, and how far off its scores are, into `folder`, made if need be. `card` is JSON for a reader."""
+    from safetensors.torch import save as serialised
+
     folder.mkdir(parents=True, exist_ok=True)
     document = {
         "format": FORMAT,
@@ -55,6 +57,10 @@ def save(
 
 def load(folder: Path) -> MsfSer:
     """The model in `folder`, on the CPU, in evaluation mode. ModelError for anything that `save` would not have written."""
+    import torch
+
+    from msfser_cli.model.msf_ser import MsfSer
+
     config = load_config(folder)
     with torch.device("meta"):
         model = MsfSer(config)
@@ -103,6 +109,9 @@ def read_tensors(path: Path, expected: Mapping[str, Tensor], config_name: str) -
 
     ModelError for anything else, and for a deviation that is not above 0. `config_name`: the file that `expected` comes from.
     """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             names = set(file.keys())

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from msfser_cli.errors import TableError, UsageError
+from msfser_cli.errors import ResourceError, TableError, UsageError
 from msfser_cli.stages.transcribe import Segment
 from msfser_cli.store.audio import is_audio_name
 
@@ -50,7 +50,7 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
     """The recordings that `inputs` name: folders (searched recursively), files, one manifest, or `-` for paths on stdin.
 
     Raises UsageError for what does not exist or is named so that two recordings would share an id, TableError for a
-    manifest that cannot be read.
+    manifest that cannot be read, ResourceError for a folder that cannot be listed. One inside of it is a recording that fails.
     """
     if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in MANIFEST_SUFFIXES:
         return _from_manifest(Path(inputs[0]), root)
@@ -63,10 +63,10 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
         path = Path(given)
         if path.is_dir():
             folders.append(path)
-            inside = sorted(p for p in path.rglob("*") if p.is_file() or p.is_symlink())
-            found = [p for p in inside if is_audio_name(p) and not p.name.startswith("._")]
+            inside, unlisted = _inside(path)
+            found = [p for p in inside if is_audio_name(p)]
             ignored += len(inside) - len(found)
-            paths += found
+            paths += sorted(found + unlisted)
         elif path.suffix.lower() in MANIFEST_SUFFIXES:
             raise UsageError(f"{path}: a manifest must be the only input")
         else:
@@ -77,6 +77,22 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
         root = folders[0] if len(folders) == 1 == len(inputs) else _common_folder(paths)
     unique = {os.path.abspath(p): p for p in paths}
     return Corpus(root, _identified(root, [(p, ()) for p in unique.values()]), ignored)
+
+
+def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All files and links below a folder, and the folders that cannot be listed: these will fail, as a file does.
+
+    Links to folders are not followed. ResourceError where the folder itself cannot be listed.
+    """
+    errors: list[OSError] = []
+    inside = []
+    for place, folders, files in os.walk(folder, onerror=errors.append):
+        inside += [Path(place, name) for name in files]
+        inside += [path for name in folders if (path := Path(place, name)).is_symlink()]
+    unlisted = [Path(error.filename) for error in errors if not isinstance(error, FileNotFoundError)]
+    if folder in unlisted:
+        raise ResourceError(f"{folder}: cannot be listed ({errors[0].strerror})")
+    return inside, unlisted
 
 
 def _expanded(inputs: Iterable[str]) -> Iterable[str]:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -226,7 +227,15 @@ def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[
 
 def _may_exist(root: Path, recording_id: str) -> bool:
     """A name that is not Unicode cannot be found again by its id, in which its bytes are escaped."""
-    return "\\" in recording_id or os.path.lexists(root / recording_id)
+    if "\\" in recording_id:
+        return True
+    try:
+        # A folder is the id of one that could not be listed: now its recordings are among the items themselves.
+        return not stat.S_ISDIR(os.lstat(root / recording_id).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # it may be in a folder that cannot be searched
+        return True
 
 
 def _from_corpus(corpus: Corpus) -> Source:
@@ -330,7 +339,8 @@ def _look(item: Item, output: Output, seen: Seen) -> _Prepared:
         else:
             line["input_key"] = _rows_key(known["input_key"], item.rows)
     except RecordingError as error:
-        prepared.error = error
+        # There is no content that could be the same: it is looked at in every run, but fails anew only for another reason.
+        prepared.error, line["input_key"] = error, error.reason
     prepared.unchanged = output.done(recording.recording_id, line["input_key"])
     return prepared
 

@@ -220,7 +220,7 @@ class Output:
             published_files = []
         for part in parts:
             self._inspect(part, self._lineage.stage, self._columns)
-        ledger = tables.schema(RECORDINGS, {}).empty_table()
+        ledger = pa.Table.from_batches([], tables.schema(RECORDINGS, {}))
         if published_files and self.ledger.exists():
             ledger = tables.read(self.ledger, RECORDINGS)
         keys = zip(*(ledger[name].to_pylist() for name in ("recording_id", "input_key", "status")), strict=True)
@@ -228,8 +228,10 @@ class Output:
         if published_files and not parts and rows != (told := pc.sum(ledger["utterances"]).as_py() or 0):
             raise UsageError(f"{self.path}: {rows} rows, and {told} in {self.ledger.name}: they do not belong together; "
                              "restore both, or start over with --redo")
-        held_ids = pa.array([line["recording_id"] for head in parts.values() for line in head.lines], pa.string())
-        published = {line["recording_id"]: line for line in ledger.filter(pc.is_in(ledger["recording_id"], held_ids)).to_pylist()}
+        published: dict[str, Row] = {}
+        if parts:
+            held_ids = pa.array([line["recording_id"] for head in parts.values() for line in head.lines], pa.string())
+            published = {of["recording_id"]: of for of in ledger.filter(pc.is_in(ledger["recording_id"], held_ids)).to_pylist()}
         for part, head in parts.items():
             for recording_id in head.dropped:
                 self._known.pop(recording_id, None)

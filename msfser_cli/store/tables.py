@@ -418,7 +418,7 @@ def read(path: Path, columns: Sequence[Column]) -> pa.Table:
     target = schema(columns, lengths)
     with _reading(path):
         tables = [conform(table, target) for file in found for table in _row_groups(file, names)]
-        return pa.concat_tables([target.empty_table(), *tables])
+        return pa.concat_tables([pa.Table.from_batches([], target), *tables])  # an empty_table() loads pandas
 
 
 def recording_ids(path: Path) -> list[str]:

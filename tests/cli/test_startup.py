@@ -42,7 +42,7 @@ def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
 
 
 def test_what_the_libraries_say_is_for_debug() -> None:
-    code = "import sys, warnings\nfrom msfser_cli.cli import app\napp.app = lambda: warnings.warn('psst')\napp.main()"
+    code = "import sys, warnings\nfrom msfser_cli.cli import app\napp.app = lambda **_: warnings.warn('psst')\napp.main()"
     quiet, loud = (
         subprocess.run([sys.executable, "-c", code, *more], capture_output=True, text=True, check=True).stderr
         for more in ((), ("--debug",))

@@ -1,0 +1,246 @@
+"""A run by night: what it prints, which is what cron mails, and how it takes signals; real processes, quick back ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from msfser_cli.cli.log import EVENTS
+from msfser_cli.store.lock import held
+from msfser_cli.store.output import read_ledger
+
+TESTS = Path(__file__).parents[1]
+PROGRAM = "from msfser_cli.cli.app import main; main()"
+COMMAND = ["transcribe", "corpus", "--transcriber", "double", "--model", "model", "--max-failed", "1"]
+Process = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with corpus/, two recordings and a page that is none, and a model for the double to ignore."""
+    for name in os.environ:
+        if name.startswith("MSFSER_") and not name.startswith("MSFSER_TEST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(TESTS / "doubles"), prepend=os.pathsep)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "model").mkdir()
+    for number in range(2):
+        speak(tmp_path / "corpus" / f"{number}.wav")
+    (tmp_path / "corpus" / "page.mp3").write_text("<html>not here</html>")
+    return tmp_path
+
+
+def speak(path: Path) -> None:
+    sf.write(path, np.full(16_000, 0.1, np.float32), 16_000, subtype="FLOAT")
+
+
+def msfser(night: Path, *more: str, command: list[str] = COMMAND) -> Process:
+    """Run the program as cron does: no terminal, nothing on stdin."""
+    return subprocess.run([sys.executable, "-c", PROGRAM, *command, *more], cwd=night, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+
+
+def events(done: Process) -> list[dict[str, Any]]:
+    """The log of a run in JSON; every line must be one of its objects."""
+    found: list[dict[str, Any]] = [json.loads(line) for line in done.stderr.splitlines()]
+    for event in found:
+        assert event["event"] in EVENTS
+        assert event["level"] in ("info", "warning", "error")
+        assert datetime.fromisoformat(event["time"]).tzinfo
+        assert event["message"]
+    return found
+
+
+# What cron mails
+
+
+def test_a_quiet_night_mails_new_failures_once_and_briefly(night: Path) -> None:
+    for number in range(30):
+        (night / "corpus" / f"page{number:02d}.mp3").write_text(f"<html>{number}</html>")
+    (night / "corpus" / "page00\x1b[31m\r.mp3").write_text("<html>red</html>")
+    first = msfser(night, "--quiet")
+    assert (first.returncode, first.stdout) == (3, "")
+    lines = first.stderr.splitlines()
+    assert [line.partition(": ")[0] for line in lines[:10]] == ["failed"] * 10
+    assert lines[1] == r"failed: page00\x1b[31m\r.mp3: not_audio: " + lines[0].partition("not_audio: ")[2]
+    assert lines[10] == "failed: 22 more"
+    assert lines[11].startswith("34 recordings: 2 done (2 utterances), 0 without speech, 32 failed, 0 unchanged; ")
+    assert lines[12:] == ["utterances.parquet: 2 utterances", "32 failed: see utterances.recordings.parquet"]
+    assert all(c == "\n" or c.isprintable() for c in first.stderr)
+
+    known = msfser(night, "--quiet")
+    assert (known.returncode, known.stdout, known.stderr) == (3, "", "")
+    (night / "corpus" / "new.mp3").write_text("<html>new</html>")
+    speak(night / "corpus" / "2.wav")
+    assert [line.partition(":")[0] for line in msfser(night, "--quiet").stderr.splitlines()] == [
+        "failed", "36 recordings", "utterances.parquet", "33 failed",
+    ]  # fmt: skip
+
+
+def test_a_night_that_finds_another_run_says_so_in_a_line(night: Path) -> None:
+    with held(night / "utterances.parquet"):
+        done = msfser(night, "--quiet")
+    assert (done.returncode, done.stdout) == (6, "")
+    assert re.fullmatch(rf"msfser: utterances\.parquet: another run is writing here \(process {os.getpid()} on .*\n", done.stderr)
+
+
+def test_what_libraries_log_is_not_mailed(night: Path) -> None:
+    code = f"import logging\nfrom msfser_cli.cli import app\n{{}}\n{PROGRAM}"
+    noise = "app.log.set = lambda *a, **k: [logging.getLogger(n).warning('psst') for n in ('a.library', 'msfser')]"
+    done = subprocess.run([sys.executable, "-c", code.format(noise), "predict", "nowhere"], cwd=night, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.stderr.splitlines() == ["warning: psst", "msfser: nowhere: no such file or folder"]
+
+
+# What a program reads
+
+
+def test_the_log_in_json_tells_the_run(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSFSER_LOG_FORMAT", "json")
+    done = msfser(night, "--json")
+    start, *recordings, summary = events(done)
+    assert (start["event"], start["recordings"], start["out"]) == ("start", 3, "utterances.parquet")
+    assert [(e["event"], e["level"], e["recording_id"], e["status"], e["reason"]) for e in recordings] == [
+        ("recording", "info", "0.wav", "done", None), ("recording", "info", "1.wav", "done", None),
+        ("recording", "warning", "page.mp3", "failed", "not_audio"),
+    ]  # fmt: skip
+    assert (summary["event"], summary["level"], summary["failed"], summary["exit_code"]) == ("summary", "warning", 1, 3)
+    assert json.loads(done.stdout).items() <= summary.items()
+    [summary] = [e for e in events(msfser(night)) if e["event"] != "start"]
+    assert (summary["level"], summary["unchanged"], summary["exit_code"]) == ("info", 3, 3)
+    assert msfser(night, "--quiet").stderr == ""
+    (night / "corpus" / "new.mp3").write_text("<html>new</html>")
+    assert [e["event"] for e in events(msfser(night, "--quiet"))] == ["recording", "summary"]
+    speak(night / "corpus" / "3.wav")
+    [planned] = events(msfser(night, "--dry-run"))
+    assert (planned["event"], planned["pending"], planned["gone"]) == ("summary", 1, 0)
+
+
+@pytest.mark.parametrize(("more", "code", "says"), [
+    (("--pause", "-1"), 2, "pause must be above 0 s"),
+    (("--beam-size", "many"), 2, "not a valid int"),
+    (("--no-such-option",), 2, "No such option"),
+    (("--transcriber", "nobody"), 2, "there is no transcriber 'nobody'"),
+    (("--model", "nowhere"), 5, "there is no model 'nowhere'"),
+    (("--debug", "--pause", "-1"), 2, "pause must be"),
+])  # fmt: skip
+def test_the_log_in_json_tells_why_a_command_ended(night: Path, more: tuple[str, ...], code: int, says: str) -> None:
+    done = msfser(night, "--log-format=json", *more)
+    *before, error = events(done)
+    assert (done.returncode, error["event"], error["level"], error["exit_code"]) == (code, "error", "error", code)
+    assert says in error["message"]
+    assert ("Traceback" in error.get("traceback", "")) == ("--debug" in more)
+    assert {event["event"] for event in before} <= ({"library"} if "--debug" in more else set())
+
+
+def test_the_log_in_json_has_what_libraries_print(night: Path) -> None:
+    noise = "import sys\napp.find = lambda *a: print('one\\ntwo', file=sys.stderr)"
+    code = f"from msfser_cli.stages import runner as app\n{noise}\n{PROGRAM}"
+    (night / "msfser.toml").write_text('log-format = "json"\n')
+    done = subprocess.run([sys.executable, "-c", code, *COMMAND], cwd=night, capture_output=True, text=True, check=False)
+    assert [(e["event"], e["message"]) for e in events(done)][:2] == [("library", "one"), ("library", "two")]
+    assert events(done)[2]["message"].startswith("a bug: ")
+    assert done.returncode == 1
+
+
+def test_a_format_that_there_is_not_is_refused(night: Path) -> None:
+    done = msfser(night, "--log-format", "xml")
+    assert (done.returncode, done.stderr) == (2, "msfser: --log-format takes text or json, not 'xml'\n")
+
+
+# Signals
+
+BUSY = """
+import sys, time
+from pathlib import Path
+
+def busy(*arguments, **more):
+    Path("busy").touch()
+    {how}
+
+{where} = busy
+from msfser_cli.cli.app import main
+main()
+"""
+SLOW = "time.sleep(600)"
+SWALLOWED = "try:\n        time.sleep(600)\n    except Exception:\n        pass"
+TRANSLATED = "try:\n        time.sleep(600)\n    except Exception as error:\n        raise RuntimeError('cannot load') from error"
+PLACES = {
+    "listing": ("import msfser_cli.stages.runner as m; m.find", SLOW, ()),
+    "looking, dry, in what hides it": ("import msfser_cli.stages.runner as m; m._look", TRANSLATED, ("--dry-run",)),
+    "loading, which hides it": ("import msfser_doubles.transcriber as m; m.load", TRANSLATED, ()),
+    "a model, which hides it": ("import msfser_doubles.transcriber as m; m.Double.transcribe", TRANSLATED, ()),
+    "a model, which swallows it": ("import msfser_doubles.transcriber as m; m.Double.transcribe", SWALLOWED, ()),
+}
+
+
+@contextlib.contextmanager
+def started(night: Path, code: str, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """The program, once it has made the file `busy` or ended; killed if the test leaves it."""
+    with subprocess.Popen([sys.executable, "-c", code, *COMMAND, *more], cwd=night, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:  # fmt: skip
+        try:
+            while not (night / "busy").exists() and run.poll() is None:
+                time.sleep(0.02)
+            yield run
+        finally:
+            run.kill()
+
+
+def test_a_signal_ends_the_command_in_a_sentence(night: Path) -> None:
+    """Wherever it comes, and whatever a library makes of it; the next run does what is left."""
+    for number, (place, (where, how, more)) in enumerate(PLACES.items()):
+        which = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[number % 3]
+        with started(night, BUSY.format(where=where, how=how), *more) as run:
+            run.send_signal(which)
+            out, err = run.communicate()
+        said = f"msfser: stopped by {which.name}; what was finished is kept, and the same command goes on from there\n"
+        assert (run.returncode, out, err) == (128 + which, "", said), place
+        (night / "busy").unlink()
+        assert {p.name for p in night.iterdir()} <= {"corpus", "model", ".utterances.parquet.parts"}, place
+    assert msfser(night, "--log-format", "json").returncode == 3
+    assert {name: line["status"] for name, line in read_ledger(night / "utterances.parquet").items()} == {
+        "0.wav": "done", "1.wav": "done", "page.mp3": "failed",
+    }  # fmt: skip
+
+
+def test_a_signal_ends_the_wait_for_another_run(night: Path) -> None:
+    touch = "import msfser_cli.store.lock as m; acquire = m._acquire; m._acquire"
+    with held(night / "utterances.parquet"):
+        code = BUSY.format(where=touch, how="return acquire(*arguments)")
+        with started(night, code, "--wait", "600", "--log-format", "json") as run:
+            time.sleep(0.2)
+            run.send_signal(signal.SIGTERM)
+            _, err = run.communicate()
+        event = json.loads(err)
+        assert (run.returncode, event["event"], event["exit_code"]) == (143, "stopped", 143)
+        assert (night / ".utterances.parquet.lock").exists()
+
+
+def test_a_second_signal_ends_the_command_at_once(night: Path) -> None:
+    """While the first waits for a file that is read ahead, say, from a disk that does not answer."""
+    code = BUSY.format(where="import msfser_cli.store.seen as m; m.file_sha256", how=SLOW)
+    with started(night, code) as run:
+        for which in (signal.SIGTERM, signal.SIGINT):
+            assert run.poll() is None
+            run.send_signal(which)
+            time.sleep(0.5)
+        out, err = run.communicate()
+    assert (run.returncode, out, err) == (128 + signal.SIGINT, "", "")
+    assert msfser(night).returncode == 3
+    assert len(read_ledger(night / "utterances.parquet")) == 3
