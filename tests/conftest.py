@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -47,6 +48,28 @@ def trials(request: pytest.FixtureRequest) -> Callable[[str, int], Iterator[int]
             yield seed
 
     return seeds
+
+
+class Sparing:
+    """Samples of which no more than a minute may be sliced at once, as if they were hours that are not in memory."""
+
+    LONGEST = 64 * 16_000
+
+    def __init__(self, samples: np.ndarray) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, stretch: slice) -> np.ndarray:
+        sliced = self._samples[stretch]
+        assert len(sliced) <= self.LONGEST, f"{len(sliced) / 16_000:.0f} s were sliced at once"
+        return sliced.copy()
+
+
+@pytest.fixture(scope="session")
+def sparing() -> type[Sparing]:
+    return Sparing
 
 
 @pytest.fixture(scope="session")

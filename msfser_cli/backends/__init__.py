@@ -7,6 +7,7 @@ what lists show, `REQUIRES` names the packages it needs, and `load(...)` returns
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from msfser_cli.store.audio import Audio, Samples
+
+# oneDNN, beneath torch and CTranslate2, keeps what it compiled for the last 1024 shapes that it met. Clips are of any length, and
+# that is half a megabyte each.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 Row = dict[str, Any]
 """One utterance: column name to value, as `msfser_cli.schemas` describes them."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,46 @@ def test_very_short_and_silent_clips_have_finite_vectors(speech_encoder: Any, sa
 
 def test_no_clips_give_no_vectors(speech_encoder: Any) -> None:
     assert speech_encoder.encode([]).shape == (0, speech_encoder.dimension)
+
+
+@pytest.mark.parametrize("kind", SPEECH)
+def test_of_a_clip_that_is_not_in_memory_no_more_than_is_encoded_at_once_is_read(kind: str, sparing: type, tmp_path: Path) -> None:
+    encoder = SPEECH[kind](tmp_path)
+    clips = [voice(70.0), voice(31.0), voice(2.0)] if kind == "whisper-base" else [voice(seconds) for seconds in (33.0, 32.0, 31.0)]
+    vectors = encoder.encode([sparing(clip) for clip in clips])
+    np.testing.assert_array_equal(vectors, encoder.encode(clips))
+
+
+def test_a_clip_of_several_windows_has_the_average_of_all_its_states() -> None:
+    encoder = whisper.load(locate("whisper-base").path)
+    clip = voice(70.0)
+    states = np.concatenate([encoder._states(part) for part in np.array_split(clip, 3)])
+    np.testing.assert_array_equal(encoder.encode([clip])[0], states.mean(axis=0, dtype=np.float64).astype(np.float32))
+
+
+MANY_LENGTHS = """
+import sys
+from pathlib import Path
+import numpy as np
+from msfser_cli.backends.encoders import whisper
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+encoder = whisper.load(Path(sys.argv[1]))
+clips = [np.zeros(32_000 + 160 * i, np.float32) for i in range(140)]
+encoder.encode(clips[-1:] + clips[:40])
+before = resident()
+encoder.encode(clips[40:])
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_the_lengths_that_clips_have() -> None:
+    command = [sys.executable, "-c", MANY_LENGTHS, str(locate("whisper-base").path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 40 << 20
 
 
 def test_without_a_pooling_the_vector_is_the_mean_and_deviation_of_the_last_states(tmp_path: Path) -> None:

@@ -104,6 +104,13 @@ def test_all_that_is_said_is_recognised(heard: Callable[[str], Transcript], kind
     assert (heard(kind).language, heard(kind).speech) == ("en", True)
 
 
+def test_a_recording_that_is_not_in_memory_is_read_a_window_at_a_time(transcriber: Transcriber, sparing: type) -> None:
+    samples = np.concatenate([recording("lj_LJ001-0002"), noise(40, 1e-4), recording("jfk"), noise(20, 1e-4)])
+    assert len(samples) > sparing(samples).LONGEST
+    assert transcriber.transcribe(sparing(samples), None) == transcriber.transcribe(samples, None)
+    assert transcriber.align(sparing(samples), "in being", None) == transcriber.align(samples, "in being", None)
+
+
 def test_each_recording_has_its_own_language(transcriber: Transcriber, heard: Callable[[str], Transcript]) -> None:
     english = heard("two sentences and a long pause")
     german = transcriber.transcribe(recording("fw_multilingual")[30 * RATE : 40 * RATE], None)
