@@ -36,6 +36,8 @@ logger = logging.getLogger("msfser")
 
 _NO_AUDIO = Audio(np.empty(0, np.float32))
 
+_TOGETHER = "keep the two together"
+
 LEAST_FAILED = 10
 """Fewer failures stop no run, whatever their share."""
 
@@ -265,11 +267,15 @@ class _TableItems:
         for identity, line in self.ledger.items():
             if not line["utterances"]:
                 yield Item(Recording(identity, self.folder / identity), [], line)
+        name, missing = ledger_path(self.path), {identity for identity, line in self.ledger.items() if line["utterances"]}
         for identity, rows in tables.iter_recordings(self.path, schemas.columns_through(self.lineage.stage)):
-            if identity not in self.ledger:
-                name = ledger_path(self.path)
-                raise TableError(self.path, f"its ledger, {name}, has no line for {identity}", "keep the two together")
+            told = self.ledger[identity]["utterances"] if identity in self.ledger else "nothing"
+            if told != len(rows):
+                raise TableError(self.path, f"has {len(rows)} rows of {identity}; its ledger, {name}, says {told}", _TOGETHER)
+            missing.remove(identity)
             yield Item(Recording(identity, self.folder / identity), rows, self.ledger[identity])
+        if missing:
+            raise TableError(self.path, f"has no row of {min(missing)}; its ledger, {name}, says otherwise", _TOGETHER)
 
 
 def _open(chain: Chain, source: Source, destination: Destination) -> AbstractContextManager[Output]:

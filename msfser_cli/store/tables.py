@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -33,11 +33,19 @@ Row = dict[str, Any]
 ROW_GROUP = 4096
 """Rows that are compressed, and held in memory, together."""
 
+LARGEST = 1 << 26
+GROWTH = 100
+"""A file is refused when what is read of it takes more than `LARGEST` bytes in memory and more than `GROWTH` times its own: a few
+kilobytes can claim a hundred million rows."""
+
 METADATA_KEY = b"msfser"
 _MAGIC = b"PAR1"
 _SEAL_KEY = "msfser.sha256"
 _SEAL_SIZE = 64
-_BEFORE_SEAL = _SEAL_KEY.encode() + bytes([0x18, _SEAL_SIZE])  # as Thrift's compact protocol writes a key and its value's length
+# As Thrift's compact protocol writes a key and what precedes its value.
+_BEFORE_SEAL = _SEAL_KEY.encode() + bytes([0x18, _SEAL_SIZE])
+_BEFORE_LINEAGE = bytes([0x18, len(METADATA_KEY)]) + METADATA_KEY + bytes([0x18])
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
 _SCALARS = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
 
@@ -211,26 +219,32 @@ def write(path: Path, tables: Iterable[pa.Table], target: pa.Schema, *, output: 
         file.write(seal)
 
 
-def _seal_place(file: BinaryIO) -> int:
-    """Where in a Parquet file its seal is; -1 when there is none."""
+def _footer_of(file: BinaryIO) -> bytes:
+    """The last part of a Parquet file, without its length and the magic number behind it; empty when there is none."""
     size = file.seek(0, os.SEEK_END)
     if size < 12:
-        return -1
+        return b""
     file.seek(-8, os.SEEK_END)
-    footer = int.from_bytes(file.read(4), "little")
-    if not 0 < footer <= size - 12:
-        return -1
-    file.seek(-8 - footer, os.SEEK_END)
-    found = file.read(footer).rfind(_BEFORE_SEAL)
-    return -1 if found < 0 else size - 8 - footer + found + len(_BEFORE_SEAL)
+    length, magic = int.from_bytes(file.read(4), "little"), file.read(4)
+    if magic != _MAGIC or not 0 < length <= size - 12:
+        return b""
+    file.seek(-8 - length, os.SEEK_END)
+    return file.read(length)
+
+
+def _seal_place(file: BinaryIO) -> int:
+    """Where in a Parquet file its seal is; -1 when there is none."""
+    footer = _footer_of(file)
+    found = footer.rfind(_BEFORE_SEAL)
+    return -1 if found < 0 else file.seek(0, os.SEEK_END) - 8 - len(footer) + found + len(_BEFORE_SEAL)
 
 
 def _digest(file: BinaryIO, place: int) -> bytes:
     """The seal that belongs into the `place` of a file."""
     digest = hashlib.sha256()
     file.seek(0)
-    while left := place - file.tell():
-        digest.update(file.read(min(left, 1 << 20)))
+    while block := file.read(min(place - file.tell(), 1 << 20)):  # fewer than there were, where someone cuts the file meanwhile
+        digest.update(block)
     digest.update(bytes(_SEAL_SIZE))
     file.seek(place + _SEAL_SIZE)
     digest.update(file.read())  # the rest of the footer
@@ -261,6 +275,14 @@ def _damaged(path: Path, reason: str) -> TableError:
     return TableError(path, f"damaged, cut short or changed by another tool ({reason})", "restore it, or make it again")
 
 
+def _unsealed(path: Path, content: BinaryIO) -> TableError:
+    """What is wrong with a Parquet file without a seal; nothing of it is parsed, as nothing is verified."""
+    footer = _footer_of(content)
+    if footer and _BEFORE_LINEAGE not in footer:
+        return TableError(path, "a Parquet file that msfser did not write: its metadata lacks the key 'msfser'")
+    return _damaged(path, "its seal is not there")
+
+
 def files(path: Path) -> list[Path]:
     """The files of a table: itself, or the Parquet files in the folder. TableError when there is none."""
     try:
@@ -275,14 +297,15 @@ def files(path: Path) -> list[Path]:
 
 def open_file(file: Path, columns: Iterable[Column] = (), *, verify: bool = True) -> tuple[pq.ParquetFile, Lineage]:
     """One file that msfser wrote, and that has `columns`, and its lineage; its seal is verified first unless told otherwise."""
+    _require_regular(file)
     try:
-        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would block
-            raise TableError(file, "not a regular file")
         with file.open("rb") as content:
             if content.read(4) != _MAGIC:
                 raise TableError(file, "not a Parquet file" if file.stat().st_size else "an empty file")
             place = _seal_place(content)
-            if verify and place >= 0:
+            if place < 0:
+                raise _unsealed(file, content)
+            if verify:
                 seal = _digest(content, place)
                 content.seek(place)
                 if content.read(_SEAL_SIZE) != seal:
@@ -291,13 +314,7 @@ def open_file(file: Path, columns: Iterable[Column] = (), *, verify: bool = True
         raise TableError(file, f"cannot be read ({error.strerror})") from error
     with _reading(file):
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        about = (parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
-    if about is None:
-        raise TableError(file, "a Parquet file that msfser did not write: its metadata lacks the key 'msfser'")
-    if place < 0:
-        raise _damaged(file, "its seal is not there")
-    with _reading(file):
-        values = json.loads(about)
+        values = json.loads((parquet.schema_arrow.metadata or {})[METADATA_KEY])
         version = int(values["schema_version"])
     if version > SCHEMA_VERSION:
         raise TableError(file, f"written by a newer msfser: schema {version}, known here is {SCHEMA_VERSION}", "upgrade msfser")
@@ -305,6 +322,14 @@ def open_file(file: Path, columns: Iterable[Column] = (), *, verify: bool = True
         lineage = Lineage(**{f.name: values[f.name] for f in fields(Lineage)})
     _check_columns(file, parquet.schema_arrow, lineage, columns)
     return parquet, lineage
+
+
+def _require_regular(file: Path) -> None:
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would block
+            raise TableError(file, "not a regular file")
+    except OSError as error:
+        raise TableError(file, f"cannot be read ({error.strerror})") from error
 
 
 def read_lineage(path: Path) -> Lineage:
@@ -339,14 +364,13 @@ def slices(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Tabl
     found = files(path)
     for file in found:
         open_file(file, columns)
-    names = [c.name for c in columns]
 
     def recordings() -> Iterator[tuple[str, pa.Table]]:
         seen: set[str] = set()
         for file in found:
             held: list[pa.Table] = []  # the recording that may go on in the next row group
             current = None
-            for recording_id, part in _runs(file, names):
+            for recording_id, part in _runs(file, columns):
                 if recording_id != current:
                     if current is not None:
                         yield current, pa.concat_tables(held)
@@ -361,9 +385,9 @@ def slices(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Tabl
     return recordings()
 
 
-def _runs(file: Path, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
+def _runs(file: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Table]]:
     """Stretches of rows with the same recording_id."""
-    for table in _row_groups(file, names):
+    for table in _row_groups(file, columns):
         ids = table.column("recording_id").to_pylist()
         start = 0
         for end in range(1, len(ids) + 1):
@@ -372,14 +396,74 @@ def _runs(file: Path, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
                 start = end
 
 
-def _row_groups(file: Path, names: list[str]) -> Iterator[pa.Table]:
-    """The columns `names` of each row group of a verified file."""
+def _row_groups(file: Path, columns: Sequence[Column]) -> Iterator[pa.Table]:
+    """The `columns` of a verified file, a row group or less at a time. TableError for one that takes absurdly much memory."""
     with _reading(file):
         wanted = pq.read_schema(file)
-        target = pa.schema([wanted.field(name) for name in names])
+        target = pa.schema([wanted.field(c.name) for c in columns])
+        required = [c.name for c in columns if not c.nullable]
         with pq.ParquetFile(file, metadata=_footer(file), page_checksum_verification=True) as parquet:
-            for number in range(parquet.num_row_groups):  # `iter_batches` would keep what it read until its end
-                yield conform(parquet.read_row_group(number, columns=names), target)
+            for table in _bounded(file, parquet, target):
+                if empty := [name for name in required if table.column(name).null_count]:
+                    raise TableError(file, f"the column {empty[0]!r} has no value in some row", "restore it, or make it again")
+                yield conform(table, target)
+
+
+def _bounded(file: Path, parquet: pq.ParquetFile, wanted: pa.Schema) -> Iterator[pa.Table]:
+    """The columns `wanted`, a row group or less at a time; TableError before they take absurdly much memory, see `LARGEST`."""
+    allowed, refusal = _allowed(file)
+    leaves = _leaves(parquet, wanted)
+    groups = [parquet.metadata.row_group(number) for number in range(parquet.num_row_groups)]
+    if sum(_least_size(group, leaves) for group in groups) > allowed:
+        raise refusal
+    rows = taken = 0
+    for number, group in enumerate(groups):
+        # A dictionary holds a string once, however many rows have it: a row is at most as large as the whole column.
+        at_once = allowed // max(1, sum(group.column(place).total_uncompressed_size for place in leaves))
+        for batch in parquet.iter_batches(max(1, min(group.num_rows, at_once)), [number], wanted.names):
+            table = _decoded(batch)
+            rows, taken = rows + len(table), taken + table.nbytes
+            if taken > allowed:
+                raise refusal
+            table.validate(full=True)  # text that is not UTF-8 brings down whoever reads it next
+            yield table
+    if wanted.names and rows != parquet.metadata.num_rows:
+        raise _damaged(file, f"it says that it has {parquet.metadata.num_rows:,} rows, and has {rows:,}")
+
+
+def _allowed(file: Path) -> tuple[int, TableError]:
+    """How many bytes a file may take in memory, and what to raise when it takes more."""
+    size = file.stat().st_size
+    allowed = max(LARGEST, GROWTH * size)
+    return allowed, TableError(file, f"claims to hold more than {allowed:,} bytes, in {size:,}", "no table is like that")
+
+
+def _decoded(batch: pa.RecordBatch) -> pa.Table:
+    """`batch` with values in place of dictionaries."""
+    columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in batch.columns]
+    return pa.Table.from_arrays(columns, schema=_plain(batch.schema))
+
+
+def _leaves(parquet: pq.ParquetFile, wanted: pa.Schema) -> dict[int, pa.DataType]:
+    """The places in a row group of what Parquet stores of the columns `wanted`, each with the type of its column."""
+    kinds = dict(zip(wanted.names, wanted.types, strict=True))
+    paths = (parquet.metadata.schema.column(place).path for place in range(parquet.metadata.num_columns))
+    names = (path if path in kinds else path.partition(".")[0] for path in paths)
+    return {place: kinds[name] for place, name in enumerate(names) if name in kinds}
+
+
+def _least_size(group: pq.RowGroupMetaData, leaves: Mapping[int, pa.DataType]) -> int:
+    """The bytes that the `leaves` of a row group take in memory by what the footer says, repeated strings once."""
+    size = 0
+    for place, kind in leaves.items():
+        chunk = group.column(place)
+        if pa.types.is_fixed_size_list(kind):  # a null takes as much as a vector
+            size += group.num_rows * kind.list_size * _WIDTHS[chunk.physical_type]
+        elif pa.types.is_list(kind) and chunk.has_dictionary_page:  # msfser writes none: one row may repeat a string at will
+            size += chunk.num_values * chunk.total_uncompressed_size
+        else:
+            size += max(chunk.num_values * _WIDTHS.get(chunk.physical_type, 8), chunk.total_uncompressed_size)
+    return size
 
 
 def _footer(file: Path) -> pq.FileMetaData | None:
@@ -410,14 +494,13 @@ def _to_rows_of(path: Path, table: pa.Table) -> list[Row]:
 
 def read(path: Path, columns: Sequence[Column]) -> pa.Table:
     """The whole table, restricted to `columns`, which must be there; verified, so that other readers may have it."""
-    names = [c.name for c in columns]
     found = files(path)
     lengths: dict[str, int] = {}
     for file in found:
         lengths |= vector_lengths(open_file(file, columns)[0].schema_arrow)
     target = schema(columns, lengths)
     with _reading(path):
-        tables = [conform(table, target) for file in found for table in _row_groups(file, names)]
+        tables = [conform(table, target) for file in found for table in _row_groups(file, columns)]
         return pa.concat_tables([pa.Table.from_batches([], target), *tables])  # an empty_table() loads pandas
 
 
@@ -435,9 +518,48 @@ def is_ours(path: Path) -> bool:
         return METADATA_KEY in (pq.read_schema(file).metadata or {})
 
 
-def read_foreign(path: Path) -> pa.Table:
-    """A Parquet file of someone else's, such as a manifest; a damaged one is a TableError, where polars may abort the process."""
-    if not path.is_file():
-        raise TableError(path, "not a regular file")
-    with _reading(path):
-        return pq.read_table(path, page_checksum_verification=True)
+def foreign_names(path: Path) -> tuple[list[str], int]:
+    """The names of all columns, and the number of rows, in a Parquet file of someone else's. TableError as `read_foreign`."""
+    with _foreign(path) as parquet:
+        rows = parquet.metadata.num_rows
+        allowed, refusal = _allowed(path)
+        if rows * 8 > allowed:  # whoever numbers them
+            raise refusal
+        return parquet.schema_arrow.names, rows
+
+
+def read_foreign(path: Path, names: Collection[str] | None = None) -> pa.Table:
+    """The columns `names`, or all, of a Parquet file of someone else's, such as a manifest, as far as they hold text or numbers.
+
+    A damaged file, or one that takes absurdly much memory, is a TableError, where polars may abort the process.
+    """
+    with _foreign(path) as parquet:
+        found = [f for f in parquet.schema_arrow if _is_plain(f.type) and (names is None or f.name in names)]
+        wanted = pa.schema(found)
+        if len(set(wanted.names)) < len(found):
+            raise TableError(path, "two of its columns have the same name", "rename one of them")
+        return pa.concat_tables([_plain(wanted).empty_table(), *_bounded(path, parquet, wanted)])
+
+
+@contextlib.contextmanager
+def _foreign(path: Path) -> Iterator[pq.ParquetFile]:
+    _require_regular(path)
+    with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+        yield parquet
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether polars has the type, and a manifest or label file a use for it."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(
+        holds(kind) for holds in (
+            types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_floating, types.is_boolean,
+            types.is_decimal128, types.is_null, types.is_date, types.is_time, types.is_timestamp,
+        )
+    )  # fmt: skip
+
+
+def _plain(wanted: pa.Schema) -> pa.Schema:
+    return pa.schema([f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in wanted])

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msfser_cli.errors import LabelError, UsageError
+from msfser_cli.errors import LabelError, TableError, UsageError
 from msfser_cli.stages.labels import KNOWN_SCALES, REACH, Labels, Scale, read_labels, resolve_scale
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -141,13 +141,13 @@ def test_a_line_number_counts_lines_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "content", "says"), [
     ("missing.csv", None, "cannot be read"),
     ("latin.csv", "file,valence\nM\xfcller.wav,1\n".encode("latin-1"), "is not UTF-8 text"),
-    ("not.parquet", b"file,valence\na,1\n", "cannot be read as Parquet"),
-    ("missing.parquet", None, "cannot be read as Parquet"),
+    ("not.parquet", b"file,valence\na,1\n", "damaged"),
+    ("missing.parquet", None, "cannot be read"),
 ])
 def test_unreadable_files_are_refused(tmp_path: Path, name: str, content: bytes | None, says: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(LabelError, match=says):
+    with pytest.raises(TableError, match=says):
         read_labels(tmp_path / name)
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from msfser_cli.errors import LabelError
 from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.stages.labels.table import MSP_PODCAST_SCALE, NUMBERS, TEXTS, Labels, Scale, label_frame, mean_of_ratings
+from msfser_cli.store import tables
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Raw:
 
     header: list[str]
     column: Callable[[int], pl.Series]
-    rows: list[int]
+    rows: Sequence[int]
     row_word: str
 
 
@@ -204,19 +203,15 @@ def raw_text(path: Path) -> Raw:
 def raw_parquet(path: Path) -> Raw:
     """A Parquet file, whose columns are read as they are asked for."""
     # Labels come from anywhere, so there is no lineage to check; polars is given only what Arrow has read and verified.
-    try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        header, rows = file.schema_arrow.names, file.metadata.num_rows
-    except (OSError, pa.ArrowException) as e:
-        raise LabelError(path, f"cannot be read as Parquet ({e})", "name another label file") from e
+    header, rows = tables.foreign_names(path)
 
     def column(index: int) -> pl.Series:
-        try:
-            return pl.Series(file.read(columns=[header[index]]).column(0))
-        except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as e:
-            raise LabelError(path, f"{header[index]!r} cannot be read ({e})", "write the file again") from e
+        found = tables.read_foreign(path, [header[index]])
+        if not found.num_columns:
+            raise LabelError(path, f"{header[index]!r} holds lists or bytes, not numbers or text", "write it as a plain column")
+        return pl.Series(found.column(0))
 
-    return Raw(header, column, list(range(1, rows + 1)), "row")
+    return Raw(header, column, range(1, rows + 1), "row")
 
 
 def raw_json(path: Path) -> Raw:
