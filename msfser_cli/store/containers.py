@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 _MOST_PARTS = 1_000_000
+_LEAST_RF64 = 12 + 36 + 24 + 8  # the headers before the sound
 _LARGEST_PAGE = 27 + 255 + 255 * 255  # of Ogg
 _LARGEST_FRAME = 1_441  # of MP3: encoders do not agree on which frames they count
 
@@ -35,13 +36,14 @@ def _stated_size(file: BinaryIO) -> int:
     head = _read(file, 0, 16)
     kind, form = head[:4], head[8:12]
     if kind == b"RIFF":
-        (riff,) = struct.unpack_from("<I", head, 4)
+        riff = int.from_bytes(head[4:8], "little")
         beyond = file.seek(0, os.SEEK_END) - (riff + 8)
         if beyond > 0 and beyond % (1 << 32) == 0:
             return riff + 8 + beyond + (1 << 32)  # the size did not fit, so that nobody knows what the file lacks
         return _end(_parts(file, 12, "<4sI"), b"LIST" if form == b"AVI " else b"data")
     if kind in (b"RF64", b"BW64"):
-        return 8 + int(struct.unpack("<Q", _read(file, 20, 8))[0])
+        length = int.from_bytes(_read(file, 28, 8), "little")  # of the sound, in the first part
+        return 0 if _is_open(length) else _LEAST_RF64 + length
     if kind == b"FORM":
         return _end(_parts(file, 12, ">4sI"), b"SSND")
     if kind == b"caff":
@@ -148,12 +150,13 @@ def _mp3(file: BinaryIO) -> int:
     if not re.match(rb"\xff[\xe2-\xff]", frame):
         return start
     if frame[36:40] == b"VBRI":
-        (length,) = struct.unpack_from(">I", frame, 46)
+        length = int.from_bytes(frame[46:50], "big")
     elif found := re.search(rb"(?:Xing|Info)\0\0\0(.)", frame[:48], re.DOTALL):
         flags = found[1][0]
         if not flags & 2:
             return start
-        (length,) = struct.unpack_from(">I", frame, found.end() + (4 if flags & 1 else 0))
+        place = found.end() + (4 if flags & 1 else 0)
+        length = int.from_bytes(frame[place : place + 4], "big")
     else:
         return start
     return start + max(0, length - _LARGEST_FRAME)

@@ -144,8 +144,7 @@ def transcribe(folder: Path, root: Path, listed: str) -> subprocess.CompletedPro
     """`msfser transcribe` of the files that are listed, with the double, into u.parquet."""
     program = "from msfser_cli.cli.app import main; main()"
     path = os.pathsep.join([str(DOUBLES), os.environ.get("PYTHONPATH", "")])
-    options = ["--root", str(root), "--transcriber", "double", "--model", "whisper-base", "--out", "u.parquet", "--max-failed", "1"]
-    return subprocess.run(
-        [sys.executable, "-c", program, "transcribe", "-", *options], cwd=folder, input=listed, env={**os.environ, "PYTHONPATH": path},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    options = "--out u.parquet --transcriber double --model whisper-base --max-failed 1".split()
+    command = [sys.executable, "-c", program, "transcribe", "-", "--root", str(root), *options]
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(command, cwd=folder, input=listed, env=environment, capture_output=True, text=True, check=False)
