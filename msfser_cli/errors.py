@@ -25,10 +25,14 @@ REASONS: dict[str, str] = {
     "not_audio": "the content is not a known audio or video container",
     "no_audio_stream": "a container without an audio stream",
     "no_samples": "an audio stream that decodes to nothing",
-    "decode_error": "the decoder gave up",
+    "decode_error": "the decoder gave up, or the file is shorter than it says",
+    "decoder_crashed": "the decoder's process ended over it",
+    "timeout": "the decoder took far longer than such a recording takes",
+    "too_large": "a file of more than 64 GiB",
+    "too_long": "a recording of more than 24 hours",
     "bad_samples": "samples that are not finite numbers",
     "bad_segment": "a manifest's start and end do not fit the recording",
-    "changed": "the file is not the one that the input table was made from",
+    "changed": "the file was written to while it was read, or is not the one that the input table was made from",
     "backend_error": "a model failed on this recording",
 }
 

@@ -104,7 +104,7 @@ class Clips:
         recording = self._recordings[self._of[i]]
         audio = self._decoded(recording)
         for other in (*(u for u in recording.utterances if u != i), i):  # the one that is wanted last, to outlive the others
-            self._remember(other, audio.clip(self._start[other], self._end[other]).copy())
+            self._remember(other, audio.clip(self._start[other], self._end[other]))
         return self._remembered[i]
 
     def _decoded(self, recording: _Recording) -> Audio:

@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -63,6 +64,17 @@ def replacing(path: Path, output: Path | None = None) -> Iterator[BinaryIO]:
                     temporary.unlink()
                 raise
         sync_folder(path.parent)
+
+
+def scratch(output: Path | None = None) -> BinaryIO:
+    """A nameless file beside `output` (default: where the system has its temporary files), which ends with whoever holds it.
+
+    ResourceError when the machine refuses.
+    """
+    folder = Path(tempfile.gettempdir()) if output is None else output.parent
+    with resources(output or folder):
+        # where the file system knows no nameless files, one that is killed here is found by `sweep`
+        return tempfile.TemporaryFile(dir=folder, prefix=_temporary_prefix(output or folder), buffering=0)
 
 
 def sync_folder(folder: Path) -> None:

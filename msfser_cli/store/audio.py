@@ -1,25 +1,26 @@
-"""Decoding: any container or codec that PyAV reads, as mono float32 at 16 kHz."""
+"""Recordings: any container or codec that PyAV reads, as mono float32 at 16 kHz."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-import av
-import av.logging
 import numpy as np
 
-from msfser_cli.errors import RecordingError
+from msfser_cli.errors import RecordingError, ResourceError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
+from msfser_cli.store.atomic import resources, scratch
+from msfser_cli.store.decoder import Decoder
 
 T = TypeVar("T")
 
-av.logging.set_level(None)  # what is wrong with a file is said once, in the ledger
+_decoder = Decoder()
 
 AUDIO_SUFFIXES = (
     ".3g2", ".3gp", ".aac", ".ac3", ".adts", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".awb", ".caf",
@@ -29,11 +30,9 @@ AUDIO_SUFFIXES = (
 )  # fmt: skip
 """The names that a scan of a folder takes, in any case; a file that is named outright may have any other."""
 
-MAX_DURATION_S = 24 * 3600
-"""A recording that decodes to more is refused: a few kilobytes can claim years of silence."""
+MAX_BYTES = 64 << 30
+"""A larger file is refused unread: it may be a hole of any size."""
 
-# Containers that state the length of the audio stream itself, exactly: where they do, a file that was cut short is noticed.
-_STATES_LENGTH = {"aiff", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "w64"}
 _BLOCK = 1 << 20
 
 
@@ -86,29 +85,45 @@ def file_sha256(path: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def decode(path: Path) -> Audio:
+def decode(path: Path, output: Path | None = None) -> Audio:
     """The first audio stream of a file, resampled to 16 kHz; channels are averaged, levels are left as they are.
 
-    Every failure is a RecordingError: missing, unreadable, empty, not_audio, no_audio_stream, no_samples, bad_samples, and
-    decode_error when the decoder gave up or the file is shorter than it says. A damaged packet in a file of full length is
-    skipped; formats that do not state a length (MP3, Ogg, WebM) are read as far as they go.
+    It is decoded in a process of its own (`store.decoder`) into a nameless file beside `output`, or where the system has its
+    temporary files. Every failure is a RecordingError: missing, unreadable, empty, too_large, not_audio, no_audio_stream,
+    no_samples, bad_samples, too_long, timeout, decoder_crashed, and decode_error when the decoder gave up or the file is shorter
+    than it says. A damaged packet in a file of full length is skipped; formats that do not state a length (MP3, Ogg, WebM) are
+    read as far as they go. ResourceError when the machine refuses.
     """
-    with _open(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
+    with _open(path) as source:
+        if os.fstat(source.fileno()).st_size == 0:
             raise RecordingError("empty", "the file has no bytes")
-        stated = _riff_size(file)
-        if stated > size:
-            raise RecordingError("decode_error", f"cut short: the header promises {stated} bytes, the file has {size}")
-        # The content alone is asked, never the name; and no playlist may lead to another file or to the network.
-        try:
-            container = av.open(file, metadata_errors="replace", options={"protocol_whitelist": "none"})
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise RecordingError("not_audio", f"no audio or video container ({_why(error)})") from error
-        with container:
-            if not container.streams.audio:
-                raise RecordingError("no_audio_stream", f"the container ({container.format.name}) has no audio stream")
-            return Audio(_samples(container, container.streams.audio[0]))
+        with scratch(output) as file, resources(output or Path(tempfile.gettempdir())):
+            count = _decoder.decode(source.fileno(), file.fileno())
+            return Audio(_OnDisk(os.dup(file.fileno()), count))
+
+
+class _OnDisk:
+    """The samples in an open file, which ends with this object."""
+
+    def __init__(self, descriptor: int, count: int) -> None:
+        self._descriptor, self._count = descriptor, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, stretch: slice, /) -> np.ndarray:
+        first, last, step = stretch.indices(self._count)
+        samples = np.empty(max(0, last - first), np.float32)
+        rest = memoryview(samples.data).cast("B")
+        while rest:
+            read = os.preadv(self._descriptor, [rest], last * 4 - len(rest))
+            if not read:
+                raise ResourceError("the file of decoded samples is shorter than it was")
+            rest = rest[read:]
+        return samples[::step]
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -119,75 +134,13 @@ def _open(path: Path) -> BinaryIO:
         raise RecordingError("missing", _why(error)) from error
     except OSError as error:
         raise RecordingError("unreadable", _why(error)) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
         os.close(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            raise RecordingError("too_large", f"{status.st_size} bytes, and at most {MAX_BYTES} are read")
         raise RecordingError("unreadable", "not a regular file")
     return os.fdopen(descriptor, "rb")
-
-
-def _samples(container: Any, stream: Any) -> np.ndarray:
-    """float32 [n] of one stream."""
-    # A bytearray grows in place, so that a long recording never needs twice its memory.
-    samples, limit = bytearray(), MAX_DURATION_S * SAMPLE_RATE_HZ * 4
-    damaged: Exception | None = None
-    try:
-        for frame in _frames(container, stream):
-            if isinstance(frame, Exception):
-                damaged = frame
-                continue
-            # swresample's own mono sums float channels at 0.71 each: louder than the channels, and beyond 1
-            block = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1, dtype=np.float32)
-            if not np.isfinite(block).all():
-                raise RecordingError("bad_samples", f"samples that are not numbers at {_seconds(samples):.2f} s")
-            samples += block.data
-            if len(samples) > limit:
-                raise RecordingError("decode_error", f"longer than {MAX_DURATION_S // 3600} hours")
-    except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
-        raise RecordingError("decode_error", f"after {_seconds(samples):.2f} s: {_why(error)}") from error
-    if not samples:
-        if damaged:
-            raise RecordingError("decode_error", f"nothing could be decoded ({_why(damaged)})")
-        raise RecordingError("no_samples", "the audio stream is empty")
-    if container.format.name in _STATES_LENGTH and stream.duration:
-        stated = float(stream.duration * stream.time_base)
-        # Codecs pad and trim at the ends; what is missing from a file that was cut is more.
-        if stated - _seconds(samples) > max(0.5, 0.01 * stated):
-            raise RecordingError("decode_error", f"cut short: {_seconds(samples):.2f} of {stated:.2f} s could be decoded")
-    return np.frombuffer(samples, dtype=np.float32)
-
-
-def _frames(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames of `stream` at 16 kHz, float32, channels interleaved, and for each damaged packet the decoder's exception."""
-    resampler, source = None, None
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError as error:
-            yield error
-            continue
-        for frame in frames:
-            if source != (form := (frame.format.name, frame.layout.name, frame.sample_rate)):
-                if resampler:  # some broadcasts change their form midway
-                    yield from resampler.resample(None)
-                # interleaved: PyAV reads past the planes of a frame with eight channels
-                resampler, source = av.AudioResampler(format="flt", rate=SAMPLE_RATE_HZ), form
-            yield from resampler.resample(frame)  # type: ignore[union-attr]
-    if resampler:
-        yield from resampler.resample(None)
-
-
-def _seconds(samples: bytearray) -> float:
-    return len(samples) / 4 / SAMPLE_RATE_HZ
-
-
-def _riff_size(file: BinaryIO) -> int:
-    """The bytes that a RIFF header promises, or 0 where there is none or it was written before the size was known."""
-    head = file.read(12)
-    file.seek(0)
-    if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return 0
-    stated = int.from_bytes(head[4:8], "little") + 8
-    return 0 if stated >= 0x7FFF0000 else stated
 
 
 def _why(error: BaseException) -> str:

@@ -154,12 +154,12 @@ def _recognised(path: Path) -> Row | None:
 def _variants(work: tuple[int, Path, list[tuple[int, Path, Row]]]) -> list[tuple[str, Row]]:
     number, _, clips = work
     rng = np.random.default_rng(number)
-    samples, row = decode(clips[0][1]).samples, clips[0][2]
+    samples, row = decode(clips[0][1]).samples[:], clips[0][2]
     made = [("whole", samples, row), ("speech", samples, augment.speech_only(row))]
     for copy in range(COPIES):
         if copy % 2 and len(clips) > 1:
             others = rng.permutation(np.arange(1, len(clips)))[: rng.integers(1, 3)]
-            parts = [(decode(clips[k][1]).samples, clips[k][2]) for k in (0, *others)]
+            parts = [(decode(clips[k][1]).samples[:], clips[k][2]) for k in (0, *others)]
             longer, longer_row = augment.joined(parts, rng)
             made.append(("joined", *augment.augmented(longer, longer_row, rng)))
         else:

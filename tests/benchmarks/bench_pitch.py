@@ -41,9 +41,9 @@ def compare(path: Path, rttm: Path) -> list[float]:
     """The `COLUMNS` of one file."""
     audio = decode(path)
     started = time.process_time()
-    swift = pitch.track(audio.samples, "swift-f0")
+    swift = pitch.track(audio.samples[:], "swift-f0")
     between = time.process_time()
-    harvest = pitch.track(audio.samples, "harvest").f0_hz
+    harvest = pitch.track(audio.samples[:], "harvest").f0_hz
     ended = time.process_time()
     voiced = [~np.isnan(f0) for f0 in (swift.f0_hz, harvest)]
     both = voiced[0] & voiced[1]

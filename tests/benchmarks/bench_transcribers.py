@@ -83,7 +83,7 @@ def prepare(speech: Path, folder: Path, long: float) -> None:
     audio = {}
     for row in rows:
         name = Path(row["file"]).name
-        samples = decode(speech / row["file"]).samples
+        samples = decode(speech / row["file"]).samples[:]
         audio[name] = samples[: TRANSCRIBED_SECONDS.get(name, MAX_SECONDS) * SAMPLE_RATE_HZ]
         text = re.sub(r"(^|\| )[LR]: ", " ", row["transcript"])  # the channels of a stereo recording, one after the other
         clips[name] = {"text": text, "kind": "read" if name.startswith(READ) else "other"}
