@@ -132,7 +132,7 @@ FORMATS = {
     "rf64": Format(".wav", _written(".wav", "RF64", "PCM_16"), 44_100, (), 1, (_after(b"ds64", 12), "<Q")),
     "w64": Format(".w64", _written(".w64", "W64", "PCM_16"), 44_100, (192_000,), 8),
     "aiff": Format(".aiff", _written(".aiff", "AIFF", "PCM_16"), 44_100, (192_000,), 8, (_after(b"COMM", 6), ">I")),
-    "caf": Format(".caf", _written(".caf", "CAF", "PCM_16"), 44_100, (192_000,), 8, (_after(b"data"), ">Q")),
+    "caf": Format(".caf", _written(".caf", "CAF", "PCM_16"), 44_100, (192_000,), 8),
     "au": Format(".au", _written(".au", "AU", "PCM_16"), 16_000, (8_000,), 8, (_after(b".snd", 4), ">I")),
     "flac": Format(".flac", _written(".flac", "FLAC", "PCM_16"), 44_100, (8_000, 192_000), 8, (lambda content: 22, ">I")),
     "mp3": Format(".mp3", _encoded("mp3", "libmp3lame"), 44_100, (8_000,), 2, (_after(b"Info", 4), ">I")),
@@ -307,7 +307,7 @@ def _streamed_wav(size: int) -> bytes:
 def long_silence(hours: float) -> bytes:
     """So much silence in FLAC: a few hundred kilobytes a day."""
     # Made by repeating one frame, whose number is the only thing in it that changes.
-    size, rate = 65_535, 8_000
+    size, rate = 65_535, 16_000
     frames = int(hours * 3600 * rate) // size
     info = struct.pack(">HH", size, size) + bytes(6) + struct.pack(">Q", rate << 44 | 15 << 36 | frames * size) + bytes(16)
     head = b"fLaC\x80" + len(info).to_bytes(3, "big") + info
@@ -322,7 +322,7 @@ def _flac_frame(number: int, size: int) -> bytes:
         if number < 0x800
         else bytes([0xE0 | number >> 12, 0x80 | number >> 6 & 63, 0x80 | number & 63])
     )
-    header = b"\xff\xf8\x74\x08" + coded + struct.pack(">H", size - 1)  # 16 bits, 8 kHz, mono, size in 16 bits
+    header = b"\xff\xf8\x75\x08" + coded + struct.pack(">H", size - 1)  # size in 16 bits, 16 kHz, mono, 16 bits
     header += bytes([_crc(header, 8, 0x07)])
     frame = header + b"\0\0\0"  # one subframe: constant, zero
     return frame + _crc(frame, 16, 0x8005).to_bytes(2, "big")

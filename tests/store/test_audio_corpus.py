@@ -62,13 +62,16 @@ def test_no_permission(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(audio_corpus.sound("wav16"))
     path.chmod(0)
-    if os.access(path, os.R_OK):  # as root, who may read every file: one that is not
-        for folder in (tmp_path, tmp_path.parent):
-            folder.chmod(0o755)
-    script = "import sys, pathlib; from msfser_cli.store.audio import decode; decode(pathlib.Path(sys.argv[1]))"
-    user = 65_534 if os.geteuid() == 0 else None
-    command = [sys.executable, "-c", script, str(path)]
-    done = subprocess.run(command, cwd=ROOT, user=user, capture_output=True, text=True, check=False)
+    script = """if True:
+        import os, pathlib, sys
+        from msfser_cli.store.audio import decode
+        os.chdir(sys.argv[1])
+        if os.geteuid() == 0:  # who may read every file
+            os.setuid(65534)
+        decode(pathlib.Path("a.wav"))
+    """
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert "RecordingError: unreadable: Permission denied" in done.stderr
 
 
@@ -106,7 +109,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, grows: 
 def test_a_day_is_the_longest_recording(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     path.write_bytes(audio_corpus.long_silence(23.9))
-    assert path.stat().st_size < 400_000
+    assert path.stat().st_size < 1_000_000
     assert 23.8 * 3600 < decode(path).duration < 24 * 3600
     path.write_bytes(audio_corpus.long_silence(24.1))
     with pytest.raises(RecordingError, match="too_long"):
@@ -144,7 +147,7 @@ def transcribe(folder: Path, root: Path, listed: str) -> subprocess.CompletedPro
     """`msfser transcribe` of the files that are listed, with the double, into u.parquet."""
     program = "from msfser_cli.cli.app import main; main()"
     path = os.pathsep.join([str(DOUBLES), os.environ.get("PYTHONPATH", "")])
-    options = "--out u.parquet --transcriber double --model whisper-base --max-failed 1".split()
+    options = ["--out", "u.parquet", "--transcriber", "double", "--model", "whisper-base", "--max-failed", "1"]
     command = [sys.executable, "-c", program, "transcribe", "-", "--root", str(root), *options]
     environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.run(command, cwd=folder, input=listed, env=environment, capture_output=True, text=True, check=False)
