@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from msfser_cli.store.audio import Audio
+    from msfser_cli.store.audio import Audio, Samples
 
 Row = dict[str, Any]
 """One utterance: column name to value, as `msfser_cli.schemas` describes them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Word:
     """One recognised word. Times in seconds from the start of the audio that was given; `score` 0..1 or None."""
 
@@ -43,13 +43,13 @@ class Transcript:
 
 
 class Transcriber(Protocol):
-    """Turns audio into words with times."""
+    """Turns audio into words with times. Its `samples` may be hours that are not in memory: it slices what it works on."""
 
-    def transcribe(self, samples: np.ndarray, language: str | None) -> Transcript:
-        """Words of `samples` (float32 [n], 16 kHz); detects the language unless it is given."""
+    def transcribe(self, samples: Samples, language: str | None) -> Transcript:
+        """Words of `samples`; detects the language unless it is given."""
         ...
 
-    def align(self, samples: np.ndarray, text: str, language: str | None) -> Transcript:
+    def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
         """Times for the words of a known `text` spoken in `samples`; the words are those of `text.split()`."""
         ...
 
@@ -75,8 +75,11 @@ class SpeechEncoder(Protocol):
 
     dimension: int
 
-    def encode(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """float32 [len(clips), dimension]; each clip is float32 [n], 16 kHz. A batch gives what single clips give, to 1e-4."""
+    def encode(self, clips: Sequence[Samples]) -> np.ndarray:
+        """float32 [len(clips), dimension]. A batch gives what single clips give, to 1e-4.
+
+        The clips are all of a recording's and not in memory: no more of them is to be sliced at once than is encoded at once.
+        """
         ...
 
 

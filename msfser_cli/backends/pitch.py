@@ -24,7 +24,7 @@ from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import PITCH_TRACKERS
 
 if TYPE_CHECKING:
-    from msfser_cli.store.audio import Audio
+    from msfser_cli.store.audio import Audio, Samples
 
 HOP_SAMPLES = 256
 HOP = HOP_SAMPLES / SAMPLE_RATE_HZ
@@ -35,6 +35,7 @@ F0_MAX_HZ = 600.0
 # side, so its windows are exact; Harvest joins voiced stretches, for which half a second is ample.
 _WINDOW_FRAMES = 3750
 _CONTEXT_FRAMES = 32
+_BLOCK = _WINDOW_FRAMES * HOP_SAMPLES
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,9 @@ class PitchTrack:
     f0_hz: np.ndarray
     hop: float = HOP
 
-    @property
-    def times(self) -> np.ndarray:
-        """The frames' centres in seconds, float64 [frames]."""
-        return np.arange(len(self.f0_hz)) * self.hop
+    def times(self, frames: slice = slice(None)) -> np.ndarray:
+        """The centres of the frames in seconds, float64 [frames in the slice]."""
+        return np.arange(*frames.indices(len(self.f0_hz))) * self.hop
 
     def frames(self, start: float, end: float) -> slice:
         """The frames whose centres lie in [start, end) seconds, as a slice; empty when none do."""
@@ -74,8 +74,8 @@ def of(audio: Audio, method: str) -> PitchTrack:
     return audio.derived(f"pitch:{method}", partial(track, method=method))
 
 
-def track(samples: np.ndarray, method: str) -> PitchTrack:
-    """F0 of `samples` (float32 [n], mono, 16 kHz) by one of `settings.PITCH_TRACKERS`; deterministic, and independent of gain.
+def track(samples: Samples, method: str) -> PitchTrack:
+    """F0 of `samples` by one of `settings.PITCH_TRACKERS`; deterministic, and independent of gain.
 
     Raises `UsageError` for another method, `ModelError` where the package of `harvest` is not installed.
     """
@@ -83,7 +83,7 @@ def track(samples: np.ndarray, method: str) -> PitchTrack:
         raise UsageError(f"pitch must be one of {', '.join(PITCH_TRACKERS)}, not {method!r}")
     if len(samples) == 0:
         return PitchTrack(np.zeros(0))
-    peak = float(max(samples.max(), -samples.min()))
+    peak = max(float(np.abs(samples[i : i + _BLOCK]).max()) for i in range(0, len(samples), _BLOCK))
     if peak <= 0:
         return PitchTrack(np.full(_frame_count(len(samples)), np.nan))
     f0_of = _swift_f0 if method == "swift-f0" else _harvest
@@ -94,7 +94,7 @@ def _frame_count(samples: int) -> int:
     return max(1, samples // HOP_SAMPLES)
 
 
-def _in_windows(samples: np.ndarray, gain: np.float32, f0_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _in_windows(samples: Samples, gain: np.float32, f0_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     total = _frame_count(len(samples))
     parts = []
     for first in range(0, total, _WINDOW_FRAMES):

@@ -38,10 +38,9 @@ class Spectrum:
     low: np.ndarray
     high: np.ndarray
 
-    @property
-    def times(self) -> np.ndarray:
-        """The frames' centres in seconds, float64 [frames]."""
-        return np.arange(len(self.power)) * HOP
+    def times(self, frames: slice = slice(None)) -> np.ndarray:
+        """The centres of the frames in seconds, float64 [frames in the slice]."""
+        return np.arange(*frames.indices(len(self.power))) * HOP
 
     def frames(self, start: float, end: float) -> slice:
         """The frames whose centres lie in [start, end) seconds, as a slice; empty when none do."""
@@ -61,7 +60,7 @@ def of(audio: Audio) -> Spectrum:
 
 
 def measure(samples: Samples) -> Spectrum:
-    """The `Spectrum` of `samples` (float32 [n], mono, 16 kHz); n // 160 + 1 frames, none for no samples."""
+    """The `Spectrum` of `samples`; n // 160 + 1 frames, none for no samples."""
     total = len(samples) // HOP_SAMPLES + 1 if len(samples) else 0
     power, low, high = np.zeros(total), np.zeros(total), np.zeros(total)
     bins_hz = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE_HZ)
@@ -94,7 +93,7 @@ def speech(spectrum: Spectrum, track: PitchTrack, start: float, end: float) -> n
     if loudest <= _FLOOR:
         return np.zeros(len(power), dtype=bool)
     loud: np.ndarray = power >= loudest * 10**-2.5
-    sounding: np.ndarray = loud | track.voiced_at(spectrum.times[frames])
+    sounding: np.ndarray = loud | track.voiced_at(spectrum.times(frames))
     return sounding
 
 
@@ -104,11 +103,10 @@ def harmonicity(samples: Samples, track: PitchTrack, start: float, end: float) -
     Boersma (1993): the height r of the peak of the autocorrelation at the pitch period, the window's own autocorrelation divided
     out, gives 10 log10(r / (1 - r)). Windows of 64 ms hold four periods of the lowest F0. Limited to -20..40 dB by limits on r.
     """
-    frames = np.arange(len(track.f0_hz))[track.frames(start, end)]
-    frames = frames[~np.isnan(track.f0_hz[frames])]
+    first, last, _ = track.frames(start, end).indices(len(track.f0_hz))
     size = 256
-    blocks = [frames[i : i + size] for i in range(0, len(frames), size)]
-    return np.concatenate([_harmonicity(samples, track, block) for block in blocks]) if blocks else np.zeros(0)
+    blocks = [i + np.flatnonzero(~np.isnan(track.f0_hz[i : min(i + size, last)])) for i in range(first, last, size)]
+    return np.concatenate([np.zeros(0), *(_harmonicity(samples, track, block) for block in blocks if len(block))])
 
 
 def _harmonicity(samples: Samples, track: PitchTrack, frames: np.ndarray) -> np.ndarray:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from msfser_cli.backends import Word
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
+if TYPE_CHECKING:
+    from msfser_cli.store.audio import Samples
+
 LONGEST_WINDOW = 28.0
 """Seconds given to a recogniser at once: Whisper's 30, less some for the silence that ends a sentence."""
 MERGE_GAP = 1.0
 """Regions closer than this, in seconds, share a window: the recogniser needs the sentence more than it minds the pause."""
 
+# The detector hears frames of 512 samples, each with the 64 samples before it; a block of frames is given at once.
+_FRAME, _CONTEXT, _BLOCK = 512, 64, 1000
+_SPEECH, _SILENCE = 0.5, 0.35
+"""Speech starts at a probability of at least the one, and ends at one below the other."""
+_SHORT_SILENCE, _SILENCE_BETWEEN, _PADDING = 1568, 2560, 3200
+"""Samples of silence at which speech that gets too long is cut, and any; and of what is kept on either side of speech."""
 
-def speech_regions(samples: np.ndarray, *, longest: float) -> list[tuple[float, float]]:
-    """Stretches of speech in `samples` (float32 [n], 16 kHz), as (start, end) in seconds, none longer than `longest`."""
-    from faster_whisper.vad import VadOptions, get_speech_timestamps
 
-    options = VadOptions(max_speech_duration_s=longest, min_silence_duration_ms=160, speech_pad_ms=200)
-    return [(r["start"] / SAMPLE_RATE_HZ, r["end"] / SAMPLE_RATE_HZ) for r in get_speech_timestamps(samples, options)]
+def speech_regions(samples: Samples, *, longest: float) -> list[tuple[float, float]]:
+    """Stretches of speech in `samples`, as (start, end) in seconds, none longer than `longest`."""
+    regions = _spoken(_probabilities(samples), len(samples), longest * SAMPLE_RATE_HZ - _FRAME - 2 * _PADDING)
+    return [(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ) for start, end in _padded(regions, len(samples))]
 
 
 def windows(regions: list[tuple[float, float]], *, longest: float) -> list[tuple[float, float]]:
@@ -34,9 +44,76 @@ def windows(regions: list[tuple[float, float]], *, longest: float) -> list[tuple
     return joined
 
 
-def cut(samples: np.ndarray, span: tuple[float, float]) -> np.ndarray:
+def cut(samples: Samples, span: tuple[float, float]) -> np.ndarray:
     """The samples between two times in seconds."""
     return samples[round(span[0] * SAMPLE_RATE_HZ) : round(span[1] * SAMPLE_RATE_HZ)]
+
+
+def _probabilities(samples: Samples) -> np.ndarray:
+    """The probability of speech in each frame, float32 [n // 512 + 1], to the bit as faster-whisper has it of the whole array."""
+    from faster_whisper.vad import get_vad_model
+
+    session = get_vad_model().session
+    total = len(samples) // _FRAME + 1
+    hidden = cell = np.zeros((1, 1, 128), np.float32)
+    before = np.zeros(_CONTEXT, np.float32)
+    found = []
+    for first in range(0, total, _BLOCK):
+        last = min(first + _BLOCK, total)
+        block = samples[first * _FRAME : last * _FRAME]
+        block = np.pad(block, (0, (last - first) * _FRAME - len(block)))
+        if last == total:
+            block[-_CONTEXT:] = 0  # as faster-whisper does
+        block = np.concatenate([before, block])
+        frames = np.lib.stride_tricks.sliding_window_view(block, _CONTEXT + _FRAME)[::_FRAME]
+        probabilities, hidden, cell = session.run(None, {"input": np.ascontiguousarray(frames), "h": hidden, "c": cell})
+        found.append(probabilities)
+        before = block[-_CONTEXT:]
+    return np.concatenate(found)
+
+
+def _spoken(probabilities: np.ndarray, total: int, longest: float) -> list[tuple[int, int]]:
+    """Speech as (start, end) in samples, by the rules of Silero's own search, as faster-whisper has them.
+
+    Speech ends where a silence of `_SILENCE_BETWEEN` begins. What is over `longest` samples ends where its last silence of
+    `_SHORT_SILENCE` began, and goes on after it; without any, it ends there and then.
+    """
+    found: list[tuple[int, int]] = []
+    start: int | None = None
+    silence = 0  # where the silence that lasts began; 0: none does
+    cut = after = 0  # where the last short silence began, and where speech went on after it
+    is_speech, is_silence = probabilities >= _SPEECH, probabilities < _SILENCE
+    for frame in range(len(probabilities)):
+        now = frame * _FRAME
+        if is_speech[frame] and silence:
+            silence = 0
+            if after < cut:
+                after = now
+        if start is None:
+            if is_speech[frame]:
+                start = now
+            continue
+        if now - start > longest:
+            found.append((start, cut or now))
+            start = after if after > cut else None
+            silence = cut = after = 0
+        if start is not None and is_silence[frame]:
+            silence = silence or now
+            if now - silence > _SHORT_SILENCE:
+                cut = silence
+            if now - silence >= _SILENCE_BETWEEN:
+                found.append((start, silence))
+                start, silence, cut, after = None, 0, 0, 0
+    if start is not None and start < total:
+        found.append((start, total))
+    return found
+
+
+def _padded(regions: list[tuple[int, int]], total: int) -> list[tuple[int, int]]:
+    """The regions, all in samples, with `_PADDING` on either side, or what half of the silence between two allows."""
+    between = [min(_PADDING, (start - end) // 2) for (_, end), (start, _) in pairwise(regions)]
+    before, after = [_PADDING, *between], [*between, _PADDING]
+    return [(max(0, s - b), min(total, e + a)) for (s, e), b, a in zip(regions, before, after, strict=False)]
 
 
 def within_speech(word: Word, regions: list[tuple[float, float]]) -> Word:

@@ -6,13 +6,16 @@ import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msfser_cli.backends import Word
 from msfser_cli.errors import UsageError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:
+    from msfser_cli.store.audio import Samples
 
 FRAMES_PER_SECOND = 100
 MAX_FRAMES = 30 * FRAMES_PER_SECOND
@@ -69,7 +72,7 @@ class Whisper:
                 total[code] = total.get(code, 0.0) + probability / len(results)
         return total
 
-    def detect(self, samples: np.ndarray) -> tuple[str, float]:
+    def detect(self, samples: Samples) -> tuple[str, float]:
         """The language of the first 30 s of `samples`, and its probability."""
         features = self.features(samples[: 30 * SAMPLE_RATE_HZ])
         return likeliest(self.language(self.encode([features], padded_frames([features]))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,11 +12,14 @@ from msfser_cli.backends import Transcript, Word
 from msfser_cli.backends.whisper_ct2 import MAX_FRAMES, Whisper, likeliest, padded_frames
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
+if TYPE_CHECKING:
+    from msfser_cli.store.audio import Samples
+
 LONGEST_ALIGNED = 30.0
 """Seconds of audio that a text is aligned to at once."""
 
 
-def align_by_attention(whisper: Whisper, samples: np.ndarray, text: str, language: str | None) -> Transcript:
+def align_by_attention(whisper: Whisper, samples: Samples, text: str, language: str | None) -> Transcript:
     """Times for the words of `text.split()`; interpolated, and marked so, where the clip is over 30 s or the text too long."""
     probability: float | None = None
     duration = len(samples) / SAMPLE_RATE_HZ

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +18,12 @@ from msfser_cli.cli.describe import describe
 from msfser_cli.cli.embed import embed
 from msfser_cli.cli.emphasize import emphasize
 from msfser_cli.cli.evaluate import evaluate
+from msfser_cli.cli.log import log
 from msfser_cli.cli.predict import predict
 from msfser_cli.cli.train import train
 from msfser_cli.cli.transcribe import transcribe
-from msfser_cli.errors import MsfserError, ResourceError, UsageError
+from msfser_cli.errors import MsfserError, ResourceError, Stopped, UsageError
+from msfser_cli.stages.stopping import stop_on_signals
 
 app = typer.Typer(
     name="msfser",
@@ -71,10 +75,6 @@ def options(
       128+N  stopped by signal N, safe to run again
     """
     context.default_map = _configured()
-    if debug:
-        import logging
-
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
 
 
 def _configured() -> dict[str, Any]:
@@ -125,17 +125,40 @@ def main() -> None:
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
     else:
         warnings.simplefilter("ignore")  # of the libraries; msfser's own are no Python warnings
+    log.json = _asks_for_json(sys.argv[1:])
+    log.take_over(debug=debug)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # before and after the block it is no error of Python's either
+    with stop_on_signals():
+        sys.exit(_run(debug=debug))
+
+
+def _asks_for_json(arguments: list[str]) -> bool:
+    """Whether the log is to be in JSON, as far as it can be told before the options are read, which may fail."""
+    asked = [os.environ.get("MSFSER_LOG_FORMAT", "")]
+    asked += [value for name, value in pairwise(arguments) if name == "--log-format"]
+    asked += [argument.partition("=")[2] for argument in arguments if argument.startswith("--log-format=")]
+    return asked[-1] == "json"
+
+
+def _run(*, debug: bool) -> int:
+    """Run the command that is asked for, and say what ends it early. Returns the exit code."""
     try:
-        app()
+        with stop_on_signals():
+            # In text, typer itself says what is wrong with an option, and exits.
+            return int(app(standalone_mode=not log.json) or 0)
     except Exception as error:
-        if debug:
-            traceback.print_exc()
+        trace = traceback.format_exc() if debug else None
         if isinstance(error, MemoryError):
             error = ResourceError(f"not enough memory ({error})" if str(error) else "not enough memory")
-        if isinstance(error, MsfserError):
-            print(f"msfser: {error}", file=sys.stderr)
-            sys.exit(error.exit_code)
-        print(f"msfser: a bug: {type(error).__name__}: {error}", file=sys.stderr)
-        if not debug:
-            print("Run it again with --debug for the traceback: msfser --debug ...", file=sys.stderr)
-        sys.exit(1)
+        code, message = getattr(error, "exit_code", 1), str(error)
+        if hasattr(error, "format_message"):  # typer's
+            message = error.format_message()
+        elif not isinstance(error, MsfserError):
+            message = f"a bug: {type(error).__name__}: {error}"
+            message += "" if debug else "\nRun it again with --debug for the traceback: msfser --debug ..."
+        if trace and not log.json:
+            print(trace, end="", file=sys.stderr)
+        more: dict[str, Any] = {"traceback": trace} if trace else {}
+        log.say("stopped" if isinstance(error, Stopped) else "error", message, level="error", exit_code=code, **more)
+        return int(code)

@@ -1,4 +1,4 @@
-"""What a run tells the user, on stderr: a bar on a terminal, a plain line now and then elsewhere."""
+"""How a run goes: a bar on a terminal, a plain line now and then elsewhere, and what came of it in a sentence or two."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from msfser_cli.cli.log import log
+
 if TYPE_CHECKING:
     from msfser_cli.stages.runner import Source, Summary
 
 PLAIN_SECONDS = 30.0
 """How often a line appears where there is no terminal."""
+
+TOLD = 10
+"""So many failures of a run are told in words; of those that follow, the number. The ledger has them all."""
 
 
 def clock(seconds: float) -> str:
@@ -20,30 +25,25 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def printable(text: str) -> str:
-    """`text` on one line: control characters, which a file's name may hold, are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 class Progress:
     """Recordings done, hours of audio done in an hour, and the time left by the bytes that remain."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Any = None
+    def __init__(self, out: str) -> None:
+        self._out = out
         self._began = self._last = time.monotonic()
-        self._recordings = self._of = self._bytes = self._of_bytes = 0
+        self._recordings = self._of = self._bytes = self._of_bytes = self._failed = 0
         self._audio = self._busy_bytes = 0.0
 
     def start(self, source: Source) -> None:
         """The run begins."""
         self._of, self._of_bytes = len(source.names), source.size_bytes
-        if not self._quiet and sys.stderr.isatty():
+        log.say("start", f"{self._of} recordings", words=False, recordings=self._of, size_bytes=self._of_bytes, out=self._out)
+        if not log.quiet and not log.json and sys.stderr.isatty():
             from tqdm import tqdm
 
             # Counted in bytes so that a long episode weighs more than a short clip.
-            self._bar = tqdm(total=max(1, source.size_bytes), leave=False, bar_format="{percentage:3.0f}% {bar} {desc}")
-            self._bar.set_description_str(self._line())
+            log.bar = tqdm(total=max(1, source.size_bytes), leave=False, bar_format="{percentage:3.0f}% {bar} {desc}")
+            log.bar.set_description_str(self._line())
 
     def recording(self, line: dict[str, Any], *, unchanged: bool) -> None:
         """One recording is finished."""
@@ -53,27 +53,29 @@ class Progress:
         if not unchanged:
             self._busy_bytes += size
             self._audio += line["duration"] or 0.0
-        if line["status"] == "failed" and not unchanged:
-            self.say(f"failed: {printable(line['recording_id'])}: {line['reason']}: {printable(line['detail'])}")
-        if self._bar is not None:
-            self._bar.set_description_str(self._line(), refresh=False)
-            self._bar.update(size)
-        elif not self._quiet and time.monotonic() - self._last >= PLAIN_SECONDS:
+            self._say(line)
+        if log.bar is not None:
+            log.bar.set_description_str(self._line(), refresh=False)
+            log.bar.update(size)
+        elif time.monotonic() - self._last >= PLAIN_SECONDS:
             self._last = time.monotonic()
-            print(self._line(), file=sys.stderr, flush=True)
-
-    def say(self, text: str) -> None:
-        """A line that `--quiet` does not silence."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            print(text, file=sys.stderr, flush=True)
+            log.say("progress", self._line(), recordings=self._recordings, of=self._of, size_bytes=self._bytes,
+                    of_bytes=self._of_bytes, audio_seconds=round(self._audio, 3))
 
     def close(self) -> None:
-        """Take the bar off the screen."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        """Take the bar off the screen, and say how many failures were not told."""
+        if log.bar is not None:
+            log.bar.close()
+            log.bar = None
+        if self._failed > TOLD and not log.json:
+            log.say("recording", f"failed: {self._failed - TOLD} more", level="warning")
+
+    def _say(self, line: dict[str, Any]) -> None:
+        failed = line["status"] == "failed"
+        self._failed += failed
+        about = {name: line[name] for name in ("recording_id", "status", "reason", "detail", "utterances", "duration", "seconds")}
+        message = f"failed: {line['recording_id']}: {line['reason']}: {line['detail']}" if failed else line["recording_id"]
+        log.say("recording", message, level="warning" if failed else "info", words=failed and self._failed <= TOLD, **about)
 
     def _line(self) -> str:
         line = f"{self._recordings}/{self._of} recordings"

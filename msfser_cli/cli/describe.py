@@ -26,6 +26,7 @@ def describe(
     dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    log_format: o.LogFormat = "text",
 ) -> None:
     """Emphasis to description: pitch, loudness, rate, pauses and voice, as numbers and as a sentence or two.
 

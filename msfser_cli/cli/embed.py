@@ -28,6 +28,7 @@ def embed(
     dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    log_format: o.LogFormat = "text",
 ) -> None:
     """Description to vectors: of the voice, the emphasised words, the transcript and the description.
 

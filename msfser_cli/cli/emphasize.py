@@ -30,6 +30,7 @@ def emphasize(
     dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    log_format: o.LogFormat = "text",
 ) -> None:
     """Utterances to emphasis: a prominence for every word, and the spans of the most prominent.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from msfser_cli.cli import options as o
-from msfser_cli.cli.console import printable
+from msfser_cli.cli.log import log, printable
 from msfser_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def evaluate(
     seed: o.BootstrapSeed = 0,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    log_format: o.LogFormat = "text",
 ) -> None:
     """Scores against labels: CCC, Pearson, RMSE and MAE with 95 % intervals.
 
@@ -54,6 +55,7 @@ def evaluate(
 
     Example: msfser evaluate --gold labels.csv --by gender --plot scores.png
     """
+    log.set(log_format, quiet=quiet)
     from msfser_cli.stages.evaluate import BY
     from msfser_cli.stages.evaluate import evaluate as run
     from msfser_cli.stages.labels import Scale
@@ -74,28 +76,26 @@ def evaluate(
             raise UsageError("there are no labels to evaluate against: name them with --gold")
         if vs or columns or split or plot or scale:
             raise UsageError("without --gold there is only --submission: the other options need labels")
-        _say_submitted(submission, *write_submission(submission, scores), quiet=quiet)
+        _say_submitted(submission, *write_submission(submission, scores))
         return
 
     result = run(scores, gold, scale=None if scale is None else Scale.parse(scale), vs=vs, by=columns, split=split,
                  clusters=clusters, resamples=resamples, seed=seed)
     if submission is not None:
         of_split = None if split is None else set(result.pairs["recording_id"])
-        _say_submitted(submission, *write_submission(submission, scores, of_split), quiet=quiet)
+        _say_submitted(submission, *write_submission(submission, scores, of_split))
     if plot is not None:
         write_picture(plot, result)
-        if not quiet:
-            typer.echo(printable(f"picture: {plot}"), err=True)
+        log.say("note", f"picture: {plot}")
     if json:
         from json import dumps
 
         typer.echo(dumps(result.to_json(), ensure_ascii=False, allow_nan=False))
         return
-    if not quiet:
-        for line in _account(result):
-            typer.echo(printable(line), err=True)
+    for line in _account(result):
+        log.say("note", line)
     for line in _warnings(result):
-        typer.echo(printable(line), err=True)
+        log.warn(line)
     _print_report(result)
 
 
@@ -108,11 +108,10 @@ def _require_free(out: Path | None, inputs: tuple[Path | None, ...]) -> None:
             raise UsageError(f"{out}: is read by this command and would be written over; name another file to write")
 
 
-def _say_submitted(out: Path, rows: int, without: int, *, quiet: bool) -> None:
-    if not quiet:
-        typer.echo(printable(f"submission: {out}, {rows} files, on 1..7"), err=True)
+def _say_submitted(out: Path, rows: int, without: int) -> None:
+    log.say("note", f"submission: {out}, {rows} files, on 1..7")
     if without:
-        typer.echo(f"warning: recordings without a score, not in the submission: {without}", err=True)
+        log.warn(f"recordings without a score, not in the submission: {without}")
 
 
 def _print_report(result: Evaluation) -> None:
@@ -243,21 +242,21 @@ def _warnings(result: Evaluation) -> Iterator[str]:
     for what, unmatched in _unmatched(result).items():
         if unmatched.count:
             more = ", ..." if unmatched.count > len(unmatched.examples) else ""
-            yield f"warning: {what} without a partner: {unmatched.count} ({', '.join(unmatched.examples)}{more})"
+            yield f"{what} without a partner: {unmatched.count} ({', '.join(unmatched.examples)}{more})"
     if result.labels_outside_scale:
-        yield f"warning: labels outside their scale, {result.label_scale}: {result.labels_outside_scale}"
+        yield f"labels outside their scale, {result.label_scale}: {result.labels_outside_scale}"
     for dimension, a in result.dimensions.items():
         if a.unlabelled:
-            yield f"warning: {dimension}: matched labels without a number: {a.unlabelled}"
+            yield f"{dimension}: matched labels without a number: {a.unlabelled}"
         if a.unscored:
-            yield f"warning: {dimension}: matched labels without a score: {a.unscored}"
+            yield f"{dimension}: matched labels without a score: {a.unscored}"
         if a.not_defined:
-            yield f"warning: {dimension}: {a.not_defined}"
+            yield f"{dimension}: {a.not_defined}"
     clusters = sum(result.clusters.values())
     if clusters < LEAST_CLUSTERS:
-        yield f"warning: no intervals: {in_words(result.clusters)}, and at least {LEAST_CLUSTERS} are needed"
+        yield f"no intervals: {in_words(result.clusters)}, and at least {LEAST_CLUSTERS} are needed"
     elif clusters < FEW_CLUSTERS:
-        yield f"warning: intervals from only {in_words(result.clusters)} are not to be trusted"
+        yield f"intervals from only {in_words(result.clusters)} are not to be trusted"
 
 
 def _unmatched(result: Evaluation) -> dict[str, Unmatched]:

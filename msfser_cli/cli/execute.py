@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from msfser_cli.cli.log import log, printable
 from msfser_cli.errors import EXIT_SOME_FAILED, UsageError
 from msfser_cli.settings import LEVEL
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     """Run `command` on `inputs`; `options` are its parameters by name. Exits with 3 when the ledger holds failures."""
+    log.set(options["log_format"], quiet=options["quiet"])
     from msfser_cli.cli import console
     from msfser_cli.cli.options import settings_of
     from msfser_cli.stages import chain, runner
@@ -39,23 +41,22 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
             typer.echo(console.as_json({"recordings": len(source.names), "pending": pending, "gone": gone}))
         else:
             for identity in pending:
-                typer.echo(console.printable(identity))
-        if not options["quiet"]:
-            typer.echo(f"{len(pending)} of {len(source.names)} recordings would be done: {', '.join(stages)}", err=True)
-            for identity in gone:
-                typer.echo(f"no longer there: {console.printable(identity)}", err=True)
+                typer.echo(printable(identity))
+        would = f"{len(pending)} of {len(source.names)} recordings would be done: {', '.join(stages)}"
+        would += "".join(f"\nno longer there: {printable(identity)}" for identity in gone)
+        log.say("summary", would, recordings=len(source.names), pending=len(pending), gone=len(gone))
         return
-    progress = console.Progress(quiet=options["quiet"])
+    progress = console.Progress(options["out"])
     try:
         result = runner.run(plan, source, destination, progress)
     finally:
         progress.close()
     if options["json"]:
         typer.echo(console.as_json(asdict(result)))
-    if not options["quiet"]:
-        typer.echo(console.summary(result), err=True)
-    if result.published["failed"]:
-        raise typer.Exit(EXIT_SOME_FAILED)
+    code = EXIT_SOME_FAILED if result.published["failed"] else 0
+    # What failed before was said then: a run of every night is silent about it.
+    log.say("summary", console.summary(result), level="warning" if result.failed else "info", **asdict(result), exit_code=code)
+    raise typer.Exit(code)
 
 
 def _calibrated(plan: Chain, source: Source, options: dict[str, Any]) -> Chain:

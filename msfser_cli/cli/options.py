@@ -51,6 +51,9 @@ Wait = Annotated[
 ]
 DryRun = Annotated[bool, _option("dry-run", "Say what would be done, and do nothing.", _RUN)]
 Json = Annotated[bool, _option("json", "Print a summary as one JSON object on stdout.", _RUN)]
+LogFormat = Annotated[
+    str, _option("log-format", "What is said on stderr: text, or json, an object a line.", _RUN, metavar="text|json")
+]
 Quiet = Annotated[bool, _option("quiet", "Say nothing but errors and warnings.", _RUN, "-q")]
 
 Transcriber = Annotated[str | None, _setting("transcriber", "faster-whisper or whisperx.", _WORDS)]

@@ -55,6 +55,7 @@ def predict(
     dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    log_format: o.LogFormat = "text",
 ) -> None:
     """Valence, arousal and dominance for every utterance, with words, emphasis and description.
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from msfser_cli.cli import options as o
-from msfser_cli.cli.console import PLAIN_SECONDS, clock, printable
+from msfser_cli.cli.console import PLAIN_SECONDS, clock
+from msfser_cli.cli.log import log
 
 if TYPE_CHECKING:
     from msfser_cli.model.training import Epoch
@@ -51,6 +52,7 @@ def train(
     redo: o.Redo = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    log_format: o.LogFormat = "text",
 ) -> None:
     """Labels to a head: an MSF-SER of your own, for predict --head.
 
@@ -65,6 +67,7 @@ def train(
     Example: msfser train embedded.parquet --gold labels.csv --out head/
     """
     options = locals()
+    log.set(log_format, quiet=quiet)
     from msfser_cli.errors import UsageError
     from msfser_cli.settings import TrainSettings, build
     from msfser_cli.stages.labels import Scale
@@ -84,9 +87,11 @@ def train(
     assert isinstance(settings, TrainSettings)
     examples = read(embedded, gold, settings, None if scale is None else Scale.parse(scale))
     for line in examples.account():
-        if line.startswith("warning") or not quiet:
-            typer.echo(printable(line), err=True)
-    progress = _Progress(settings.epochs, quiet=quiet)
+        if line.startswith("warning"):
+            log.warn(line)
+        else:
+            log.say("note", line)
+    progress = _Progress(settings.epochs)
     try:
         result = run(examples, settings, out, progress.epoch, redo=redo, root=root, heard=progress.heard)
     finally:
@@ -96,8 +101,7 @@ def train(
         from json import dumps
 
         typer.echo(dumps({**asdict(result), "best": result.best.to_json()}, ensure_ascii=False))
-    if not quiet:
-        typer.echo(_summary(result), err=True)
+    log.say("summary", _summary(result), out=str(out), unchanged=result.unchanged, epochs=result.epochs, exit_code=0)
 
 
 def _line(epoch: Epoch) -> str:
@@ -118,10 +122,10 @@ def _summary(result: Trained) -> str:
 class _Progress:
     """A bar of epochs on a terminal, a plain line now and then elsewhere; within a long epoch, how much audio was heard."""
 
-    def __init__(self, epochs: int, *, quiet: bool) -> None:
-        self._quiet, self._of, self._bar, self._last = quiet, epochs, None, time.monotonic()
+    def __init__(self, epochs: int) -> None:
+        self._of, self._bar, self._last = epochs, None, time.monotonic()
         self._done, self._seconds, self._line = 0, 0.0, ""
-        if not quiet and sys.stderr.isatty():
+        if not log.quiet and not log.json and sys.stderr.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(total=epochs, leave=False, bar_format="epoch {n_fmt}/{total_fmt} {bar} {desc}")
@@ -141,9 +145,9 @@ class _Progress:
     def _say(self, line: str) -> None:
         if self._bar is not None:
             self._bar.set_description_str(line)
-        elif not self._quiet and time.monotonic() - self._last >= PLAIN_SECONDS:
+        elif time.monotonic() - self._last >= PLAIN_SECONDS:
             self._last = time.monotonic()
-            print(f"epoch {self._done}/{self._of}: {line}", file=sys.stderr, flush=True)
+            log.say("progress", f"epoch {self._done}/{self._of}: {line}", epoch=self._done, of=self._of)
 
     def close(self) -> None:
         """Take the bar off the screen."""

@@ -41,6 +41,7 @@ def transcribe(
     dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    log_format: o.LogFormat = "text",
 ) -> None:
     """Recordings to utterances: voice activity, words with times, the recording's own language.
 

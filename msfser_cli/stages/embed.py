@@ -15,7 +15,7 @@ TEXTS = {"les_vector": "emphasized_text", "gs_vector": "text", "es_vector": "des
 
 def embed(audio: Audio, rows: Sequence[Row], speech_encoder: SpeechEncoder, text_encoder: TextEncoder) -> list[Row]:
     """`rows` of one recording with the columns of `schemas.EMBED`; a text that is absent or empty has a null vector."""
-    voices = speech_encoder.encode([audio.clip(row["start"], row["end"]) for row in rows])
+    voices = speech_encoder.encode([audio.stretch(row["start"], row["end"]) for row in rows])
     texts = sorted({row[column] for row in rows for column in TEXTS.values() if row[column]})
     meaning = dict(zip(texts, text_encoder.encode(texts), strict=True))
     return [

@@ -20,11 +20,16 @@ VECTORS = tuple(f"{stream}_vector" for stream in STREAMS)
 DIGITS = 6
 """Decimals kept: float32 arithmetic has no more to say."""
 
+BATCH = 1024
+"""Utterances that are scored at once."""
+
 
 def predict(rows: Sequence[Row], scorer: Scorer) -> list[Row]:
     """`rows` with the columns of `schemas.PREDICT`. ModelError where a vector is not of the length that the head expects."""
-    if not rows:
-        return []
+    return [scored for first in range(0, len(rows), BATCH) for scored in _scored(rows[first : first + BATCH], scorer)]
+
+
+def _scored(rows: Sequence[Row], scorer: Scorer) -> list[Row]:
     config = scorer.config
     acoustic = _stacked([row["acoustic_vector"] for row in rows], config.acoustic_dim, "acoustic")
     texts = np.stack([_stacked([row[v] for row in rows], config.text_dim, v) for v in VECTORS[1:]], axis=1)

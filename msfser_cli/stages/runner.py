@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.store import tables
 from msfser_cli.store.audio import Audio, decode, file_sha256
 from msfser_cli.store.output import Output, ledger_path, read_ledger
+from msfser_cli.store.seen import Seen
 from msfser_cli.store.tables import Lineage
 
 logger = logging.getLogger("msfser")
@@ -154,7 +156,8 @@ def pending(chain: Chain, source: Source, destination: Destination) -> tuple[lis
     if not Path(destination.out).parent.exists():
         return [item.recording.recording_id for item in source.items], []
     with _open(chain, source, destination) as output:
-        looked_at = [_look(item, output) for item in source.items]
+        seen = Seen(output.path)
+        looked_at = [_look(item, output, seen) for item in source.items]
         gone = source.gone(output.recordings)
     return [prepared.item.recording.recording_id for prepared in looked_at if not prepared.unchanged], gone
 
@@ -172,41 +175,53 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
     summary = Summary(out=out, ledger=str(ledger_path(out)), recordings=len(source.names), ignored=source.ignored)
     steps: list[Step] = []
     failures = _Failures(destination.max_failed)
-    with _open(chain, source, destination) as output, stop_on_signals() as stopping:
+    with stop_on_signals() as stopping, _open(chain, source, destination) as output:
         reporter.start(source)
-        for prepared in _ahead(source.items, lambda item: _prepare(item, chain, output)):
-            if not prepared.unchanged:
-                if prepared.error is None and not steps:
-                    steps = chain.load()
-                rows = _annotate(prepared, steps)
-                if failures.is_one(prepared):
-                    failures.keep(prepared.line)
-                else:
-                    with stopping.postponed():
-                        failures.settle(output)
-                        output.add(prepared.line, rows)
-            _count(summary, prepared)
-            reporter.recording(prepared.line, unchanged=prepared.unchanged)
-            failures.check(summary)
-        gone = source.gone(output.recordings)
-        summary.gone, summary.pruned = len(gone), destination.prune
-        with stopping.postponed():
-            failures.settle(output)
-            if destination.prune:
-                output.drop(gone)
-            summary.published = output.publish()
+        seen = Seen(output.path)
+        try:
+            with contextlib.closing(_ahead(source.items, lambda item: _prepare(item, chain, output, seen))) as ahead:
+                for prepared in ahead:
+                    if not prepared.unchanged:
+                        if prepared.error is None and not steps:
+                            steps = chain.load()
+                        rows = _annotate(prepared, steps)
+                        stopping.check()  # what a library made of the signal is not the recording's failure
+                        if failures.is_one(prepared):
+                            failures.keep(prepared.line)
+                        else:
+                            with stopping.postponed():
+                                failures.settle(output)
+                                output.add(prepared.line, rows)
+                    _count(summary, prepared)
+                    reporter.recording(prepared.line, unchanged=prepared.unchanged)
+                    failures.check(summary)
+            gone = source.gone(output.recordings)
+            summary.gone, summary.pruned = len(gone), destination.prune
+            with stopping.postponed():
+                failures.settle(output)
+                if destination.prune:
+                    output.drop(gone)
+                summary.published = output.publish()
+        finally:
+            with stopping.postponed():
+                output.commit()
+                seen.save((source.names | output.recordings).difference(source.gone(output.recordings)))
     summary.seconds = round(time.monotonic() - began, 3)
     return summary
 
 
 def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[Row] | RecordingError]]:
     """Each item with the rows that the stages make of it, or why there are none; nothing is written."""
-    steps = chain.load()
-    for item in items:
-        try:
-            yield item, _rows(item, _audio(item) if _is_heard(item, chain) else _NO_AUDIO, steps)
-        except RecordingError as error:
-            yield item, error
+    with stop_on_signals() as stopping:
+        steps = chain.load()
+        for item in items:
+            found: list[Row] | RecordingError
+            try:
+                found = _rows(item, _audio(item, None) if _is_heard(item, chain) else _NO_AUDIO, steps)
+            except RecordingError as error:
+                found = error
+            stopping.check()
+            yield item, found
 
 
 def _may_exist(root: Path, recording_id: str) -> bool:
@@ -274,22 +289,34 @@ def _open(chain: Chain, source: Source, destination: Destination) -> AbstractCon
     )
 
 
-def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Iterator[_Prepared]:
-    """Items prepared in order, the next one in a thread of its own while the caller works on this one."""
-    pool = ThreadPoolExecutor(1)
-    waiting: deque[Future[_Prepared]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(prepare, item))
-            if len(waiting) > 1:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Generator[_Prepared, None, None]:
+    """Items prepared in order, the next one in a thread of its own while the caller works on this one.
+
+    Whoever leaves early leaves the thread to itself: it may be in the middle of an episode, and nobody is to wait for that.
+    """
+    next_one: Future[_Prepared] | None = None
+    for item in items:
+        this, next_one = next_one, _started(prepare, item)
+        if this:
+            yield this.result()
+    if next_one:
+        yield next_one.result()
 
 
-def _look(item: Item, output: Output) -> _Prepared:
+def _started(prepare: Callable[[Item], _Prepared], item: Item) -> Future[_Prepared]:
+    future: Future[_Prepared] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(prepare(item))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
+
+
+def _look(item: Item, output: Output, seen: Seen) -> _Prepared:
     """Whether the item was done already, from the same content."""
     recording, known = item.recording, item.known
     line: dict[str, Any] = dict(known) if known else dict.fromkeys(schemas.names(schemas.RECORDINGS))
@@ -298,7 +325,7 @@ def _look(item: Item, output: Output) -> _Prepared:
     prepared = _Prepared(item, line)
     try:
         if known is None:
-            line["sha256"], line["size_bytes"] = file_sha256(recording.path)
+            line["sha256"], line["size_bytes"] = seen.sha256(recording.recording_id, recording.path)
             line["input_key"] = recording.input_key(line["sha256"])
         else:
             line["input_key"] = _rows_key(known["input_key"], item.rows)
@@ -308,18 +335,31 @@ def _look(item: Item, output: Output) -> _Prepared:
     return prepared
 
 
-def _prepare(item: Item, chain: Chain, output: Output) -> _Prepared:
+def _prepare(item: Item, chain: Chain, output: Output, seen: Seen) -> _Prepared:
     began = time.perf_counter()
-    prepared = _look(item, output)
+    path = item.recording.path
+    before = _state(path)
+    prepared = _look(item, output, seen)
     if prepared.unchanged or prepared.error or not _is_heard(item, chain):
         return prepared
     try:
-        prepared.audio = _audio(item)
+        prepared.audio = _audio(item, output.path)
         prepared.line["duration"] = round(prepared.audio.duration, 3)
     except RecordingError as error:
         prepared.error = error
+    if _state(path) != before:  # whatever was heard, it need not be what was hashed
+        prepared.error = RecordingError("changed", "it was written to while it was read")
     prepared.line["seconds"] = time.perf_counter() - began
     return prepared
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What differs when a file was written to or replaced; None where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino
 
 
 def _is_heard(item: Item, chain: Chain) -> bool:
@@ -327,11 +367,11 @@ def _is_heard(item: Item, chain: Chain) -> bool:
     return chain.needs_audio and not (item.known and not item.rows)
 
 
-def _audio(item: Item) -> Audio:
+def _audio(item: Item, output: Path | None) -> Audio:
     """RecordingError where there is none, or not that which the input table was made from."""
     if item.known and file_sha256(item.recording.path)[0] != item.known["sha256"]:
         raise RecordingError("changed", "its content is not what the input table was made from; transcribe it again")
-    return decode(item.recording.path)
+    return decode(item.recording.path, output)
 
 
 def _rows(item: Item, audio: Audio, steps: Sequence[Step]) -> list[Row]:

@@ -1,4 +1,9 @@
-"""INT, TERM and HUP end a run at the next safe moment; a second one ends it at once."""
+"""INT, TERM and HUP end a run at the next safe moment; a second one ends it at once.
+
+The first raises Stopped wherever the main thread is: in a library too, which may catch it, or raise another error in its place.
+So whoever goes on after a library's work asks `check` first, and whatever error ends a block of `stop_on_signals` then, it is
+Stopped.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from msfser_cli.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_active: Stopping | None = None
 
 
 class Stopping:
@@ -29,6 +36,10 @@ class Stopping:
             yield
         finally:
             self._postponed = False
+        self.check()
+
+    def check(self) -> None:
+        """Raise Stopped if a signal has come."""
         if self._received:
             raise Stopped(self._received, self._received.name)
 
@@ -39,20 +50,33 @@ class Stopping:
             os._exit(128 + number)
         self._received = signal.Signals(number)
         if not self._postponed:
-            raise Stopped(self._received, self._received.name)
+            self.check()
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stopping]:
-    """Handle `SIGNALS` for the block, except those that are ignored already (nohup); none outside of the main thread."""
-    stopping = Stopping()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
-        return
-    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stopping.receive) for number in heard}
+    """Handle `SIGNALS` for the block, except those that are ignored already (nohup); none outside of the main thread.
+
+    A block inside of another leaves the handlers to that, so that signals are handled up to its end.
+    """
+    global _active
+    in_main = threading.current_thread() is threading.main_thread()
+    outermost = in_main and _active is None
+    stopping = _active if in_main and _active else Stopping()
+    before: dict[signal.Signals, Any] = {}
+    if outermost:
+        _active = stopping
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, stopping.receive) for number in heard}
     try:
         yield stopping
+    except Stopped:
+        raise
+    except Exception:
+        stopping.check()
+        raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if outermost:
+            _active = None
+            for number, handler in before.items():
+                signal.signal(number, handler)

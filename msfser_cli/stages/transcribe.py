@@ -53,7 +53,7 @@ def transcribe(
     for segment in segments or (Segment(),):
         start, end = _times(segment, audio.duration)
         language = segment.language or settings.language
-        samples = audio.clip(start, end)
+        samples = audio.stretch(start, end)
         if segment.text is not None:
             transcript = transcriber.align(samples, segment.text, language)
         else:

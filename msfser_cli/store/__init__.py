@@ -4,5 +4,6 @@
 - `tables`  rows become Parquet with checksums and a lineage, and back
 - `atomic`  a file is there whole or not at all
 - `lock`    one writer per output
+- `seen`    what need not be read again
 - `output`  a run's work in parts, its ledger, and publishing
 """

@@ -44,6 +44,22 @@ class Samples(Protocol):
     def __getitem__(self, stretch: slice, /) -> np.ndarray: ...
 
 
+@dataclass(frozen=True)
+class _Stretch:
+    """The samples of `whole` from `first` to before `last`."""
+
+    whole: Samples
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return max(0, self.last - self.first)
+
+    def __getitem__(self, stretch: slice, /) -> np.ndarray:
+        first, last, _ = stretch.indices(len(self))
+        return self.whole[self.first + first : self.first + max(first, last)]
+
+
 @dataclass
 class Audio:
     """A decoded recording; as it may be of any length, no more of its samples is to be sliced at once than is needed."""
@@ -59,6 +75,10 @@ class Audio:
     def clip(self, start: float, end: float) -> np.ndarray:
         """The samples from `start` to `end` seconds, float32 [n]."""
         return self.samples[round(start * SAMPLE_RATE_HZ) : round(end * SAMPLE_RATE_HZ)]
+
+    def stretch(self, start: float, end: float) -> Samples:
+        """The samples from `start` to `end` seconds, none of them in memory yet."""
+        return _Stretch(self.samples, round(start * SAMPLE_RATE_HZ), min(round(end * SAMPLE_RATE_HZ), len(self.samples)))
 
     def derived(self, key: str, compute: Callable[[Samples], T]) -> T:
         """What `compute` makes of the samples, computed once: two stages that need the pitch track share it."""

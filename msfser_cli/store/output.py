@@ -7,6 +7,7 @@ whose recordings changed is written again. Beside either lie
 - `.x.parquet.parts/`     work in hand, until it is published: a file a part, with its rows and, in its metadata, its ledger lines
                           and the recordings that are dropped
 - `.x.parquet.lock`       while a run writes (`store.lock`)
+- `.x.parquet.seen`       which files need not be read again to know their content (`store.seen`); no work is lost without it
 
 Each file is written atomically and refers only to what is durable: parts, then the table, then the ledger, then the parts are
 removed. What a crash leaves between two of these steps is put right by the next run: a recording in a part replaces the same

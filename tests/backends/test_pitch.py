@@ -38,7 +38,7 @@ def test_finds_the_frequency_of_a_tone(method: str, f0_hz: float) -> None:
 def test_follows_a_glide_at_its_times(method: str) -> None:
     true = np.geomspace(120, 240, 2 * SAMPLE_RATE_HZ)
     track = pitch.track(harmonic_tone(true), method)
-    expected = true[np.minimum((track.times * SAMPLE_RATE_HZ).astype(int), len(true) - 1)]
+    expected = true[np.minimum((track.times() * SAMPLE_RATE_HZ).astype(int), len(true) - 1)]
     inner = slice(10, -10)
     assert np.nanmax(np.abs(12 * np.log2(track.f0_hz[inner] / expected[inner]))) < 0.5
 

@@ -48,11 +48,11 @@ def compare(path: Path, rttm: Path) -> list[float]:
     voiced = [~np.isnan(f0) for f0 in (swift.f0_hz, harvest)]
     both = voiced[0] & voiced[1]
     cents = np.abs(1200 * np.log2(swift.f0_hz[both] / harvest[both]))
-    silent = ~np.isnan(swift.times) if rttm.exists() else np.zeros(len(both), dtype=bool)
+    silent = ~np.isnan(swift.times()) if rttm.exists() else np.zeros(len(both), dtype=bool)
     for line in rttm.read_text().splitlines() if rttm.exists() else ():
         start, duration = (float(field) for field in line.split()[3:5])
         # What is marked is rounded: leave a margin.
-        silent &= (swift.times < start - 0.2) | (swift.times > start + duration + 0.2)
+        silent &= (swift.times() < start - 0.2) | (swift.times() > start + duration + 0.2)
     false = [float(np.mean(v[silent])) if silent.any() else np.nan for v in voiced]
     return [
         audio.duration, *(float(np.mean(v)) for v in voiced), float(np.mean(voiced[0] == voiced[1])),

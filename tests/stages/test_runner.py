@@ -21,6 +21,9 @@ from msfser_cli.settings import build
 from msfser_cli.stages import chain, runner
 from msfser_cli.stages.runner import Destination, Summary
 from msfser_cli.stages.stopping import stop_on_signals
+from msfser_cli.store import seen
+from msfser_cli.store.audio import Audio
+from msfser_cli.store.output import read_ledger
 
 DOUBLES = Path(__file__).parents[1] / "doubles"
 
@@ -156,6 +159,59 @@ def test_the_second_run_does_nothing_and_touches_nothing(corpus: Path, tmp_path:
     assert (summary.unchanged, summary.done, summary.failed) == (6, 0, 0)
     assert (out.stat().st_mtime_ns, out.stat().st_ino) == before
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+@pytest.fixture
+def reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What is read to know its content, an hour after it was written, on a file system that is believed."""
+    now, hash_file, paths = time.time_ns, seen.file_sha256, list[Path]()
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 3600 * 10**9)
+    monkeypatch.setattr(seen, "KEEP_CHANGE_TIMES", {seen._file_system(os.path.realpath(tmp_path))})
+    monkeypatch.setattr(seen, "file_sha256", lambda path: (paths.append(path), hash_file(path))[1])
+    return paths
+
+
+def test_what_was_seen_is_not_read_again(corpus: Path, tmp_path: Path, reads: list[Path]) -> None:
+    out, memory = tmp_path / "u.parquet", tmp_path / ".u.parquet.seen"
+    transcribe(corpus, out)
+    assert len(reads) == 6
+    before = [(path.stat().st_mtime_ns, path.stat().st_ino) for path in (out, tmp_path / "u.recordings.parquet")]
+    os.utime(corpus / "a.wav")
+    for read in (7, 7):  # the touched one, once
+        assert transcribe(corpus, out).unchanged == 6
+        assert len(reads) == read
+    assert [(path.stat().st_mtime_ns, path.stat().st_ino) for path in (out, tmp_path / "u.recordings.parquet")] == before
+    os.utime(corpus / "a.wav")
+    remembered = memory.read_bytes()
+    _, source = runner.source_of("transcribe", [str(corpus)], None)
+    assert runner.pending(plan("transcribe"), source, Destination(str(out))) == ([], [])
+    assert (len(reads), memory.read_bytes()) == (8, remembered)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [memory.name, "corpus", out.name, "u.recordings.parquet"]
+
+
+def test_a_stopped_run_remembers_what_it_saw_and_nothing_remembers_what_is_gone(
+    corpus: Path, tmp_path: Path, reads: list[Path]
+) -> None:
+    out = tmp_path / "u.parquet"
+
+    def fail(identity: str) -> None:
+        if identity == "c.wav":
+            raise ResourceError("enough")
+
+    with pytest.raises(ResourceError):
+        transcribe(corpus, out, Watcher(fail))
+    first = len(reads)
+    assert 4 <= first < 6  # and the next one, looked at ahead
+    transcribe(corpus, out)
+    assert len(reads) == 6
+    _, alone = runner.source_of("transcribe", [str(corpus / "a.wav")], corpus)
+    runner.run(plan("transcribe"), alone, Destination(str(out)), Watcher())
+    (corpus / "b.wav").rename(tmp_path / "b.wav")
+    transcribe(corpus, out)
+    assert len(reads) == 6
+    (tmp_path / "b.wav").rename(corpus / "b.wav")
+    assert transcribe(corpus, out).unchanged == 6
+    assert len(reads) == 7
 
 
 def test_only_what_is_new_or_changed_is_done(corpus: Path, tmp_path: Path) -> None:
@@ -384,3 +440,36 @@ def test_a_run_outside_of_the_main_thread_works_without_signals(corpus: Path, tm
     thread.start()
     thread.join()
     assert results[0].done == 3
+
+
+def test_a_file_that_is_written_to_while_it_is_read_waits_for_the_next_run(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "u.parquet"
+    _, source = runner.source_of("transcribe", [str(corpus)], None)
+    write(corpus / "b.wav", 1.0, 0.1)
+    decode = runner.decode
+
+    def growing(path: Path, output: Path | None) -> Audio:
+        audio = decode(path, output)
+        if path.name == "b.wav":
+            write(corpus / "b.wav", 3.0, 0.1)
+        return audio
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "decode", growing)
+        assert runner.run(plan("transcribe"), source, Destination(str(out)), Watcher()).failed == 3
+    lines = read_ledger(out)
+    assert (lines["b.wav"]["status"], lines["b.wav"]["reason"]) == ("failed", "changed")
+    transcribe(corpus, out)
+    assert (read_ledger(out)["b.wav"]["status"], read_ledger(out)["b.wav"]["duration"]) == ("done", 3.0)
+
+
+def test_who_leaves_early_does_not_wait_for_the_recording_that_is_prepared(corpus: Path) -> None:
+    go_on = threading.Event()
+
+    def prepare(item: str) -> str:
+        return item if item == "first" or go_on.wait() else ""
+
+    ahead = runner._ahead(["first", "second", "third"], prepare)  # type: ignore[arg-type, type-var]
+    assert next(ahead) == "first"  # type: ignore[comparison-overlap]
+    ahead.close()
+    go_on.set()

@@ -139,7 +139,7 @@ class Prosody:
         start, end = max(float(row["start"]), 0.0), min(float(row["end"]), audio.duration)
         track, frames = pitch.of(audio, self.pitch_method), spectrum.of(audio)
         part = frames.frames(start, end)
-        voiced = track.voiced_at(frames.times[part])
+        voiced = track.voiced_at(frames.times(part))
         if not row["words"] and not voiced.any():
             return {}
         sounding = spectrum.speech(frames, track, start, end)
@@ -173,7 +173,7 @@ def sentence(numbers: dict[str, Number]) -> str | None:
 
 def _pitch(track: pitch.PitchTrack, start: float, end: float) -> dict[str, Number]:
     frames = track.frames(start, end)
-    f0, times = track.f0_hz[frames], track.times[frames]
+    f0, times = track.f0_hz[frames], track.times(frames)
     voiced = ~np.isnan(f0)
     if np.count_nonzero(voiced) * track.hop < _LEAST_VOICED:
         return {}

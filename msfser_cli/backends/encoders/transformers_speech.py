@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from msfser_cli.model.pooling import Pooling
+    from msfser_cli.store.audio import Samples
 
 REQUIRES = ("torch", "transformers")
 
@@ -69,14 +70,14 @@ class TransformersSpeech:
         self._masks_padding = model.config.feat_extract_norm == "layer"
         self.dimension = 2 * width
 
-    def encode(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+    def encode(self, clips: Sequence[Samples]) -> np.ndarray:
         """float32 [len(clips), 2 * hidden size]."""
         import torch
 
         vectors = np.empty((len(clips), self.dimension), np.float32)
         with torch.inference_mode():
             for chosen in self.batches([len(c) for c in clips]):
-                vectors[chosen] = self.pooled(self.inputs([clips[i] for i in chosen])).numpy()
+                vectors[chosen] = self.pooled(self.inputs([clips[i][:] for i in chosen])).numpy()
         return vectors
 
     def batches(self, lengths: Sequence[int], seconds: float = BATCH_SECONDS) -> list[list[int]]:

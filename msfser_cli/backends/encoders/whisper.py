@@ -14,6 +14,7 @@ import math
 import mmap
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from msfser_cli.store.audio import Samples
 
 REQUIRES = ("faster_whisper", "torch")
 
@@ -60,12 +63,19 @@ class WhisperEncoder:
         except (KeyError, ValueError, RuntimeError) as error:
             raise ModelError(f"{folder / 'model.bin'}: not a Whisper model of CTranslate2 in floating point ({error})") from error
 
-    def encode(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+    def encode(self, clips: Sequence[Samples]) -> np.ndarray:
         """float32 [len(clips), width]; of a clip longer than 30 s, equal parts of at most 30 s are encoded."""
         vectors = np.empty((len(clips), self.dimension), np.float32)
         for vector, clip in zip(vectors, clips, strict=True):
-            parts = np.array_split(clip, max(1, -(-len(clip) // (30 * SAMPLE_RATE_HZ))))
-            vector[:] = np.concatenate([self._states(part) for part in parts]).mean(axis=0, dtype=np.float64)
+            parts = max(1, -(-len(clip) // (30 * SAMPLE_RATE_HZ)))
+            length, longer = divmod(len(clip), parts)  # the first ones are longer by a sample
+            edges = [i * length + min(i, longer) for i in range(parts + 1)]
+            total, count = np.zeros((1, self.dimension)), 0
+            for first, last in pairwise(edges):
+                states = self._states(clip[first:last])
+                total = np.concatenate([total, states]).sum(axis=0, keepdims=True)
+                count += len(states)
+            vector[:] = total / count
         return vectors
 
     def _states(self, samples: np.ndarray) -> np.ndarray:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from msfser_cli.backends import Transcript, Word
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, windows, within_speech
 from msfser_cli.backends.whisper_ct2 import MAX_FRAMES, Decoded, likeliest, load_whisper, padded_frames
@@ -16,7 +14,10 @@ from msfser_cli.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+
     from msfser_cli.settings import TranscribeSettings
+    from msfser_cli.store.audio import Samples
 
 REQUIRES = ("faster_whisper", "ctranslate2", "onnxruntime")
 
@@ -34,8 +35,8 @@ class FasterWhisper:
         self._whisper = load_whisper(folder)
         self._beam_size = beam_size
 
-    def transcribe(self, samples: np.ndarray, language: str | None) -> Transcript:
-        """Words of `samples` (float32 [n], 16 kHz); the language is that of the first windows unless it is given."""
+    def transcribe(self, samples: Samples, language: str | None) -> Transcript:
+        """Words of `samples`; the language is that of the first windows unless it is given."""
         regions = speech_regions(samples, longest=LONGEST_WINDOW)
         spans = windows(regions, longest=LONGEST_WINDOW)
         probability: float | None = None
@@ -56,7 +57,7 @@ class FasterWhisper:
                     words += [within_speech(shifted(w, *span), inside) for w in found]
         return Transcript(language or "und", probability, words, bool(regions))
 
-    def align(self, samples: np.ndarray, text: str, language: str | None) -> Transcript:
+    def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
         """Times for the words of `text.split()`; interpolated and marked so if the clip is over 30 s or the text too long."""
         return align_by_attention(self._whisper, samples, text, language)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from msfser_cli.settings import TranscribeSettings
+    from msfser_cli.store.audio import Samples
 
 REQUIRES = ("whisperx",)
 
@@ -46,16 +47,16 @@ class WhisperX:
             self._recogniser = _batched(self._whisper.model, folder, beam_size)
             self._aligner = None if aligner is None else _Aligner(aligner)
 
-    def transcribe(self, samples: np.ndarray, language: str | None) -> Transcript:
-        """Words of `samples` (float32 [n], 16 kHz); its language, unless given, is that of the 30 s from the first voice on."""
+    def transcribe(self, samples: Samples, language: str | None) -> Transcript:
+        """Words of `samples`; its language, unless given, is that of the 30 s from the first voice on."""
         regions = speech_regions(samples, longest=LONGEST_WINDOW)
         if not regions:
             return Transcript(language or "und", None, [], False)
         probability: float | None = None
         if language is None:
-            language, probability = self._whisper.detect(samples[round(regions[0][0] * SAMPLE_RATE_HZ) :])
+            language, probability = self._whisper.detect(cut(samples, (regions[0][0], regions[0][0] + 30)))
         self._recogniser.vad_model.regions = regions
-        with _quiet():
+        with _quiet():  # of the samples, the recogniser slices a batch of windows at a time
             segments = self._recogniser.transcribe(samples, batch_size=BATCH, language=language)["segments"]
         found = [((s["start"], s["end"]), s["text"]) for s in segments if s["text"].strip()]
         words: list[Word] = []
@@ -70,7 +71,7 @@ class WhisperX:
                 words += [within_speech(shifted(w, *span), inside) for w in timed]
         return Transcript(language, probability, words, True)
 
-    def align(self, samples: np.ndarray, text: str, language: str | None) -> Transcript:
+    def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
         """Times for the words of `text.split()`; interpolated, and marked so, where the clip is over 30 s or not alignable."""
         if self._aligner is None:
             return align_by_attention(self._whisper, samples, text, language)
@@ -80,10 +81,10 @@ class WhisperX:
         duration = len(samples) / SAMPLE_RATE_HZ
         if duration > LONGEST_ALIGNED:
             return Transcript(language, probability, interpolated(text.split(), 0.0, duration), True)
-        words = regrouped(self._aligner.align(samples, text, language), text.split())
+        words = regrouped(self._aligner.align(samples[:], text, language), text.split())
         return Transcript(language, probability, [shifted(w, 0.0, duration) for w in words], True)
 
-    def _attended(self, samples: np.ndarray, batch: list[tuple[tuple[float, float], str]], language: str) -> list[list[Word]]:
+    def _attended(self, samples: Samples, batch: list[tuple[tuple[float, float], str]], language: str) -> list[list[Word]]:
         """Words within each span, from the attention that Whisper pays when it reads the text along with the audio."""
         features = [self._whisper.features(cut(samples, span)) for span, _ in batch]
         tokens = [self._whisper.tokenizer(language).encode(text) for _, text in batch]

@@ -15,7 +15,7 @@ class Double:
     dimension = 2
 
     def encode(self, items: Sequence[Any]) -> np.ndarray:
-        rows = [[len(item), 0.0 if isinstance(item, str) else float(np.abs(item).mean())] for item in items]
+        rows = [[len(item), 0.0 if isinstance(item, str) else float(np.abs(item[:]).mean())] for item in items]
         return np.array(rows, np.float32).reshape(-1, 2)
 
 

@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 
 from msfser_cli.backends import Transcript, Word
+from msfser_cli.store.audio import Samples
 
 REQUIRES = ()
 
 
 class Double:
-    def transcribe(self, samples: np.ndarray, language: str | None) -> Transcript:
-        if len(samples) and samples[0] == 0.5:
+    def transcribe(self, samples: Samples, language: str | None) -> Transcript:
+        if samples[:1].tolist() == [0.5]:
             raise RuntimeError("the double was told to fail")
         words = [Word(f"w{i}.", float(i), i + 0.9, 1.0) for i in range(len(samples) // 16_000)]
-        return Transcript(language or "en", None, words if np.any(samples) else [], bool(np.any(samples)))
+        return Transcript(language or "en", None, words if np.any(samples[:]) else [], bool(np.any(samples[:])))
 
-    def align(self, samples: np.ndarray, text: str, language: str | None) -> Transcript:
+    def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
         return Transcript(language or "en", None, [Word(w, 0.0, 0.1, None, False) for w in text.split()], True)
 
 
