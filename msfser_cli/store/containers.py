@@ -92,7 +92,7 @@ def _parts(
             return
         end = place + length + (0 if counts_header else own)
         yield name, end
-        place = max(place + own, -(-end // even) * even)
+        place = -(-end // even) * even
 
 
 def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
@@ -135,7 +135,7 @@ def _last_page(file: BinaryIO) -> int:
     if place < 0:
         return 0
     page = tail[place:]
-    segments = page[26] if len(page) > 26 else 255
+    segments = page[26] if len(page) > 26 else 0
     lengths = page[27 : 27 + segments]
     return start + place + 27 + segments + sum(lengths)
 

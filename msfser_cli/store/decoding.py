@@ -34,7 +34,7 @@ _STATES_LENGTH = {"aiff", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "ogg", "tta"
 _TOLERANCE_S = 0.5  # codecs pad and trim at the ends, and a damaged packet or two cost no recording
 
 # Those that state the time of each packet: what was lost, or paused, is silence, so that all that follows keeps its time.
-_STATES_TIMES = {"asf", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "ogg"}
+_STATES_TIMES = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "ogg"}
 _LEAST_GAP_S = 0.08  # times that a live recorder takes from its clock are not even
 _FLUSH_BYTES = 1 << 20
 
@@ -217,7 +217,7 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
     And for each damaged packet the decoder's exception, and for each gap its length in seconds.
     """
     resampler, source = None, None
-    expected: float | None = None
+    timed, expected = container.format.name in _STATES_TIMES, None
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
@@ -225,7 +225,7 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
             yield error
             continue
         for frame in frames:
-            if container.format.name in _STATES_TIMES and frame.time is not None:
+            if timed and frame.time is not None:
                 if expected is not None and frame.time - expected > _LEAST_GAP_S:
                     if resampler:
                         yield from resampler.resample(None)

@@ -232,7 +232,7 @@ def _patched(content: bytes, place: int, new: bytes) -> bytes:
     return content[:place] + new + content[place + len(new) :]
 
 
-def _vbri(content: bytes) -> bytes:
+def vbri(content: bytes) -> bytes:
     """The same MP3 with the header that Fraunhofer's encoder writes, in place of the one that LAME does."""
     frame = content.index(b"Info") - 21  # mono: 4 bytes of frame header, 17 of side information
     frames = struct.unpack(">I", content[frame + 29 : frame + 33])[0]
@@ -402,8 +402,8 @@ def _oddities(folder: Path) -> Iterator[tuple[str, bytes]]:
     yield "picture.mp3", id3v2(400_000) + mp3
     yield "picture-half.mp3", id3v2(400_000) + mp3[: len(mp3) // 2]
     yield "picture-only.mp3", id3v2(400_000)[:200_000]
-    yield "vbri.mp3", _vbri(mp3)
-    yield "vbri-half.mp3", _vbri(mp3)[: len(mp3) // 2]
+    yield "vbri.mp3", vbri(mp3)
+    yield "vbri-half.mp3", vbri(mp3)[: len(mp3) // 2]
     yield "unknown.mp3", _patched(mp3, mp3.index(b"Info") + 4, bytes(12))
     live = _encoded("mp3", "libmp3lame", live=True)
     yield "live.mp3", live(voice(44_100)[:, None], 44_100)
