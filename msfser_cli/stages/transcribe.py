@@ -48,6 +48,8 @@ def transcribe(
     Raises RecordingError for a segment whose times do not fit the recording.
     """
     rows: list[Row] = []
+    if not segments and not round(audio.duration, 3):
+        return rows  # nobody speaks within half a millisecond
     for segment in segments or (Segment(),):
         start, end = _times(segment, audio.duration)
         language = segment.language or settings.language

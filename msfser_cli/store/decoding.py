@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -23,12 +24,18 @@ import numpy as np
 
 from msfser_cli.errors import RecordingError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
+from msfser_cli.store.containers import stated_size
 
 RECORDINGS = 1000
 """After so many, the process ends and the next begins afresh: what a decoder leaks does not add up."""
 
-# Containers that state the length of the audio stream itself, exactly: where they do, a file that was cut short is noticed.
-_STATES_LENGTH = {"aiff", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "w64"}
+# Containers that state the length of the audio stream itself, exactly: where they do, sound that is missing is noticed.
+_STATES_LENGTH = {"aiff", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "ogg", "tta", "w64", "wv"}
+_TOLERANCE_S = 0.5  # codecs pad and trim at the ends, and a damaged packet or two cost no recording
+
+# Those that state the time of each packet: what was lost, or paused, is silence, so that all that follows keeps its time.
+_STATES_TIMES = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "ogg"}
+_LEAST_GAP_S = 0.08  # times that a live recorder takes from its clock are not even
 _FLUSH_BYTES = 1 << 20
 
 
@@ -109,6 +116,15 @@ class _Sink:
         if len(self._buffer) >= _FLUSH_BYTES:
             self.flush()
 
+    def add_silence(self, seconds: float) -> None:
+        if self.seconds + seconds > self._longest_s:
+            raise RecordingError("too_long", f"longer than {self._longest_s / 3600:g} hours")
+        rest = round(seconds * SAMPLE_RATE_HZ)
+        while rest:
+            block = np.zeros(min(rest, _FLUSH_BYTES), np.float32)
+            self.add(block)
+            rest -= len(block)
+
     def flush(self) -> None:
         self._alive(self.seconds)
         rest = memoryview(self._buffer)
@@ -124,9 +140,12 @@ class _Sink:
 def _copy(source: BinaryIO, sink: _Sink) -> None:
     """The first audio stream of `source` into `sink`; RecordingError as `store.audio.decode` says."""
     size = os.fstat(source.fileno()).st_size
-    stated = _riff_size(source)
+    stated = stated_size(source)
     if stated > size:
-        raise RecordingError("decode_error", f"cut short: the header promises {stated} bytes, the file has {size}")
+        raise RecordingError("decode_error", f"cut short: it says that it has at least {stated} bytes, and there are {size}")
+    if source.read(4) == b"RIFX":
+        raise RecordingError("not_audio", "a RIFX file (a WAV with its bytes in the other order) is not supported")
+    source.seek(0)
     # The content alone is asked, never the name; and no playlist may lead to another file or to the network.
     try:
         container = av.open(source, metadata_errors="replace", options={"protocol_whitelist": "none"})
@@ -141,10 +160,14 @@ def _copy(source: BinaryIO, sink: _Sink) -> None:
 
 def _copy_stream(container: Any, stream: Any, sink: _Sink) -> None:
     damaged: Exception | None = None
+    ended: Exception | None = None
     try:
         for frame in _frames(container, stream):
             if isinstance(frame, Exception):
                 damaged = frame
+                continue
+            if isinstance(frame, float):
+                sink.add_silence(frame)
                 continue
             # swresample's own mono sums float channels at 0.71 each: louder than the channels, and beyond 1
             block = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1, dtype=np.float32)
@@ -153,30 +176,48 @@ def _copy_stream(container: Any, stream: Any, sink: _Sink) -> None:
             sink.add(block)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         _require_readable(error)
-        raise RecordingError("decode_error", f"after {sink.seconds:.2f} s: {_why(error)}") from error
+        ended = error
+    stated = _stated_end(container, stream)
+    reached = float((stream.start_time or 0) * stream.time_base) + sink.seconds
+    if ended and not (container.format.name == "wv" and 0 < stated <= reached + _TOLERANCE_S):  # to FFmpeg, its tags are an error
+        raise RecordingError("decode_error", f"after {sink.seconds:.2f} s: {_why(ended)}") from ended
     sink.flush()
+    if damaged and not sink.samples:
+        raise RecordingError("decode_error", f"nothing could be decoded ({_why(damaged)})")
+    if stated > reached + _TOLERANCE_S:
+        raise RecordingError("decode_error", f"cut short: {reached:.2f} of {stated:.2f} s could be decoded")
     if not sink.samples:
-        if damaged:
-            raise RecordingError("decode_error", f"nothing could be decoded ({_why(damaged)})")
         raise RecordingError("no_samples", "the audio stream is empty")
-    if container.format.name in _STATES_LENGTH and stream.duration:
-        stated = float(stream.duration * stream.time_base)
-        # Codecs pad and trim at the ends; what is missing from a file that was cut is more.
-        if stated - sink.seconds > max(0.5, 0.01 * stated):
-            raise RecordingError("decode_error", f"cut short: {sink.seconds:.2f} of {stated:.2f} s could be decoded")
+
+
+def _stated_end(container: Any, stream: Any) -> float:
+    """The time in seconds at which the stream ends by what the container says, or 0."""
+    name = container.format.name
+    if name in _STATES_LENGTH and stream.duration:
+        return float(stream.duration * stream.time_base)
+    # Matroska's own duration is that of the longest stream, and some recorders' is that of a clock.
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
+    if name != "matroska,webm" or not tag:
+        return 0.0
+    return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
 
 
 def _require_readable(error: Exception) -> None:
     """Tell a disk that does not give the file's bytes from a decoder that does not like them."""
-    if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
+    # It is the decoder's fault where it looks for something at a place that no file has.
+    if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError) and error.errno != errno.EINVAL:
         raise RecordingError("unreadable", _why(error)) from error
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         raise MemoryError from error
 
 
 def _frames(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames of `stream` at 16 kHz, float32, channels interleaved, and for each damaged packet the decoder's exception."""
+    """Frames of `stream` at 16 kHz, float32, channels interleaved.
+
+    And for each damaged packet the decoder's exception, and for each gap its length in seconds.
+    """
     resampler, source = None, None
+    timed, expected = container.format.name in _STATES_TIMES, None
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
@@ -184,6 +225,13 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
             yield error
             continue
         for frame in frames:
+            if timed and frame.time is not None:
+                if expected is not None and frame.time - expected > _LEAST_GAP_S:
+                    if resampler:
+                        yield from resampler.resample(None)
+                    resampler, source = None, None
+                    yield frame.time - expected
+                expected = frame.time + frame.samples / frame.sample_rate
             if source != (form := (frame.format.name, frame.layout.name, frame.sample_rate)):
                 if resampler:  # some broadcasts change their form midway
                     yield from resampler.resample(None)
@@ -192,16 +240,6 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
             yield from resampler.resample(frame)  # type: ignore[union-attr]
     if resampler:
         yield from resampler.resample(None)
-
-
-def _riff_size(file: BinaryIO) -> int:
-    """The bytes that a RIFF header promises, or 0 where there is none or it was written before the size was known."""
-    head = file.read(12)
-    file.seek(0)
-    if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return 0
-    stated = int.from_bytes(head[4:8], "little") + 8
-    return 0 if stated >= 0x7FFF0000 else stated
 
 
 def _why(error: BaseException) -> str:

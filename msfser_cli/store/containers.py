@@ -1,0 +1,162 @@
+"""How many bytes a file must have by what it says itself: what is shorter was cut, whatever a decoder still makes of it.
+
+Only the sizes of the parts that hold the sound count: those of the whole are wrong in many files that lack nothing. A size that a
+live recorder leaves open says nothing, and some formats state none: MP3 without a count of its bytes, ADTS, AMR, MPEG-TS.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+_MOST_PARTS = 1_000_000
+_LEAST_RF64 = 12 + 36 + 24 + 8  # the headers before the sound
+_LARGEST_PAGE = 27 + 255 + 255 * 255  # of Ogg
+_LARGEST_FRAME = 1_441  # of MP3: encoders do not agree on which frames they count
+
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_W64_DATA = b"data" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
+
+
+def stated_size(file: BinaryIO) -> int:
+    """The bytes that `file` must have at least to be whole; 0 where it does not say. Leaves the file at its start."""
+    try:
+        return _stated_size(file)
+    except struct.error:  # it ends within the header that would say it
+        return 0
+    finally:
+        file.seek(0)
+
+
+def _stated_size(file: BinaryIO) -> int:
+    head = _read(file, 0, 16)
+    kind, form = head[:4], head[8:12]
+    if kind == b"RIFF":
+        riff = int.from_bytes(head[4:8], "little")
+        beyond = file.seek(0, os.SEEK_END) - (riff + 8)
+        if beyond > 0 and beyond % (1 << 32) == 0:
+            return riff + 8 + beyond + (1 << 32)  # the size did not fit, so that nobody knows what the file lacks
+        return _end(_parts(file, 12, "<4sI"), b"LIST" if form == b"AVI " else b"data")
+    if kind in (b"RF64", b"BW64"):
+        length = int.from_bytes(_read(file, 28, 8), "little")  # of the sound, in the first part
+        return 0 if _is_open(length) else _LEAST_RF64 + length
+    if kind == b"FORM":
+        return _end(_parts(file, 12, ">4sI"), b"SSND")
+    if kind == b"caff":
+        return _end(_parts(file, 8, ">4sQ", even=1), b"data")
+    if kind == b"riff":
+        return _end(_parts(file, 40, "<16sQ", even=8, counts_header=True), _W64_DATA)
+    if head == _ASF_HEADER:
+        return _end(_parts(file, 0, "<16sQ", even=1, counts_header=True), _ASF_DATA)
+    if kind == b".snd":
+        start, length = struct.unpack_from(">II", head, 4)
+        return 0 if _is_open(length) else int(start + length)
+    if head[4:8] == b"ftyp":
+        return _end(_boxes(file), b"mdat", b"moof", b"moov")
+    if kind == b"\x1a\x45\xdf\xa3":
+        return _segment(file)
+    if kind == b"OggS":
+        return _last_page(file)
+    return _mp3(file)
+
+
+def _read(file: BinaryIO, place: int, length: int) -> bytes:
+    file.seek(place)
+    return file.read(length)
+
+
+def _is_open(length: int) -> bool:
+    """Whether a recorder writes this for a size that it does not know yet: nothing, or the largest number or nearly so."""
+    return length == 0 or 0x7FFF_0000 <= length <= 0x8000_0100 or 0xFFFF_0000 <= length < 1 << 32 or length >= 1 << 62
+
+
+def _end(parts: Iterator[tuple[bytes, int]], *names: bytes) -> int:
+    """Where the last of the parts with one of these names ends."""
+    return max((end for name, end in parts if name in names), default=0)
+
+
+def _parts(
+    file: BinaryIO, place: int, header: str, *, even: int = 2, counts_header: bool = False
+) -> Iterator[tuple[bytes, int]]:
+    """Name and end of each part of a file, from its header, which is name and length; up to one whose length is open."""
+    own = struct.calcsize(header)
+    for _ in range(_MOST_PARTS):
+        if len(block := _read(file, place, own)) < own:
+            return
+        name, length = struct.unpack(header, block)
+        if _is_open(length):
+            return
+        end = place + length + (0 if counts_header else own)
+        yield name, end
+        place = -(-end // even) * even
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Name and end of each box of an MP4."""
+    place = 0
+    for _ in range(_MOST_PARTS):
+        if len(block := _read(file, place, 16)) < 8:
+            return
+        length, name = struct.unpack_from(">I4s", block)
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", block, 8)
+        if length < 8:  # 0: up to the end of the file, however long that is
+            return
+        place += length
+        yield name, place
+
+
+def _segment(file: BinaryIO) -> int:
+    """Where the segment of a Matroska or WebM file ends."""
+    place = 4
+    for identity in (b"", b"\x18\x53\x80\x67"):
+        if _read(file, place, len(identity)) != identity:
+            return 0
+        block = _read(file, place + len(identity), 8)
+        width = 9 - block[0].bit_length() if block else 9
+        if not 0 < width <= 8:
+            return 0
+        length = int.from_bytes(block[:width], "big") & (1 << 7 * width) - 1
+        if length == (1 << 7 * width) - 1:
+            return 0
+        place += len(identity) + width + length
+    return place
+
+
+def _last_page(file: BinaryIO) -> int:
+    """Where the last page of an Ogg file ends. That it is not marked as the last says nothing: Android marks none."""
+    start = max(0, file.seek(0, os.SEEK_END) - _LARGEST_PAGE)
+    tail = _read(file, start, _LARGEST_PAGE)
+    place = tail.rfind(b"OggS\0")
+    if place < 0:
+        return 0
+    page = tail[place:]
+    segments = page[26] if len(page) > 26 else 0
+    lengths = page[27 : 27 + segments]
+    return start + place + 27 + segments + sum(lengths)
+
+
+def _mp3(file: BinaryIO) -> int:
+    """Where an MP3 ends by the header that its encoder wrote into the first frame, or where its tag does."""
+    start, head = 0, _read(file, 0, 10)
+    while head[:3] == b"ID3" and len(head) == 10:
+        start += 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        head = _read(file, start, 10)
+    frame = _read(file, start, 4 + 32 + 26)
+    if not re.match(rb"\xff[\xe2-\xff]", frame):
+        return start
+    if frame[36:40] == b"VBRI":
+        length = int.from_bytes(frame[46:50], "big")
+    elif found := re.search(rb"(?:Xing|Info)\0\0\0(.)", frame[:48], re.DOTALL):
+        flags = found[1][0]
+        if not flags & 2:
+            return start
+        place = found.end() + (4 if flags & 1 else 0)
+        length = int.from_bytes(frame[place : place + 4], "big")
+    else:
+        return start
+    return start + max(0, length - _LARGEST_FRAME)
