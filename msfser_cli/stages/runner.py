@@ -238,14 +238,23 @@ class _TableItems:
     folder: Path
 
     def __iter__(self) -> Iterator[Item]:
+        spoken = {identity: line["utterances"] for identity, line in self.ledger.items() if line["utterances"]}
         for identity, line in self.ledger.items():
-            if not line["utterances"]:
+            if identity not in spoken:
                 yield Item(Recording(identity, self.folder / identity), [], line)
         for identity, rows in tables.iter_recordings(self.path, schemas.columns_through(self.lineage.stage)):
-            if identity not in self.ledger:
-                name = ledger_path(self.path)
-                raise TableError(self.path, f"its ledger, {name}, has no line for {identity}", "keep the two together")
+            if spoken.pop(identity, None) != len(rows):
+                raise self._torn(identity)
             yield Item(Recording(identity, self.folder / identity), rows, self.ledger[identity])
+        if spoken:
+            raise self._torn(min(spoken))
+
+    def _torn(self, identity: str) -> TableError:
+        return TableError(
+            self.path,
+            f"its ledger, {ledger_path(self.path)}, says something else of {identity}",
+            f"if {self.lineage.stage} writes it now, wait; if it was stopped, run it again; and keep the two together",
+        )
 
 
 def _open(chain: Chain, source: Source, destination: Destination) -> AbstractContextManager[Output]:

@@ -14,8 +14,9 @@ import av
 import av.logging
 import numpy as np
 
-from msfser_cli.errors import RecordingError
+from msfser_cli.errors import RecordingError, ResourceError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
+from msfser_cli.store.atomic import is_shortage
 
 T = TypeVar("T")
 
@@ -104,6 +105,8 @@ def decode(path: Path) -> Audio:
         try:
             container = av.open(file, metadata_errors="replace", options={"protocol_whitelist": "none"})
         except (av.error.FFmpegError, OSError, ValueError) as error:
+            if is_shortage(error):
+                raise ResourceError(f"{path}: cannot read: {_why(error)}") from error
             raise RecordingError("not_audio", f"no audio or video container ({_why(error)})") from error
         with container:
             if not container.streams.audio:
@@ -118,6 +121,8 @@ def _open(path: Path) -> BinaryIO:
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise RecordingError("missing", _why(error)) from error
     except OSError as error:
+        if is_shortage(error):
+            raise ResourceError(f"{path}: cannot read: {_why(error)}") from error
         raise RecordingError("unreadable", _why(error)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

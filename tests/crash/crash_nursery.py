@@ -69,9 +69,9 @@ class Watch:
         if isinstance(path, int):
             path, descriptor = "", path
         if descriptor >= 0:
-            path = os.path.join(os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(" (deleted)"), path).rstrip("/")
+            path = Path(str(Path(f"/proc/self/fd/{descriptor}").readlink()).removesuffix(" (deleted)"), path)
         path = os.path.abspath(os.fsdecode(path))
-        if not (path + "/").startswith(self._folder + "/") or kind not in REFUSES.get(self._how, {kind}):
+        if not f"{path}/".startswith(f"{self._folder}/") or kind not in REFUSES.get(self._how, {kind}):
             return
         name = self.name(kind, path)
         if self._names and name not in self._names:
@@ -79,9 +79,7 @@ class Watch:
         self._count += 1
         if self._log is not None:
             os.write(self._log, f"{name}\n".encode())
-        if self._count == self._number:
-            self.stop()
-        elif self._count > self._number > 0 and self._lasting:
+        if self._count == self._number or (self._count > self._number > 0 and self._lasting):
             self.stop()
 
     def stop(self) -> None:
@@ -192,10 +190,6 @@ def become(request: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     # All that a run would import, and what the libraries import when they are first used, so that a fork need not.
-    import msfser_doubles.encoder
-    import msfser_doubles.transcriber
-    import numpy.fft
-    import pandas
     import swift_f0  # noqa: F401
     import torch
 

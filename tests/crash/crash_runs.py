@@ -28,13 +28,19 @@ RATE = 16_000
 Corpus = dict[str, tuple[float, float]]
 """Recordings by name: seconds and level; level 0 is silence, a negative one junk, and 0.5 makes the recogniser fail."""
 
-BEFORE: Corpus = {"a.wav": (3, 0.1), "b.wav": (2, 0.2), "c.wav": (2.5, 0.3), "d.wav": (1, 0), "e.wav": (1, 0.2), "f.mp3": (1, -1),
-                  "g.wav": (2, 0.25)}  # fmt: skip
+BEFORE: Corpus = {
+    "a.wav": (3, 0.1), "b.wav": (2, 0.2), "c.wav": (2.5, 0.3), "d.wav": (1, 0), "e.wav": (1, 0.2), "f.mp3": (1, -1),
+    "g.wav": (2, 0.2),
+}  # fmt: skip
 # b changes, c falls silent, d is found to speak, two are new, e fails, and g is gone
-UPDATE: Corpus = {"a.wav": (3, 0.1), "aa.wav": (2, 0.1), "b.wav": (3, 0.2), "c.wav": (2.5, 0), "d.wav": (1, 0.3), "e.wav": (1, 0.5),
-                  "f.mp3": (1, -1), "z.wav": (1, 0.1)}  # fmt: skip
+UPDATE: Corpus = {
+    "a.wav": (3, 0.1), "aa.wav": (2, 0.1), "b.wav": (3, 0.2), "c.wav": (2.5, 0), "d.wav": (1, 0.3), "e.wav": (1, 0.5),
+    "f.mp3": (1, -1), "z.wav": (1, 0.1),
+}  # fmt: skip
 # b and d are gone, e changes, and one is new
-PRUNED: Corpus = {"a.wav": (3, 0.1), "c.wav": (2.5, 0.3), "e.wav": (2, 0.2), "ee.wav": (1, 0.1), "f.mp3": (1, -1), "g.wav": (2, 0.25)}
+PRUNED: Corpus = {
+    "a.wav": (3, 0.1), "c.wav": (2.5, 0.3), "e.wav": (2, 0.2), "ee.wav": (1, 0.1), "f.mp3": (1, -1), "g.wav": (2, 0.2),
+}  # fmt: skip
 
 SCENARIOS: dict[str, tuple[Corpus | None, Corpus, list[str]]] = {
     "first": (None, BEFORE, []),
@@ -104,11 +110,7 @@ class Run:
 
 
 def write_corpus(folder: Path, corpus: Corpus) -> None:
-    """The folder holds these recordings and no others."""
-    folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        if path.name not in corpus:
-            path.unlink()
+    folder.mkdir()
     for name, (seconds, level) in corpus.items():
         write_recording(folder / name, seconds, level)
 
@@ -194,7 +196,7 @@ class Case:
     def command(self, *more: str) -> list[str]:
         """The command line of the stage in this case's layout."""
         source = "corpus" if self.stage == "transcribe" else "in.parquet"
-        return [self.stage, source, "--out", f"out/{self.layout}", *_chosen(self.stage, self._home / "models"), *more]
+        return [self.stage, source, "--out", f"out/{self.layout}", *chosen(self.stage, self._home / "models"), *more]
 
     def enter(self) -> None:
         """All is as it was before the run of this scenario."""
@@ -261,10 +263,9 @@ class Case:
         version = next(name for name, known in (("before", BEFORE), ("update", UPDATE), ("prune", PRUNED)) if known is corpus)
         made = self._home / "tables" / version
         if not made.exists():
-            self._must(["transcribe", "corpus", "--out", "transcribe.parquet", *_chosen("transcribe", self._home / "models")])
+            self._must(["transcribe", "corpus", "--out", "transcribe.parquet", *chosen("transcribe", self._home / "models")])
             for stage, last in zip(STAGES[1:-1], STAGES, strict=False):
-                chosen = _chosen(stage, self._home / "models")
-                self._must([stage, f"{last}.parquet", "--out", f"{stage}.parquet", *chosen])
+                self._must([stage, f"{last}.parquet", "--out", f"{stage}.parquet", *chosen(stage, self._home / "models")])
             made.mkdir(parents=True)
             for path in self.now.glob("*.parquet"):
                 path.rename(made / path.name)
@@ -294,7 +295,7 @@ def make_models(folder: Path) -> None:
         weights.save(folder / "head", MsfSer(config))
 
 
-def _chosen(stage: str, models: Path) -> list[str]:
+def chosen(stage: str, models: Path) -> list[str]:
     """The options that choose the doubles, and what is quick."""
     speech, text = str(models / "speech"), str(models / "text")
     return {

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,18 +30,18 @@ def some_case(case: Cases, turn: int, layout: str) -> Case:
     return case(STAGES[turn % 5], layout, list(SCENARIOS)[turn // 5 % 4])
 
 
-def ends_in_order(case: Case, run: Run, *reasons: str) -> bool:
-    """Whether it was refused, in one sentence with one of the reasons; if not, it was of no consequence."""
+def ends_in_order(case: Case, run: Run, reason: str, *others: int) -> bool:
+    """Whether it was refused, in one sentence with the reason; if not, it was of no consequence, or ended with another code."""
     code = run.ended()
     assert "Traceback" not in run.said
     assert "a bug" not in run.said
     case.readers_are_served()
-    if code == case.code:
+    if code in (case.code, *others):
         return False
     assert code == 7, f"{code}: {run.said}"
     last = run.said.splitlines()[-1]
     assert last.startswith("msfser: ")
-    assert any(reason in last for reason in reasons), run.said
+    assert reason in last, run.said
     return True
 
 
@@ -50,14 +51,15 @@ def test_one_operation_after_the_other_is_refused(case: Cases, trials: Trials, r
     refused = 0
     for seed in trials("an operation on the disk is refused", 4):
         c = some_case(case, seed + list(REFUSES).index(reason) * 4, layout)
-        possible = [name for name in c.operations if name.split()[0] in REFUSES[reason]]
-        number, lasting, before = spread(seed + 1, len(possible)), seed % 2 == 0, c.published()
-        run = c.stopped(reason, number + 1, lasting=lasting)
+        possible = [number for number, name in enumerate(c.operations) if name.split()[0] in REFUSES[reason]]
+        which, lasting, before = spread(seed + 1, len(possible)), seed % 2 == 0, c.published()
+        run = c.stopped(reason, which + 1, lasting=lasting)
         failed = ends_in_order(c, run, os.strerror(getattr(errno, reason)))
         refused += failed
-        if failed and not any(name.startswith(("rename x.parquet", "rename x/")) for name in possible[:number]):
+        done, name = c.operations[: possible[which]], c.operations[possible[which]]
+        if failed and not any(did.startswith(("rename x.parquet", "rename x/")) for did in done):
             assert c.published() == before
-        if failed and not lasting and possible[number].split()[0] in ("create", "write", "half", "sync", "rename"):
+        if failed and not lasting and name.split()[0] in ("create", "write", "half", "sync", "rename"):
             assert leftovers(c.folder) <= {f".{c.out.name}.parts"}
         c.finish()
     assert refused
@@ -68,7 +70,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB and 64 files."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a file system")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=64", "small", tmp_path], capture_output=True, text=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=64", "small", str(tmp_path)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
     yield tmp_path
@@ -90,7 +93,7 @@ def test_the_disk_is_full(case: Cases, trials: Trials, small_disk: Path, layout:
     refused = 0
     for seed in trials("the disk is full", 8):
         c = some_case(case, seed, layout)
-        others, before = move_to(small_disk, c), c.published()
+        others = move_to(small_disk, c)
         if seed % 4:
             with (others / "blocks").open("wb", buffering=0) as file:
                 free = os.statvfs(others).f_bfree - spread(seed, 40)
@@ -99,10 +102,7 @@ def test_the_disk_is_full(case: Cases, trials: Trials, small_disk: Path, layout:
             for number in range(os.statvfs(others).f_ffree - spread(seed, 6)):
                 (others / str(number)).touch()
         run = c.start()
-        failed = ends_in_order(c, run, "No space left on device")
-        refused += failed
-        if failed and c.out.exists() and c.published().get("x.parquet") != before.get("x.parquet"):
-            c.readers_are_served()
+        refused += ends_in_order(c, run, "No space left on device")
         shutil.rmtree(others)
         c.finish()
     assert refused
@@ -113,11 +113,9 @@ def test_files_may_not_grow(case: Cases, trials: Trials, layout: str) -> None:
     refused = 0
     for seed in trials("files may not grow", 5):
         c = some_case(case, seed, layout)
-        before = c.published()
-        largest = max(map(len, before.values()), default=20_000)
+        largest = max(map(len, c.published().values()), default=20_000)
         run = c.start(limits={"RLIMIT_FSIZE": 2048 + spread(seed, largest)})
-        if ends_in_order(c, run, "File too large"):
-            refused += 1
+        refused += ends_in_order(c, run, "File too large")
         c.finish()
     assert refused
 
@@ -167,6 +165,7 @@ def test_memory_is_short(case: Cases, trials: Trials, layout: str) -> None:
         chance = random.Random(seed)
         c = some_case(case, seed, layout)
         run = c.start(room=round(2 ** chance.uniform(16, 29)))
-        refused += ends_in_order(c, run, "memory")
+        # Libraries that are not Python give up in their own way.
+        refused += ends_in_order(c, run, "memory", -signal.SIGABRT, -signal.SIGSEGV)
         c.finish()
     assert refused
