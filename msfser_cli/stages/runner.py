@@ -36,8 +36,6 @@ logger = logging.getLogger("msfser")
 
 _NO_AUDIO = Audio(np.empty(0, np.float32))
 
-_TOGETHER = "keep the two together"
-
 LEAST_FAILED = 10
 """Fewer failures stop no run, whatever their share."""
 
@@ -264,18 +262,23 @@ class _TableItems:
     folder: Path
 
     def __iter__(self) -> Iterator[Item]:
+        spoken = {identity: line["utterances"] for identity, line in self.ledger.items() if line["utterances"]}
         for identity, line in self.ledger.items():
-            if not line["utterances"]:
+            if identity not in spoken:
                 yield Item(Recording(identity, self.folder / identity), [], line)
-        name, missing = ledger_path(self.path), {identity for identity, line in self.ledger.items() if line["utterances"]}
         for identity, rows in tables.iter_recordings(self.path, schemas.columns_through(self.lineage.stage)):
-            told = self.ledger[identity]["utterances"] if identity in self.ledger else "nothing"
-            if told != len(rows):
-                raise TableError(self.path, f"has {len(rows)} rows of {identity}; its ledger, {name}, says {told}", _TOGETHER)
-            missing.remove(identity)
+            if spoken.pop(identity, None) != len(rows):
+                raise self._torn(identity)
             yield Item(Recording(identity, self.folder / identity), rows, self.ledger[identity])
-        if missing:
-            raise TableError(self.path, f"has no row of {min(missing)}; its ledger, {name}, says otherwise", _TOGETHER)
+        if spoken:
+            raise self._torn(min(spoken))
+
+    def _torn(self, identity: str) -> TableError:
+        return TableError(
+            self.path,
+            f"its ledger, {ledger_path(self.path)}, says something else of {identity}",
+            f"if {self.lineage.stage} writes it now, wait; if it was stopped, run it again; and keep the two together",
+        )
 
 
 def _open(chain: Chain, source: Source, destination: Destination) -> AbstractContextManager[Output]:

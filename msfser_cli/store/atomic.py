@@ -25,11 +25,18 @@ _REASONS = {
     errno.ENOENT: "its folder is not there",
     errno.ENOTDIR: "its folder is a file",
     errno.ENAMETOOLONG: "its name is too long",
-    errno.ELOOP: "a symbolic link leads back to itself",
+    errno.ELOOP: "a symbolic link is in the way, or leads back to itself",
+    errno.EEXIST: "something else is in the way",
+    errno.EISDIR: "a folder is in the way",
     errno.ENOLCK: "the file system offers no locks",
     errno.EMFILE: "too many files are open",
     errno.ENFILE: "too many files are open",
 }
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether the machine has run out of memory or open files, and nothing is wrong with what was to be read."""
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @contextlib.contextmanager

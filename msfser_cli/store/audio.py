@@ -15,7 +15,7 @@ import numpy as np
 
 from msfser_cli.errors import RecordingError, ResourceError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
-from msfser_cli.store.atomic import resources, scratch
+from msfser_cli.store.atomic import is_shortage, resources, scratch
 from msfser_cli.store.decoder import Decoder
 
 T = TypeVar("T")
@@ -159,6 +159,8 @@ def _open(path: Path) -> BinaryIO:
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise RecordingError("missing", _why(error)) from error
     except OSError as error:
+        if is_shortage(error):
+            raise ResourceError(f"{path}: cannot read: {_why(error)}") from error
         raise RecordingError("unreadable", _why(error)) from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:

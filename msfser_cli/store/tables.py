@@ -24,9 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from msfser_cli.errors import TableError
+from msfser_cli.errors import MsfserError, ResourceError, TableError
 from msfser_cli.schemas import SCHEMA_VERSION, STAGES, Column
-from msfser_cli.store.atomic import replacing
+from msfser_cli.store.atomic import is_shortage, replacing
 
 Row = dict[str, Any]
 
@@ -268,6 +268,8 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, MemoryError) as error:
+        if is_shortage(error) and (isinstance(error, OSError) or _is_whole(path)):
+            raise _short(path, error) from error
         raise _damaged(path, " ".join(str(error).split())[:200]) from error
 
 
@@ -283,12 +285,33 @@ def _unsealed(path: Path, content: BinaryIO) -> TableError:
     return _damaged(path, "its seal is not there")
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether the seal is right: a damaged file may ask for any amount of memory. Those in a folder were verified before."""
+    if path.is_dir():
+        return True
+    with contextlib.suppress(OSError), path.open("rb") as content:
+        place = _seal_place(content)
+        if place >= 0:
+            seal = _digest(content, place)
+            content.seek(place)
+            return content.read(_SEAL_SIZE) == seal
+    return False
+
+
+def _short(path: Path, error: BaseException) -> ResourceError:
+    return ResourceError(f"{path}: cannot read: {getattr(error, 'strerror', None) or 'not enough memory'}")
+
+
+def _unreadable(path: Path, error: OSError) -> MsfserError:
+    return _short(path, error) if is_shortage(error) else TableError(path, f"cannot be read ({error.strerror})")
+
+
 def files(path: Path) -> list[Path]:
     """The files of a table: itself, or the Parquet files in the folder. TableError when there is none."""
     try:
         path.stat()
     except OSError as error:
-        raise TableError(path, f"cannot be read ({error.strerror})") from error
+        raise _unreadable(path, error) from error
     found = sorted(p for p in path.glob("*.parquet") if not p.name.startswith(".")) if path.is_dir() else [path]
     if not found:
         raise TableError(path, "a folder without Parquet files")
@@ -311,7 +334,7 @@ def open_file(file: Path, columns: Iterable[Column] = (), *, verify: bool = True
                 if content.read(_SEAL_SIZE) != seal:
                     raise _damaged(file, "its content is not that of its seal")
     except OSError as error:
-        raise TableError(file, f"cannot be read ({error.strerror})") from error
+        raise _unreadable(file, error) from error
     with _reading(file):
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         values = json.loads((parquet.schema_arrow.metadata or {})[METADATA_KEY])
@@ -329,7 +352,7 @@ def _require_regular(file: Path) -> None:
         if not stat.S_ISREG(file.stat().st_mode):  # a pipe would block
             raise TableError(file, "not a regular file")
     except OSError as error:
-        raise TableError(file, f"cannot be read ({error.strerror})") from error
+        raise _unreadable(file, error) from error
 
 
 def read_lineage(path: Path) -> Lineage:

@@ -1,0 +1,305 @@
+"""Runs of the five stages that write a table, to be stopped and compared: what they read, and what is left in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import wave
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msfser_cli import schemas
+from msfser_cli.store import tables
+from msfser_cli.store.output import read_ledger
+
+HERE = Path(__file__).parent
+STAGES = schemas.STAGE_NAMES
+LAYOUTS = ("x.parquet", "x/")
+RATE = 16_000
+
+Corpus = dict[str, tuple[float, float]]
+"""Recordings by name: seconds and level; level 0 is silence, a negative one junk, and 0.5 makes the recogniser fail."""
+
+BEFORE: Corpus = {
+    "a.wav": (3, 0.1), "b.wav": (2, 0.2), "c.wav": (2.5, 0.3), "d.wav": (1, 0), "e.wav": (1, 0.2), "f.mp3": (1, -1),
+    "g.wav": (2, 0.2),
+}  # fmt: skip
+# b changes, c falls silent, d is found to speak, two are new, e fails, and g is gone
+UPDATE: Corpus = {
+    "a.wav": (3, 0.1), "aa.wav": (2, 0.1), "b.wav": (3, 0.2), "c.wav": (2.5, 0), "d.wav": (1, 0.3), "e.wav": (1, 0.5),
+    "f.mp3": (1, -1), "z.wav": (1, 0.1),
+}  # fmt: skip
+# b and d are gone, e changes, and one is new
+PRUNED: Corpus = {
+    "a.wav": (3, 0.1), "c.wav": (2.5, 0.3), "e.wav": (2, 0.2), "ee.wav": (1, 0.1), "f.mp3": (1, -1), "g.wav": (2, 0.2),
+}  # fmt: skip
+
+SCENARIOS: dict[str, tuple[Corpus | None, Corpus, list[str]]] = {
+    "first": (None, BEFORE, []),
+    "update": (BEFORE, UPDATE, []),
+    "prune": (BEFORE, PRUNED, ["--prune"]),
+    "redo": (BEFORE, UPDATE, ["--redo"]),
+}
+"""The corpus of the run before, that of this run, and its options."""
+
+
+class Nursery:
+    """Starts runs of the program, as `crash_nursery` says."""
+
+    def __init__(self) -> None:
+        doubles = HERE.parent / "doubles"
+        inherited = os.environ.get("PYTHONPATH", "")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MSFSER_") or "TEST" in name}
+        environment |= {"PYTHONPATH": os.pathsep.join([str(doubles), str(HERE.parents[1]), inherited]), "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "crash_nursery.py")],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def ask(self, request: dict[str, Any]) -> int:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def start(self, command: list[str], folder: Path, said: Path, **more: Any) -> Run:
+        """Start `msfser COMMAND` in `folder`."""
+        request = {"command": command, "folder": str(folder), "said": str(said), **more}
+        return Run(self, self.ask(request), said)
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+@dataclass
+class Run:
+    """A process that was started, and what it has said."""
+
+    nursery: Nursery
+    pid: int
+    log: Path
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def ended(self) -> int:
+        """Its exit code, minus the signal that ended it."""
+        status = self.nursery.ask({"wait": self.pid})
+        assert not os.WIFSTOPPED(status), "it has paused"
+        return os.waitstatus_to_exitcode(status)
+
+    def pauses(self) -> bool:
+        """Whether it comes to a pause, and has not ended."""
+        return os.WIFSTOPPED(self.nursery.ask({"wait": self.pid}))
+
+    def goes_on(self) -> None:
+        self.signal(signal.SIGCONT)
+
+
+def write_corpus(folder: Path, corpus: Corpus) -> None:
+    folder.mkdir()
+    for name, (seconds, level) in corpus.items():
+        write_recording(folder / name, seconds, level)
+
+
+def write_recording(path: Path, seconds: float, level: float) -> None:
+    if level < 0:
+        path.write_text(f"<html>not here {seconds}</html>")
+        return
+    t = np.arange(round(seconds * RATE)) / RATE
+    samples = level * np.sin(2 * np.pi * (120 + 40 * np.sin(3 * t)) * t)
+    if level == 0.5:
+        samples[0] = 0.5
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes((samples * 32768).astype("<i2").tobytes())
+
+
+@dataclass(frozen=True)
+class State:
+    """What is published, `seconds` aside: rows and ledger lines by recording, and the table's lineage."""
+
+    rows: dict[str, Any] = field(default_factory=dict)
+    ledger: dict[str, Any] = field(default_factory=dict)
+    lineage: Any = None
+
+
+def state(out: Path, stage: str) -> State:
+    """Read and verified as any reader of a table does; a recording that is there twice is an error."""
+    return State(rows_of(out, stage), ledger_of(out), tables.read_lineage(out))
+
+
+def rows_of(out: Path, stage: str) -> dict[str, Any]:
+    columns = schemas.columns_through(stage, vectors=stage != "predict")
+    return {name: _plain(rows) for name, rows in tables.iter_recordings(out, columns)}
+
+
+def ledger_of(out: Path) -> dict[str, Any]:
+    return {name: {k: v for k, v in line.items() if k != "seconds"} for name, line in read_ledger(out).items()}
+
+
+def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v.tobytes() if isinstance(v, np.ndarray) else v for k, v in row.items()} for row in rows]
+
+
+def leftovers(folder: Path) -> set[str]:
+    """What lies in a folder of outputs beside tables and ledgers; a note of what was seen, for speed, may."""
+    return {p.name for p in folder.iterdir() if p.name.startswith(".") and not p.name.endswith(".seen")}
+
+
+class Case:
+    """One stage, layout and scenario, in a `home` that is used for nothing else at the time.
+
+    It is played in `home/now`: `corpus/`, the input table `in.parquet` of the stages after the first, and `out/` for the output.
+    """
+
+    def __init__(self, nursery: Nursery, home: Path, stage: str, layout: str, scenario: str) -> None:
+        self.nursery, self._home, self.stage, self.layout, self.scenario = nursery, home, stage, layout, scenario
+        self.now = home / "now"
+        self.folder = self.now / "out"
+        self.out = self.folder / layout.rstrip("/")
+        self.options = SCENARIOS[scenario][2]
+        before = SCENARIOS[scenario][0]
+        self.base = home / "base" / stage / layout / ("first" if before is None else "again")
+        if not self.base.exists():
+            self.base.mkdir(parents=True)
+            if before is not None:
+                self._enter(before)
+                self._must(self.command())
+                shutil.copytree(self.folder, self.base, dirs_exist_ok=True)
+        self.old = State() if before is None else state(self.base / self.out.name, stage)
+        clean = home / "clean" / stage / layout / scenario
+        if not clean.exists():
+            self.enter()
+            began = time.monotonic()
+            run = self.start(watch=str(self.folder), log=str(self.now / "operations"))
+            assert run.ended() == self.code, run.said
+            (self.now / "seconds").write_text(str(time.monotonic() - began))
+            shutil.copytree(self.now, clean)
+        self.new = state(clean / "out" / self.out.name, stage)
+        self.operations = (clean / "operations").read_text().splitlines()
+        self.seconds = float((clean / "seconds").read_text())
+
+    def command(self, *more: str) -> list[str]:
+        """The command line of the stage in this case's layout."""
+        source = "corpus" if self.stage == "transcribe" else "in.parquet"
+        return [self.stage, source, "--out", f"out/{self.layout}", *chosen(self.stage, self._home / "models"), *more]
+
+    def enter(self) -> None:
+        """All is as it was before the run of this scenario."""
+        self._enter(SCENARIOS[self.scenario][1])
+        shutil.rmtree(self.folder)
+        shutil.copytree(self.base, self.folder)
+
+    def start(self, **more: Any) -> Run:
+        """The run of this scenario; `more` as in `crash_nursery`."""
+        return self.nursery.start(self.command(*self.options), self.now, self.now / "said", part=2, **more)
+
+    def stopped(self, how: str, number: int, *names: str, **more: Any) -> Run:
+        """The run, stopped at an operation on its output."""
+        return self.start(watch=str(self.folder), at=[how, number, names], **more)
+
+    def finish(self) -> list[str]:
+        """The same command again: it ends as one that was never stopped, and leaves nothing beside its output.
+
+        Returns the names of its operations.
+        """
+        log = self.now / "finishing"
+        log.unlink(missing_ok=True)
+        run = self.start(watch=str(self.folder), log=str(log))
+        code = run.ended()
+        assert code == self.code, f"{code}: {run.said}"
+        self.is_new()
+        return log.read_text().splitlines()
+
+    def published(self) -> dict[str, bytes]:
+        """The files of the table and the ledger."""
+        return {str(p.relative_to(self.folder)): p.read_bytes() for p in self.folder.rglob("*.parquet") if "/." not in str(p)}
+
+    @property
+    def code(self) -> int:
+        """With which the run ends that is not stopped: some recordings fail."""
+        return 3
+
+    def is_new(self) -> None:
+        found = state(self.out, self.stage)
+        assert found.rows == self.new.rows
+        assert found.ledger == self.new.ledger
+        assert found.lineage == self.new.lineage
+        assert not leftovers(self.folder)
+
+    def readers_are_served(self) -> None:
+        """Whoever reads now finds the old table or the new one; in a folder each recording's old rows or new ones."""
+        if not self.out.exists() or not (self.out.is_file() or list(self.out.glob("*.parquet"))):
+            assert not self.old.rows
+            return
+        rows = rows_of(self.out, self.stage)
+        if self.out.is_file():
+            assert rows in (self.old.rows, self.new.rows)
+        for name, found in rows.items():
+            assert found in (self.old.rows.get(name), self.new.rows.get(name))
+        assert not self.old.rows.keys() & self.new.rows.keys() - rows.keys()
+        assert ledger_of(self.out) in (self.old.ledger, self.new.ledger)
+
+    def _enter(self, corpus: Corpus) -> None:
+        shutil.rmtree(self.now, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        write_corpus(self.now / "corpus", corpus)
+        if self.stage == "transcribe":
+            return
+        version = next(name for name, known in (("before", BEFORE), ("update", UPDATE), ("prune", PRUNED)) if known is corpus)
+        made = self._home / "tables" / version
+        if not made.exists():
+            self._must(["transcribe", "corpus", "--out", "transcribe.parquet", *chosen("transcribe", self._home / "models")])
+            for stage, last in zip(STAGES[1:-1], STAGES, strict=False):
+                self._must([stage, f"{last}.parquet", "--out", f"{stage}.parquet", *chosen(stage, self._home / "models")])
+            made.mkdir(parents=True)
+            for path in self.now.glob("*.parquet"):
+                path.rename(made / path.name)
+        last = STAGES[STAGES.index(self.stage) - 1]
+        for suffix in (".parquet", ".recordings.parquet"):
+            shutil.copy(made / f"{last}{suffix}", self.now / f"in{suffix}")
+
+    def _must(self, command: list[str]) -> None:
+        run = self.nursery.start(command, self.now, self.now / "said")
+        assert run.ended() in (0, 3), run.said
+
+
+def make_models(folder: Path) -> None:
+    """Models for the doubles, that hold nothing, and a head that scores their vectors."""
+    import torch
+
+    from msfser_cli.model import weights
+    from msfser_cli.model.config import MsfSerConfig
+    from msfser_cli.model.msf_ser import MsfSer
+
+    for name in ("speech", "text"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text("{}")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = MsfSerConfig(acoustic_dim=2, text_dim=2, hidden_dim=4, semantic_dim=3, expert_dim=3, low=1.0, high=7.0)
+        weights.save(folder / "head", MsfSer(config))
+
+
+def chosen(stage: str, models: Path) -> list[str]:
+    """The options that choose the doubles, and what is quick."""
+    speech, text = str(models / "speech"), str(models / "text")
+    return {
+        "transcribe": ["--transcriber", "double", "--model", speech],
+        "embed": ["--acoustic-encoder", "double", "--acoustic-model", speech, "--text-encoder", "double", "--text-model", text],
+        "predict": ["--head", str(models / "head")],
+    }.get(stage, [])
