@@ -17,6 +17,8 @@ PLAIN_SECONDS = 30.0
 TOLD = 10
 """So many failures of a run are told in words; of those that follow, the number. The ledger has them all."""
 
+_DETAIL = 200  # characters of a failure's detail that are told
+
 
 def clock(seconds: float) -> str:
     """Seconds as h:mm:ss or m:ss."""
@@ -74,7 +76,10 @@ class Progress:
         failed = line["status"] == "failed"
         self._failed += failed
         about = {name: line[name] for name in ("recording_id", "status", "reason", "detail", "utterances", "duration", "seconds")}
-        message = f"failed: {line['recording_id']}: {line['reason']}: {line['detail']}" if failed else line["recording_id"]
+        message = line["recording_id"]
+        if failed:
+            detail = line["detail"]  # which is a library's whole complaint sometimes
+            message = f"failed: {message}: {line['reason']}: {detail[:_DETAIL]}{'...' if len(detail) > _DETAIL else ''}"
         log.say("recording", message, level="warning" if failed else "info", words=failed and self._failed <= TOLD, **about)
 
     def _line(self) -> str:

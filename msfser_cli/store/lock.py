@@ -65,14 +65,15 @@ def _acquire(path: Path, output: Path, until: float) -> int:
                 return descriptor
         except BlockingIOError:
             holder = _describe(os.pread(descriptor, 8192, 0))
+            os.close(descriptor)
             if (left := until - time.monotonic()) <= 0:
-                os.close(descriptor)
                 raise OutputHeldError(output, holder) from None
             time.sleep(min(left, _ASK_AGAIN_SECONDS))
+            continue
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # held still, or removed by its holder between our open and our lock
+        os.close(descriptor)  # removed by its holder between our open and our lock
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

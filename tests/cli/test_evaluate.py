@@ -65,6 +65,11 @@ def test_the_table_is_on_stdout_and_the_words_on_stderr(folder: Path) -> None:
         "warning: dominance: CCC and Pearson are not defined: all labels and all scores are one number",
         "warning: no intervals: 2 recordings, and at least 5 are needed",
     ]
+    _, log = run("--gold", "labels.csv", "--log-format", "json")
+    events = [json.loads(line) for line in log.splitlines()]
+    assert [(event["event"], event["message"]) for event in events] == [
+        ("warning" if line.startswith("warning: ") else "note", line.removeprefix("warning: ")) for line in err.splitlines()
+    ]
     quiet_out, quiet_err = run("--gold", "labels.csv", "--quiet")
     assert quiet_out == out
     assert quiet_err.splitlines() == err.splitlines()[4:]

@@ -152,7 +152,7 @@ class Corpus:
         path.parent.mkdir(exist_ok=True, parents=True)
         if path.is_dir():
             path.rmdir()
-        kind = self._chance.choice(("speech", "speech", "speech", "silence", "backend_error", "page", "empty", "folder"))
+        kind = self._chance.choice(["speech"] * 4 + ["silence", "backend_error", "page", "empty", "folder"])
         if kind == "page":
             path.write_text(f"<html>{self._chance.random()}</html>")
         elif kind == "empty":
@@ -163,7 +163,7 @@ class Corpus:
         else:
             level = {"speech": self._chance.uniform(0.1, 0.4), "silence": 0.0, "backend_error": 0.5}[kind]
             with path.open("wb") as file:
-                seconds = round(16_000 * self._chance.randint(1, 3))
+                seconds = round(16_000 * self._chance.randint(1, 2))
                 sf.write(file, np.full(seconds, level, np.float32), 16_000, subtype="FLOAT", format="WAV")
 
     def edit(self) -> None:
@@ -180,7 +180,7 @@ class Corpus:
             path.replace(other)
         elif what == "copy" and not other.is_dir() and other != path:
             shutil.copy2(path, other)
-        if before and path.is_file() and self._chance.random() < 0.5:
+        if before and path.is_file() and self._chance.random() < 0.7:
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 

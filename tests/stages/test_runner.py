@@ -321,6 +321,22 @@ def test_annotating_without_writing_gives_the_rows_and_the_reasons_of_a_run(corp
     assert outcomes("emphasize", table) == rows | {"a.wav": "changed"}
 
 
+def test_a_signal_ends_annotating_too_whatever_a_model_makes_of_it(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from msfser_doubles.transcriber import Double
+
+    def hiding(*arguments: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        except Stopped:
+            raise RuntimeError("out of luck") from None
+
+    monkeypatch.setattr(Double, "transcribe", hiding)
+    _, source = runner.source_of("transcribe", [str(corpus)], None)
+    with pytest.raises(Stopped):
+        list(runner.annotated(plan("transcribe"), list(source.items)))
+
+
 def test_only_rows_that_changed_are_done_again_downstream(corpus: Path, tmp_path: Path) -> None:
     transcribe(corpus, tmp_path / "u.parquet")
     follow("emphasize", tmp_path / "u.parquet", tmp_path / "e.parquet")

@@ -343,6 +343,9 @@ def test_the_command_says_what_it_found_and_made(tmp_path: Path) -> None:
     assert f"| arousal | {best['arousal']:.3f} |" in card
     again = CliRunner().invoke(app, words)
     assert "trained before" in again.stderr
+    log = [json.loads(line) for line in CliRunner().invoke(app, [*words, "--log-format", "json"]).stderr.splitlines()]
+    assert {event["event"] for event in log[:-1]} == {"note", "warning"}
+    assert (log[-1]["event"], log[-1]["unchanged"], log[-1]["message"]) == ("summary", True, again.stderr.splitlines()[-1])
 
 
 @pytest.mark.parametrize(
