@@ -57,8 +57,8 @@ def place(case: Case, point: str) -> int:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_a_named_point(case: Cases, trials: Trials, point: str, layout: str) -> None:
-    for seed in trials("killed at named points", 2):
-        turn = seed + list(POINTS).index(point) * 2
+    for seed in trials("killed at named points", 1):
+        turn = seed + list(POINTS).index(point) + LAYOUTS.index(layout)
         c = case(STAGES[turn % 5], layout, list(SCENARIOS)[turn // 5 % 4])
         assert c.stopped("kill", place(c, point)).ended() == -signal.SIGKILL
         c.readers_are_served()
@@ -67,7 +67,7 @@ def test_killed_at_a_named_point(case: Cases, trials: Trials, point: str, layout
 
 def test_killed_at_random_one_to_five_times(case: Cases, trials: Trials) -> None:
     killed = 0
-    for seed in trials("killed at random, one to five times in a row", 24):
+    for seed in trials("killed at random, one to five times in a row", 20):
         chance = random.Random(seed)
         c = case(chance.choice(STAGES), chance.choice(LAYOUTS), chance.choice(list(SCENARIOS)))
         for _ in range(chance.randint(1, 5)):

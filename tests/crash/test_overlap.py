@@ -127,7 +127,7 @@ def test_something_else_is_in_the_place_of(case: Cases, suffix: str, thing: str)
 
 
 def test_many_at_once_do_the_work_once(case: Cases, trials: Trials) -> None:
-    for seed in trials("six runs started together", 4):
+    for seed in trials("six runs started together", 3):
         c, chance = some_case(case, seed)
         if c.scenario == "redo":  # each does it anew
             c = case(c.stage, c.layout, "update")
@@ -145,7 +145,7 @@ def test_many_at_once_do_the_work_once(case: Cases, trials: Trials) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_next_stage_reads_one_table_or_the_other(case: Cases, trials: Trials, layout: str, home: Path) -> None:
-    for seed in trials("the next stage reads a table that is replaced", 8):
+    for seed in trials("the next stage reads a table that is replaced", 4):
         c = case("transcribe", layout, "update")
         first = c.operations.index(f"rename .{c.out.name}.parts/00000003.parquet")
         writer = c.stopped("pause", random.Random(seed).randint(first, len(c.operations)))

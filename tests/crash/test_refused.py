@@ -49,8 +49,8 @@ def ends_in_order(case: Case, run: Run, reason: str, *others: int) -> bool:
 @pytest.mark.parametrize("reason", REFUSES)
 def test_one_operation_after_the_other_is_refused(case: Cases, trials: Trials, reason: str, layout: str) -> None:
     refused = 0
-    for seed in trials("an operation on the disk is refused", 4):
-        c = some_case(case, seed + list(REFUSES).index(reason) * 4, layout)
+    for seed in trials("an operation on the disk is refused", 3):
+        c = some_case(case, seed + list(REFUSES).index(reason) * 3, layout)
         possible = [number for number, name in enumerate(c.operations) if name.split()[0] in REFUSES[reason]]
         which, lasting, before = spread(seed + 1, len(possible)), seed % 2 == 0, c.published()
         run = c.stopped(reason, which + 1, lasting=lasting)
@@ -91,7 +91,7 @@ def move_to(disk: Path, case: Case) -> Path:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_disk_is_full(case: Cases, trials: Trials, small_disk: Path, layout: str) -> None:
     refused = 0
-    for seed in trials("the disk is full", 8):
+    for seed in trials("the disk is full", 6):
         c = some_case(case, seed, layout)
         others = move_to(small_disk, c)
         if seed % 4:
@@ -161,7 +161,7 @@ def test_this_user_may_not_write(case: Cases, trials: Trials, home: Path) -> Non
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_memory_is_short(case: Cases, trials: Trials, layout: str) -> None:
     refused = 0
-    for seed in trials("memory is short", 6):
+    for seed in trials("memory is short", 5):
         chance = random.Random(seed)
         c = some_case(case, seed, layout)
         run = c.start(room=round(2 ** chance.uniform(16, 29)))

@@ -18,9 +18,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("moment", ["loading", "annotating", "publishing"])
 def test_a_signal_ends_a_run(case: Cases, trials: Trials, moment: str, number: signal.Signals) -> None:
-    for seed in trials("stopped by a signal", len(STAGES)):
-        turn = seed + SIGNALS.index(number)
-        c = case(STAGES[seed % 5], LAYOUTS[turn % 2], list(SCENARIOS)[turn % 4])
+    for seed in trials("stopped by a signal", 2):
+        turn = seed + SIGNALS.index(number) * 2 + len(moment)
+        c = case(STAGES[turn % 5], LAYOUTS[turn % 2], list(SCENARIOS)[turn // 2 % 4])
         at = {"loading": (1, "load ."), "annotating": (2, "annotate ."), "publishing": (1, "rename x.recordings.parquet")}[moment]
         run = c.stopped("pause", *at)
         assert run.pauses()
@@ -41,7 +41,7 @@ def test_a_signal_ends_a_run(case: Cases, trials: Trials, moment: str, number: s
 
 @pytest.mark.parametrize("second", SIGNALS)
 def test_a_second_signal_ends_it_at_once(case: Cases, trials: Trials, second: signal.Signals) -> None:
-    for seed in trials("stopped by two signals", 3):
+    for seed in trials("stopped by two signals", 2):
         c = case(STAGES[seed % 5], LAYOUTS[seed % 2], list(SCENARIOS)[seed % 4])
         first = SIGNALS[seed % 3]
         # From there on, it pauses at each operation.
@@ -56,7 +56,7 @@ def test_a_second_signal_ends_it_at_once(case: Cases, trials: Trials, second: si
 
 
 def test_a_signal_at_any_operation(case: Cases, trials: Trials) -> None:
-    for seed in trials("stopped by a signal at any operation", 15):
+    for seed in trials("stopped by a signal at any operation", 12):
         chance = random.Random(seed)
         c = case(chance.choice(STAGES), chance.choice(LAYOUTS), chance.choice(list(SCENARIOS)))
         number = chance.choice(SIGNALS)

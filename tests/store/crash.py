@@ -1,19 +1,16 @@
-"""A run that is killed, or refused by the disk, at every operation in turn, or at a random moment; then run again and compared.
+"""A run that is killed at every operation in turn; then run again and compared.
 
-    python crash.py every-kill|every-refusal|random-kill first|update|redo x.parquet|x/ FOLDER
+    python crash.py first|update|redo|prune x.parquet|x/ FOLDER
 
 Prints how many runs were stopped. Each run is a fork of this process, which does nothing else and has no threads.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import random
 import shutil
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +20,6 @@ from typing import Any
 
 from store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, table_of
 
-from msfser_cli.errors import ResourceError
 from msfser_cli.store import tables
 from msfser_cli.store.output import Output
 
@@ -57,7 +53,7 @@ def do(out: str, recordings: dict[str, tuple[int, int]], *, redo: bool = False) 
         output.publish()
 
 
-def forked(work: Callable[[], None], killed_after: float | None = None) -> int:
+def forked(work: Callable[[], None]) -> int:
     """The wait status of a fork that does `work`."""
     child = os.fork()
     if child == 0:
@@ -67,53 +63,22 @@ def forked(work: Callable[[], None], killed_after: float | None = None) -> int:
         except BaseException:
             traceback.print_exc()
             os._exit(1)
-    if killed_after is not None:
-        time.sleep(killed_after)
-        os.kill(child, signal.SIGKILL)
     return os.waitpid(child, 0)[1]
 
 
-def stop_at(number: int, folder: str, stop: Callable[[], None]) -> Callable[[], bool]:
-    """Call `stop` before the `number`-th operation that this process does below `folder`; tells whether it came to that."""
+def killed(number: int, folder: str, work: Callable[[], None]) -> None:
+    """Do `work`, and be killed before the `number`-th operation below `folder`, if there are so many."""
     count = 0
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         nonlocal count
         if event in STOPPABLE and folder in str(args[0]):
-            if stop is refuse and event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR):
-                return
-            if stop is refuse and event in ("os.listdir", "os.scandir"):
-                return
             count += 1
             if count == number:
-                stop()
+                os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
-    return lambda: count >= number
-
-
-def kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def refuse() -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-REFUSED, WENT_ON = 7, 8
-
-
-def stopping(mode: str, number: int, folder: str, work: Callable[[], None]) -> None:
-    """Do `work` and stop it; a full disk must be said as such, or be of no consequence."""
-    reached = stop_at(number, folder, kill if mode == "every-kill" else refuse)
-    try:
-        work()
-    except ResourceError as error:
-        if "the disk is full" not in str(error):
-            raise
-        os._exit(REFUSED)
-    if reached():
-        os._exit(WENT_ON)
+    work()
 
 
 def readers_are_served(out: str, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -130,8 +95,8 @@ def readers_are_served(out: str, old: dict[str, Any], new: dict[str, Any]) -> No
     assert not old.keys() & new.keys() - table.keys()
 
 
-def main(mode: str, scenario: str, layout: str, where: str) -> None:
-    """Run the scenario until it was stopped everywhere."""
+def main(scenario: str, layout: str, where: str) -> None:
+    """Run the scenario until it was killed everywhere."""
     tables.to_rows(tables.to_table(make_rows("a", 5), COLUMNS))  # what pyarrow loads at first use, once for all forks
     home = Path(where)
     recordings, redo = SCENARIOS[scenario], scenario == "redo"
@@ -140,9 +105,7 @@ def main(mode: str, scenario: str, layout: str, where: str) -> None:
     if scenario != "first":
         assert forked(lambda: do(f"{base}/{layout}", BEFORE)) == 0
     shutil.copytree(base, clean)
-    began = time.monotonic()
     assert forked(lambda: do(f"{clean}/{layout}", recordings, redo=redo)) == 0
-    duration = time.monotonic() - began
 
     trial_folder = home / "trial"
     out = f"{trial_folder}/{layout}"
@@ -165,25 +128,15 @@ def main(mode: str, scenario: str, layout: str, where: str) -> None:
         else:
             assert names_in(trial_folder) == names_in(clean)
 
-    stopped = 0
-    chance = random.Random(0)
     for number in range(1, 1000):
         shutil.copytree(base, trial_folder)
-        if mode == "random-kill":
-            work = partial(do, out, recordings, redo=redo)
-            statuses = [forked(work, chance.uniform(0, duration)) for _ in range(chance.randint(1, 3))]
-            stopped += sum(status == signal.SIGKILL for status in statuses)
-        else:
-            status = forked(partial(stopping, mode, number, str(trial_folder), partial(do, out, recordings, redo=redo)))
-            if status == 0:
-                break  # there is no operation of this number
-            assert status in (signal.SIGKILL, REFUSED << 8, WENT_ON << 8), status
-            stopped += status != WENT_ON << 8
-        assert forked(check_and_finish) == 0, f"{mode} {scenario} {layout}: stopped at {number}"
+        status = forked(partial(killed, number, str(trial_folder), partial(do, out, recordings, redo=redo)))
+        if status == 0:
+            break  # there is no operation of this number
+        assert status == signal.SIGKILL, status
+        assert forked(check_and_finish) == 0, f"{scenario} {layout}: killed at {number}"
         shutil.rmtree(trial_folder)
-        if stopped >= 24 and mode == "random-kill":
-            break
-    print(stopped)
+    print(number - 1)
 
 
 if __name__ == "__main__":
