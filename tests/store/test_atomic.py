@@ -106,7 +106,7 @@ def test_what_the_machine_refuses_is_a_sentence_with_the_path(tmp_path: Path) ->
         with pytest.raises(ResourceError, match=r"/x: cannot write: .*") as caught, resources(tmp_path / "x"):
             raise OSError(code, os.strerror(code))
         assert caught.value.exit_code == 7
-    with pytest.raises(OSError, match="^ours$"), resources(tmp_path / "x"):
+    with pytest.raises(OSError, match=r"^ours$"), resources(tmp_path / "x"):
         raise OSError("ours")
 
 
