@@ -290,7 +290,8 @@ class Output:
         return [self.path] if self.path.exists() else []
 
     def _part_files(self) -> list[Path]:
-        return sorted(self._parts.glob("*.parquet"))
+        with resources(self._parts):
+            return sorted(self._parts.glob("*.parquet"))
 
     # Writing
 

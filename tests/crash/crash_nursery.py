@@ -29,6 +29,7 @@ import re
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,10 +210,16 @@ if __name__ == "__main__":
     torch.nn.Linear(1, 1, device="meta").reset_parameters()
     gc.collect()
     gc.freeze()
-    become(serve())
+    request = serve()
+    code: Any = 1
     try:
+        become(request)
         main()
     except SystemExit as end:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(end.code if isinstance(end.code, int) else 0)  # to take all of it down again takes longer than the run
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: to take all of it down again takes longer than the run, and a fork may wait for threads that it does not have.
+    os._exit(code if isinstance(code, int) else 0)
