@@ -25,6 +25,7 @@ SECONDS = 2.0
 # Sound
 
 
+@cache
 def voice(rate: int, seconds: float = SECONDS) -> np.ndarray:
     """float32 [n]: something like speech, whose syllables tell every place in it from every other; nothing above 3 kHz."""
     time = np.arange(round(rate * seconds)) / rate
