@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from msfser_cli import __version__
+from msfser_cli.cli.console import printable
 from msfser_cli.cli.describe import describe
 from msfser_cli.cli.embed import embed
 from msfser_cli.cli.emphasize import emphasize
@@ -133,9 +134,9 @@ def main() -> None:
         if isinstance(error, MemoryError):
             error = ResourceError(f"not enough memory ({error})" if str(error) else "not enough memory")
         if isinstance(error, MsfserError):
-            print(f"msfser: {error}", file=sys.stderr)
+            print("msfser: " + "\n".join(printable(str(line)) for line in error.args), file=sys.stderr)
             sys.exit(error.exit_code)
-        print(f"msfser: a bug: {type(error).__name__}: {error}", file=sys.stderr)
+        print(printable(f"msfser: a bug: {type(error).__name__}: {error}"), file=sys.stderr)
         if not debug:
             print("Run it again with --debug for the traceback: msfser --debug ...", file=sys.stderr)
         sys.exit(1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from msfser_cli.stages.runner import Source, Summary
 
+LONGEST_LINE = 10_000
 PLAIN_SECONDS = 30.0
 """How often a line appears where there is no terminal."""
 
@@ -21,7 +22,8 @@ def clock(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` on one line: control characters, which a file's name may hold, are escaped."""
+    """`text` on one line: control characters, which a file's name may hold, are escaped; thousands of characters are cut."""
+    text = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]} ..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -90,10 +92,10 @@ def summary(result: Summary) -> str:
     counts += f"{result.no_speech} without speech, {result.failed} failed, {result.unchanged} unchanged"
     speed = f"{clock(result.audio_seconds)} of audio in {clock(result.seconds)}"
     others = f"; {result.ignored} other files ignored" if result.ignored else ""
-    failed = f"\n{result.published['failed']} failed: see {result.ledger}" if result.published["failed"] else ""
+    failed = f"\n{result.published['failed']} failed: see {printable(result.ledger)}" if result.published["failed"] else ""
     stay = "out of the table now" if result.pruned else "the table keeps them; --prune takes them out"
     gone = f"\n{result.gone} no longer there: {stay}" if result.gone else ""
-    return f"{counts}; {speed}{others}{gone}\n{result.out}: {result.published['utterances']} utterances{failed}"
+    return f"{counts}; {speed}{others}{gone}\n{printable(result.out)}: {result.published['utterances']} utterances{failed}"
 
 
 def as_json(result: dict[str, Any]) -> str:
