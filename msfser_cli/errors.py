@@ -38,9 +38,12 @@ REASONS: dict[str, str] = {
 
 
 class MsfserError(Exception):
-    """Base of all deliberate errors; `str()` is the sentence a user reads."""
+    """Base of all deliberate errors; `args` are the lines that a user reads, in nearly all cases one sentence."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class UsageError(MsfserError):

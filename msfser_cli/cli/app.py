@@ -18,7 +18,7 @@ from msfser_cli.cli.describe import describe
 from msfser_cli.cli.embed import embed
 from msfser_cli.cli.emphasize import emphasize
 from msfser_cli.cli.evaluate import evaluate
-from msfser_cli.cli.log import log
+from msfser_cli.cli.log import log, printable
 from msfser_cli.cli.predict import predict
 from msfser_cli.cli.train import train
 from msfser_cli.cli.transcribe import transcribe
@@ -151,12 +151,13 @@ def _run(*, debug: bool) -> int:
         trace = traceback.format_exc() if debug else None
         if isinstance(error, MemoryError):
             error = ResourceError(f"not enough memory ({error})" if str(error) else "not enough memory")
-        code, message = getattr(error, "exit_code", 1), str(error)
+        code, lines = getattr(error, "exit_code", 1), error.args
         if hasattr(error, "format_message"):  # typer's
-            message = error.format_message()
+            lines = (error.format_message(),)
         elif not isinstance(error, MsfserError):
-            message = f"a bug: {type(error).__name__}: {error}"
-            message += "" if debug else "\nRun it again with --debug for the traceback: msfser --debug ..."
+            lines = (f"a bug: {type(error).__name__}: {error}",)
+            lines += () if debug else ("Run it again with --debug for the traceback: msfser --debug ...",)
+        message = "\n".join(printable(str(line)) for line in lines)  # a line break in a name is none of the message's
         if trace and not log.json:
             print(trace, end="", file=sys.stderr)
         more: dict[str, Any] = {"traceback": trace} if trace else {}

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from msfser_cli.cli.log import log
+from msfser_cli.cli.log import log, printable
 
 if TYPE_CHECKING:
     from msfser_cli.stages.runner import Source, Summary
@@ -97,10 +97,10 @@ def summary(result: Summary) -> str:
     counts += f"{result.no_speech} without speech, {result.failed} failed, {result.unchanged} unchanged"
     speed = f"{clock(result.audio_seconds)} of audio in {clock(result.seconds)}"
     others = f"; {result.ignored} other files ignored" if result.ignored else ""
-    failed = f"\n{result.published['failed']} failed: see {result.ledger}" if result.published["failed"] else ""
+    failed = f"\n{result.published['failed']} failed: see {printable(result.ledger)}" if result.published["failed"] else ""
     stay = "out of the table now" if result.pruned else "the table keeps them; --prune takes them out"
     gone = f"\n{result.gone} no longer there: {stay}" if result.gone else ""
-    return f"{counts}; {speed}{others}{gone}\n{result.out}: {result.published['utterances']} utterances{failed}"
+    return f"{counts}; {speed}{others}{gone}\n{printable(result.out)}: {result.published['utterances']} utterances{failed}"
 
 
 def as_json(result: dict[str, Any]) -> str:

@@ -24,9 +24,13 @@ EVENTS = {
 }
 """What `event` may be."""
 
+LONGEST_LINE = 10_000
+"""In characters."""
+
 
 def printable(text: str) -> str:
-    """`text` on one line: control characters, which a file's name may hold, are escaped."""
+    """`text` on one line: control characters, which a file's name may hold, are escaped; thousands of characters are cut."""
+    text = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]} ..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

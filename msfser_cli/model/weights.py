@@ -87,6 +87,8 @@ def load_card(folder: Path) -> dict[str, Any]:
 def read_document(path: Path, form: str, version: int) -> dict[str, Any]:
     """The JSON object in `path`, which must say that it is of this format and version; ModelError for anything else."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would block
+            raise ModelError(f"{path}: not a regular file")
         with path.open("rb") as file:
             raw = file.read(_CONFIG_BYTES + 1)
     except OSError as e:
@@ -152,7 +154,7 @@ def _refuse_pickles(folder: Path) -> None:
         raise ModelError(f"{folder}: a format that can run code when it is loaded; {remedy}")
     if not folder.is_dir():
         raise ModelError(f"{folder}: not a folder; {_A_CHECKPOINT_IS}")
-    if not (folder / WEIGHTS_NAME).exists():
+    if not (folder / WEIGHTS_NAME).is_file():
         if found := sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _PICKLES):
             raise ModelError(f"{folder / found[0]}: a format that can run code when it is loaded; {remedy}")
         raise ModelError(f"{folder / WEIGHTS_NAME}: missing; {_A_CHECKPOINT_IS}")

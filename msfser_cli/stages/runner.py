@@ -239,9 +239,17 @@ def _may_exist(root: Path, recording_id: str) -> bool:
 
 
 def _from_corpus(corpus: Corpus) -> Source:
-    size = sum(r.path.stat().st_size for r in corpus.recordings if r.path.is_file())
+    size = sum(_size(r.path) for r in corpus.recordings)
     names = frozenset(r.recording_id for r in corpus.recordings)
     return Source(corpus.root, names, size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored)
+
+
+def _size(path: Path) -> int:
+    """In bytes, 0 for what is no file; a manifest may hold a name that no file can have."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except (OSError, ValueError):
+        return 0
 
 
 def _from_table(path: Path, lineage: Lineage, root: Path | None) -> Source:

@@ -241,8 +241,8 @@ def _opened_state(out: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             yield file
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: damaged ({error}); --redo starts over") from error
+    except (SafetensorError, OSError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); --redo starts over") from error
 
 
 def _about(state: Any) -> dict[str, Any]:

@@ -263,8 +263,8 @@ class Output:
             found = parquet.schema_arrow
             differences = _differences(lineage, self._lineage, found.names, names(columns))
             if differences:
-                raise UsageError("\n  ".join([f"{file}: made with other settings:", *differences])
-                                 + "\nstart over with --redo, or choose another --out")
+                raise UsageError(f"{file}: made with other settings:", *(f"  {line}" for line in differences),
+                                 "start over with --redo, or choose another --out")
             if not self._moved and lineage.corpus_root != self._lineage.corpus_root:
                 raise UsageError(f"{file}: made from {lineage.corpus_root}, not from {self._lineage.corpus_root}; choose another "
                                  "--out, start over with --redo, or say with --root where the same corpus is now")

@@ -585,4 +585,6 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 def _plain(wanted: pa.Schema) -> pa.Schema:
-    return pa.schema([f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in wanted])
+    """`wanted` without dictionaries, and without metadata, of which some brings polars down."""
+    kinds = (kind.value_type if pa.types.is_dictionary(kind) else kind for kind in wanted.types)
+    return pa.schema([pa.field(f.name, kind, f.nullable) for f, kind in zip(wanted, kinds, strict=True)])

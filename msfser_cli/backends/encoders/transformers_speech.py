@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msfser_cli.backends.encoders import SAFELY
+from msfser_cli.backends.encoders import SAFELY, whole_model
 from msfser_cli.errors import ModelError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -48,7 +48,7 @@ class TransformersSpeech:
         try:
             self.extractor: Any = AutoFeatureExtractor.from_pretrained(folder, **SAFELY)
             # Without safetensors there is only a pickle, which came this far because its hash is registered.
-            model = AutoModel.from_pretrained(folder, use_safetensors=any(folder.glob("model*.safetensors")), **SAFELY)
+            model = whole_model(AutoModel, folder, use_safetensors=any(folder.glob("model*.safetensors")))
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder}: not a transformers speech encoder ({error})") from error
         if not hasattr(model, "_get_feature_vector_attention_mask"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msfser_cli.backends.encoders import SAFELY
+from msfser_cli.backends.encoders import SAFELY, whole_model
 from msfser_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class TransformersText:
         logging.set_verbosity_error()  # a checkpoint's unused heads are no news
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, **SAFELY)
-            model = AutoModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False, **SAFELY)
+            model = whole_model(AutoModel, folder, use_safetensors=True, add_pooling_layer=False)
         except (OSError, ValueError, TypeError) as error:
             raise ModelError(f"{folder}: not a transformers text encoder ({error})") from error
         self._device = "cuda" if torch.cuda.is_available() else "cpu"

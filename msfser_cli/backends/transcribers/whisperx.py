@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msfser_cli.backends import Transcript, Word
+from msfser_cli.backends.encoders import whole_model
 from msfser_cli.backends.spelling import UNSPACED
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, within_speech
 from msfser_cli.backends.whisper_ct2 import load_whisper, padded_frames
@@ -103,7 +104,7 @@ class _Aligner:
         transformers_logging.set_verbosity_error()  # parts that serve training only are no news
         try:
             tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(folder, local_files_only=True)
-            model = Wav2Vec2ForCTC.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            model = whole_model(Wav2Vec2ForCTC, folder, use_safetensors=True)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise ModelError(
                 f"{folder}: not a wav2vec 2.0 CTC model: it needs config.json, model.safetensors and vocab.json ({error})"

@@ -220,6 +220,8 @@ def raw_json(path: Path) -> Raw:
     In place of a file's object there may be several, in a list or by name, such as the workers' of labels_detailed.json.
     """
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for text in (t for pair in pairs for t in pair if isinstance(t, str)):
+            text.encode()  # half of a surrogate pair is no text, and a ValueError
         entry = dict(pairs)
         if len(entry) < len(pairs):
             twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
@@ -230,7 +232,7 @@ def raw_json(path: Path) -> Raw:
         document = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=unique)
     except OSError as e:
         raise LabelError(path, f"cannot be read ({e.strerror})", "name another label file") from e
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
+    except (ValueError, RecursionError) as e:  # of JSON, of UTF-8, or of a number of thousands of digits
         raise LabelError(path, f"is not JSON ({e})") from e
     entries = list(_entries(document))
     if not entries or not all(isinstance(entry, dict) for entry in entries):
