@@ -181,6 +181,7 @@ SLOW = "time.sleep(600)"
 SWALLOWED = "try:\n        time.sleep(600)\n    except Exception:\n        pass"
 TRANSLATED = "try:\n        time.sleep(600)\n    except Exception as error:\n        raise RuntimeError('cannot load') from error"
 PLACES = {
+    "reading ahead": ("import msfser_cli.store.seen as m; m.file_sha256", SLOW, ()),
     "listing": ("import msfser_cli.stages.runner as m; m.find", SLOW, ()),
     "looking, dry, in what hides it": ("import msfser_cli.stages.runner as m; m._look", TRANSLATED, ("--dry-run",)),
     "loading, which hides it": ("import msfser_doubles.transcriber as m; m.load", TRANSLATED, ()),
@@ -233,8 +234,8 @@ def test_a_signal_ends_the_wait_for_another_run(night: Path) -> None:
 
 
 def test_a_second_signal_ends_the_command_at_once(night: Path) -> None:
-    """While the first waits for a file that is read ahead, say, from a disk that does not answer."""
-    code = BUSY.format(where="import msfser_cli.store.seen as m; m.file_sha256", how=SLOW)
+    """While a model that swallowed the first goes on."""
+    code = BUSY.format(where="import msfser_doubles.transcriber as m; m.Double.transcribe", how=f"{SWALLOWED}\n    {SLOW}")
     with started(night, code) as run:
         for which in (signal.SIGTERM, signal.SIGINT):
             assert run.poll() is None
