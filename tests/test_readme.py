@@ -76,6 +76,17 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
     assert all(re.search(rf"^\W*{re.escape(code)}\s", text, re.MULTILINE) for code in codes)
 
 
+def test_every_promise_names_the_tests_that_hold_it() -> None:
+    promises = re.findall(r"^\d+\. .*?(?=^\d+\. |^\|)", section("What it promises"), re.MULTILINE | re.DOTALL)
+    assert len(promises) > 10
+    assert all(re.search(r"\]\(tests/[a-z/_]+\.py\)", promise) for promise in promises)  # that they exist, another test says
+    rows = cells((ROOT / "tests/COVERAGE.md").read_text(encoding="utf-8"))
+    assert [int(row[0]) for row in rows] == list(range(1, len(promises) + 1))
+    for row in rows:
+        for name in re.findall(r"`([a-z_]+/(?:[a-zA-Z_.]+)?)`", " ".join(row)):
+            assert (ROOT / "tests" / name).exists(), name
+
+
 def test_the_tables_name_every_column() -> None:
     rows = cells(section("The table"))
     listed = [name for row in rows for name in re.findall(r"`([^`]+)`", row[0])]
@@ -119,7 +130,7 @@ def test_the_configuration_file_is_accepted(tmp_path: Path, monkeypatch: pytest.
         CliRunner().invoke(app, ["predict", "nowhere"], catch_exceptions=False)
 
 
-@pytest.mark.parametrize("document", ["README.md", "THIRD_PARTY.md", "CHANGELOG.md", *(
+@pytest.mark.parametrize("document", ["README.md", "THIRD_PARTY.md", "CHANGELOG.md", "tests/COVERAGE.md", *(
     str(p.relative_to(ROOT)) for p in sorted((ROOT / "recipes").rglob("README.md")))])
 def test_links_lead_somewhere(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
@@ -130,4 +141,4 @@ def test_links_lead_somewhere(document: str) -> None:
             assert target[1:] in anchors
         else:
             assert "://" not in target
-            assert ((ROOT / document).parent / target).exists(), target
+            assert ((ROOT / document).parent / target.partition("#")[0]).exists(), target
