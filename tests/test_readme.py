@@ -105,6 +105,11 @@ def test_the_events_are_those_of_the_log() -> None:
     assert [row[0].strip("`") for row in cells(section("Night after night"))] == list(EVENTS)
 
 
+def test_the_reasons_are_those_of_the_ledger() -> None:
+    [listed] = re.findall(r"A reason is one of (.*?);", README, re.DOTALL)
+    assert re.findall(r"`(\w+)`", listed) == list(errors.REASONS)
+
+
 def test_the_back_ends_are_those_that_come_with_it() -> None:
     rows = {row[0].strip("`"): re.findall(r"`([^`]+)`", row[2]) for row in cells(section("Seven commands, or one"))}
     by_command = {"transcribe": "transcribers", "emphasize": "emphasizers", "describe": "describers", "embed": "encoders"}

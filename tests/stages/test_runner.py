@@ -457,25 +457,45 @@ def test_a_run_outside_of_the_main_thread_works_without_signals(corpus: Path, tm
     assert results[0].done == 3
 
 
-def test_a_file_that_is_written_to_while_it_is_read_waits_for_the_next_run(corpus: Path, tmp_path: Path) -> None:
-    out = tmp_path / "u.parquet"
-    _, source = runner.source_of("transcribe", [str(corpus)], None)
-    write(corpus / "b.wav", 1.0, 0.1)
-    decode = runner.decode
+@pytest.mark.parametrize("by", [1, -1], ids=["grows", "shrinks"])
+def test_a_file_that_is_written_to_while_it_is_read_waits_for_the_next_run(corpus: Path, tmp_path: Path, by: int) -> None:
+    path, out = corpus / "b.wav", tmp_path / "u.parquet"
+    begun, ended = threading.Event(), threading.Event()
 
-    def growing(path: Path, output: Path | None) -> Audio:
-        audio = decode(path, output)
-        if path.name == "b.wav":
-            write(corpus / "b.wav", 3.0, 0.1)
-        return audio
+    def change() -> None:
+        while not ended.wait(0.001):
+            os.truncate(path, path.stat().st_size + by)
+            begun.set()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "decode", growing)
-        assert runner.run(plan("transcribe"), source, Destination(str(out)), Watcher()).failed == 3
-    lines = read_ledger(out)
-    assert (lines["b.wav"]["status"], lines["b.wav"]["reason"]) == ("failed", "changed")
+    writer = threading.Thread(target=change)
+    writer.start()
+    try:
+        begun.wait()
+        assert transcribe(corpus, out).failed == 3
+    finally:
+        ended.set()
+        writer.join()
+    assert (read_ledger(out)["b.wav"]["status"], read_ledger(out)["b.wav"]["reason"]) == ("failed", "changed")
+    write(path, 3.0, 0.1)
     transcribe(corpus, out)
     assert (read_ledger(out)["b.wav"]["status"], read_ledger(out)["b.wav"]["duration"]) == ("done", 3.0)
+
+
+def test_a_file_that_is_replaced_between_two_looks_waits_for_the_next_run(corpus: Path, tmp_path: Path) -> None:
+    out, decode = tmp_path / "u.parquet", runner.decode
+    write(tmp_path / "other.wav", 5.0, 0.1)
+
+    def late(path: Path, output: Path | None) -> Audio:
+        if path.name == "a.wav":
+            (tmp_path / "other.wav").replace(path)
+        return decode(path, output)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "decode", late)
+        assert transcribe(corpus, out).failed == 3
+    assert read_ledger(out)["a.wav"]["reason"] == "changed"
+    transcribe(corpus, out)
+    assert read_ledger(out)["a.wav"]["duration"] == 5.0
 
 
 def test_who_leaves_early_does_not_wait_for_the_recording_that_is_prepared(corpus: Path) -> None:

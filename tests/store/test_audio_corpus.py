@@ -11,7 +11,6 @@ import csv
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import audio_corpus
@@ -79,31 +78,6 @@ def test_the_same_bytes_are_the_same_sound(corpus: dict[str, Path]) -> None:
     one, other = corpus["twice-a.wav"], corpus["twice-b.wav"]
     assert file_sha256(one) == file_sha256(other)
     np.testing.assert_array_equal(decode(one).clip(0, 60), decode(other).clip(0, 60))
-
-
-@pytest.mark.parametrize("grows", [True, False], ids=["grows", "shrinks"])
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, grows: bool) -> None:
-    path = tmp_path / "a.flac"
-    content = audio_corpus.long_silence(2)
-    path.write_bytes(content)
-    begun, ended = threading.Event(), threading.Event()
-
-    def change() -> None:
-        size = len(content)
-        while not ended.wait(0.001):
-            size += 1 if grows else -1
-            os.truncate(path, max(size, 0))
-            begun.set()
-
-    writer = threading.Thread(target=change)
-    writer.start()
-    try:
-        begun.wait()
-        with pytest.raises(RecordingError, match="changed"):
-            decode(path)
-    finally:
-        ended.set()
-        writer.join()
 
 
 @pytest.mark.slow
