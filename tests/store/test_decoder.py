@@ -110,6 +110,14 @@ def test_memory_is_bounded(short: Path) -> None:
     assert line.split()[3:5] == [str(decoder.MEMORY_BYTES)] * 2
 
 
+def test_a_process_that_has_less_memory_still_decodes(short: Path) -> None:
+    work = """import resource
+resource.setrlimit(resource.RLIMIT_AS, (800 << 20, 800 << 20))
+print(len(audio.decode(pathlib.Path(sys.argv[1])).samples))"""
+    done = subprocess.run([sys.executable, "-c", PROGRAM.format(work), str(short)], capture_output=True, text=True, check=True)
+    assert done.stdout == "160\n"
+
+
 def test_a_decoder_that_cannot_start_is_the_machines_fault(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     audio._decoder.end()
     monkeypatch.setattr(sys, "executable", "/bin/false")
