@@ -235,12 +235,13 @@ def test_a_signal_ends_the_wait_for_another_run(night: Path) -> None:
 
 def test_a_second_signal_ends_the_command_at_once(night: Path) -> None:
     """While a model that swallowed the first goes on."""
-    code = BUSY.format(where="import msfser_doubles.transcriber as m; m.Double.transcribe", how=f"{SWALLOWED}\n    {SLOW}")
-    with started(night, code) as run:
-        for which in (signal.SIGTERM, signal.SIGINT):
+    how = f"{SWALLOWED}\n    Path('swallowed').touch()\n    {SLOW}"
+    with started(night, BUSY.format(where="import msfser_doubles.transcriber as m; m.Double.transcribe", how=how)) as run:
+        run.send_signal(signal.SIGTERM)
+        while not (night / "swallowed").exists():
             assert run.poll() is None
-            run.send_signal(which)
-            time.sleep(0.5)
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
         out, err = run.communicate()
     assert (run.returncode, out, err) == (128 + signal.SIGINT, "", "")
     assert msfser(night).returncode == 3

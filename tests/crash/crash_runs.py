@@ -77,7 +77,9 @@ class Nursery:
         return Run(self, self.ask(request), said)
 
     def close(self) -> None:
-        self._process.communicate()
+        """End it and all that it started, also what is paused or hangs while it is waited for."""
+        with self._process:
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 @dataclass

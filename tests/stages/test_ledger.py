@@ -168,6 +168,7 @@ class Corpus:
 
     def edit(self) -> None:
         """One file is written, touched, removed, renamed or copied; its time of modification is as it was, or not."""
+        time.sleep(0.02)  # a few ticks of the clock that files go by
         path = self._home / self._chance.choice(self.NAMES)
         other = self._home / self._chance.choice(self.NAMES)
         before = path.stat() if path.is_file() else None
@@ -229,7 +230,6 @@ def test_after_any_nights_the_table_is_that_of_one_run(
             before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in (out, ledger_path(out))}
             assert run(corpus.given, out).unchanged == len(night.names)
             assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in before} == before
-            time.sleep(0.02)  # a few ticks of the clock that files go by
             for _ in range(0 if last else chance.randint(1, 4)):
                 corpus.edit()
         clean = home / "clean.parquet"

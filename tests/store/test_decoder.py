@@ -50,7 +50,7 @@ def killing(request: pytest.FixtureRequest) -> Iterator[list[int]]:
 
     def kill() -> None:
         while not over.is_set() and len(met) < count:
-            for child in children(os.getpid()):
+            for child in decoders(os.getpid()):
                 if child not in met and busy(child):
                     met.append(child)
                     os.kill(child, number)
@@ -63,15 +63,25 @@ def killing(request: pytest.FixtureRequest) -> Iterator[list[int]]:
     thread.join()
 
 
-def children(of: int) -> list[int]:
-    return [int(c) for task in Path(f"/proc/{of}/task").iterdir() for c in (task / "children").read_text().split()]
+def decoders(of: int) -> list[int]:
+    """The decoders that a process has started; other tests' processes may be its children, too."""
+    found = [int(c) for task in Path(f"/proc/{of}/task").iterdir() for c in (task / "children").read_text().split()]
+    return [child for child in found if is_decoder(child)]
+
+
+def is_decoder(process: int) -> bool:
+    try:
+        return b"msfser_cli.store.decoding" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def busy(process: int) -> bool:
     """Whether it is a decoder that has come to the recording."""
     try:
-        is_decoder = b"msfser_cli.store.decoding" in Path(f"/proc/{process}/cmdline").read_bytes()
-        return is_decoder and any(link.readlink().name == "long.flac" for link in Path(f"/proc/{process}/fd").iterdir())
+        return is_decoder(process) and any(
+            link.readlink().name == "long.flac" for link in Path(f"/proc/{process}/fd").iterdir()
+        )
     except OSError:
         return False
 
@@ -104,10 +114,12 @@ def test_a_decoder_that_takes_too_long_is_ended(short: Path, long: Path, monkeyp
 
 def test_memory_is_bounded(short: Path) -> None:
     decode(short)
-    [process] = children(os.getpid())
+    [process] = decoders(os.getpid())
     limits = Path(f"/proc/{process}/limits").read_text().splitlines()
     [line] = [line for line in limits if line.startswith("Max address space")]
     assert line.split()[3:5] == [str(decoder.MEMORY_BYTES)] * 2
+    [line] = [line for line in limits if line.startswith("Max core file size")]  # a crash costs no disk either
+    assert line.split()[4:6] == ["0", "0"]
 
 
 def test_a_process_that_has_less_memory_still_decodes(short: Path) -> None:
@@ -130,16 +142,16 @@ def test_a_decoder_that_cannot_start_is_the_machines_fault(short: Path, monkeypa
 def test_a_file_that_failed_ends_the_process_and_so_do_many(short: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"no sound")
     decode(short)
-    first = children(os.getpid())
+    first = decoders(os.getpid())
     with pytest.raises(RecordingError, match="not_audio"):
         decode(tmp_path / "bad.wav")
     decode(short)
-    second = children(os.getpid())
+    second = decoders(os.getpid())
     assert len(first) == len(second) == 1
     assert first != second
     for _ in range(decoding.RECORDINGS):
         decode(short)
-    assert children(os.getpid()) not in ([], second)
+    assert decoders(os.getpid()) not in ([], second)
 
 
 def test_a_fork_has_a_decoder_of_its_own(short: Path) -> None:
@@ -155,7 +167,7 @@ def test_a_fork_has_a_decoder_of_its_own(short: Path) -> None:
 def test_a_decoder_ends_with_its_run(long: Path, tmp_path: Path) -> None:
     work = "audio.decode(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))"
     run = subprocess.Popen([sys.executable, "-c", PROGRAM.format(work), str(long), str(tmp_path / "out.parquet")])
-    while not (found := [child for child in children(run.pid) if busy(child)]):
+    while not (found := [child for child in decoders(run.pid) if busy(child)]):
         assert run.poll() is None
         time.sleep(0.01)
     run.kill()
@@ -163,6 +175,18 @@ def test_a_decoder_ends_with_its_run(long: Path, tmp_path: Path) -> None:
     while busy(found[0]):  # else the test never ends
         time.sleep(0.01)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["long.flac"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_whole_group_leaves_a_recording_in_hand_to_the_run(
+    short: Path, long: Path, number: signal.Signals
+) -> None:
+    """As a terminal sends it: what becomes of the recording is the run's to decide."""
+    decode(short)
+    [process] = decoders(os.getpid())
+    os.kill(process, number)
+    assert len(decode(short).samples) == 160
+    assert decoders(os.getpid()) == [process]
 
 
 def test_nothing_is_imported_from_the_working_directory(short: Path, tmp_path: Path) -> None:

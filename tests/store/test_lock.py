@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -128,6 +129,41 @@ def test_one_at_a_time_among_many(tmp_path: Path) -> None:
         assert worker.returncode == 0
     assert counter.read_text() == "240"
     assert names_in(tmp_path) == {"counter"}
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its holder left between our opening it and our locking it: others would lock a new file."""
+    output, lock, flock = tmp_path / "x", tmp_path / ".x.lock", fcntl.flock
+    lock.touch()
+    calls: list[int] = []
+
+    def late(descriptor: int, operation: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            lock.unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with held(output):
+        assert len(calls) == 2
+        with pytest.raises(OutputHeldError), held(output):
+            pass
+    assert names_in(tmp_path) == set()
+
+
+def test_the_file_is_gone_before_the_lock_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Afterwards it might be another's, who then would hold a file without a name."""
+    was_there: list[bool] = []
+    close = os.close
+
+    def closing(descriptor: int) -> None:
+        was_there.append((tmp_path / ".x.lock").exists())
+        close(descriptor)
+
+    with held(tmp_path / "x"):
+        monkeypatch.setattr(os, "close", closing)
+    monkeypatch.undo()
+    assert was_there == [False]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
