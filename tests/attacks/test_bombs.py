@@ -146,6 +146,16 @@ def test_text_that_is_not_unicode_is_refused(tmp_path: Path, kind: pa.DataType) 
             read()
 
 
+def test_a_flipped_bit_in_a_file_of_others_is_noticed_where_its_pages_have_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"path": ["a.wav", "b.wav"]}), path, compression="none", use_dictionary=False,
+                   write_statistics=False, write_page_checksum=True)  # fmt: skip
+    assert len(find([str(path)]).recordings) == 2
+    path.write_bytes(path.read_bytes().replace(b"a.wav", b"c.wav", 1))
+    with pytest.raises(TableError, match=r"x\.parquet"):
+        find([str(path)])
+
+
 TEXTS: dict[str, bytes] = {
     "one line.csv": b"path,valence\n" + b"x" * 3_000_000,
     "one cell.csv": b'path,valence\n"' + b"x" * 3_000_000,

@@ -166,8 +166,9 @@ def test_a_format_that_there_is_not_is_refused(night: Path) -> None:
 # Signals
 
 BUSY = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever started the tests in the background may have had it ignored
 
 def busy(*arguments, **more):
     Path("busy").touch()
@@ -235,7 +236,7 @@ def test_a_signal_ends_the_wait_for_another_run(night: Path) -> None:
 
 def test_a_second_signal_ends_the_command_at_once(night: Path) -> None:
     """While a model that swallowed the first goes on."""
-    how = f"{SWALLOWED}\n    Path('swallowed').touch()\n    {SLOW}"
+    how = f"{SWALLOWED}\n    Path('swallowed').touch()\n    time.sleep(30)"
     with started(night, BUSY.format(where="import msfser_doubles.transcriber as m; m.Double.transcribe", how=how)) as run:
         run.send_signal(signal.SIGTERM)
         while not (night / "swallowed").exists():

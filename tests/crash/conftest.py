@@ -30,7 +30,7 @@ def home() -> Iterator[Path]:
     """A folder with the models, in memory where there is such a place: a process that is killed, unlike a machine that loses its
     power, loses nothing that was not synced, and thousands of syncs take minutes on a busy disk.
     """
-    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
+    with tempfile.TemporaryDirectory(prefix="msfser-tests-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
         make_models(Path(folder) / "models")
         yield Path(folder)
 

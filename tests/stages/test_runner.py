@@ -218,11 +218,12 @@ def test_only_what_is_new_or_changed_is_done(corpus: Path, tmp_path: Path) -> No
     transcribe(corpus, out)
     write(corpus / "d.wav", 2.0, 0.3)
     write(corpus / "a.wav", 6.0, 0.3)
+    write(corpus / "c.wav", 5.0, 0.35)  # as large as it was
     os.utime(corpus / "b.wav")
     watcher = Watcher()
     summary = transcribe(corpus, out, watcher)
-    assert (summary.done, summary.unchanged) == (2, 5)
-    assert set(watcher.lines) - set(watcher.unchanged) == {"a.wav", "d.wav"}
+    assert (summary.done, summary.unchanged) == (3, 4)
+    assert set(watcher.lines) - set(watcher.unchanged) == {"a.wav", "c.wav", "d.wav"}
     table = pl.read_parquet(out)
     assert table["recording_id"].unique().sort().to_list() == ["a.wav", "b.wav", "c.wav", "d.wav"]
     assert table.filter(pl.col("recording_id") == "a.wav")["end"].max() > 5

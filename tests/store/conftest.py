@@ -20,7 +20,7 @@ def new_folder() -> Iterator[Callable[[], Path]]:
     """Makes empty folders, in memory where there is such a place: a process that is killed, unlike a machine that loses its
     power, loses nothing that was not synced, and thousands of syncs take minutes on a busy disk.
     """
-    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as home:
+    with tempfile.TemporaryDirectory(prefix="msfser-tests-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as home:
         yield lambda: Path(tempfile.mkdtemp(dir=home))
 
 

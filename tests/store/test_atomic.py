@@ -82,7 +82,7 @@ def test_a_temporary_file_lies_beside_the_output_it_belongs_to(tmp_path: Path) -
 
 
 def test_a_sweep_takes_the_outputs_own_temporaries_only(tmp_path: Path) -> None:
-    stays = {"x", "x.tmp-1", ".x.lock", ".xy.tmp-1", "y", ".x.parts"}
+    stays = {"x", "x.tmp-1", ".x.lock", ".xy.tmp-1", "y", ".x.parts", ".x.seen"}
     for name in stays | {".x.tmp-0123abcd"}:
         (tmp_path / name).touch()
     (tmp_path / ".x.tmp-folder").mkdir()
