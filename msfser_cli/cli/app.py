@@ -118,6 +118,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before ONNX Runtime is imported: it would begin to report then
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     debug = "--debug" in sys.argv[1:] or os.environ.get("MSFSER_DEBUG", "").lower() in ("1", "true", "yes", "on")
     if debug:

@@ -120,7 +120,8 @@ def _print_report(result: Evaluation) -> None:
     from msfser_cli.stages.clusters import in_words
 
     # Rich takes what is no terminal for one of 80 columns, and cuts the names of the dimensions to fit.
-    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    # Names of speakers are data: square brackets and colons in them are no markup.
+    console = Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, emoji=False)
     split = f", {result.split}" if result.split else ""
     typer.echo(printable(f"{result.scores} against {result.gold}{split}") + "\n")
     console.print(_metrics(result))
@@ -215,8 +216,7 @@ def _bracketed(interval: Interval) -> str:
     def short(end: float) -> str:
         return f"{end:.3f}".replace("0.", ".", 1) if abs(end) < 0.9995 else f"{end:.3f}"
 
-    # Rich reads square brackets as markup unless they are escaped.
-    return "" if interval.not_defined else f"\\[{short(interval.low)} {short(interval.high)}]"
+    return "" if interval.not_defined else f"[{short(interval.low)} {short(interval.high)}]"
 
 
 def _account(result: Evaluation) -> Iterator[str]:

@@ -46,7 +46,7 @@ def calibrate(chain: Chain, items: Iterable[Item], gold: Path, out: Path, *, sca
 
 
 def _known(chain: Chain, settings: st.PredictSettings, out: Path, level: float) -> dict[str, object] | None:
-    if not out.exists():
+    if not tables.is_ours(out):  # not there yet, or an empty folder; whoever writes it refuses what is in the way
         return None
     lineage = tables.read_lineage(out)
     before = lineage.settings.get("predict", {})

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -63,7 +64,7 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
         raise UsageError(f"{', '.join(absent)}: no such file or folder")
     for given in _expanded(inputs):
         path = Path(given)
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - Path's raises for a name that is too long, or that may not be looked up
             folders.append(path)
             inside, unlisted = _inside(path)
             found = [p for p in inside if is_audio_name(p)]
@@ -79,6 +80,15 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
         root = folders[0] if len(folders) == 1 == len(inputs) else _common_folder(paths)
     unique = {os.path.abspath(p): p for p in paths}
     return Corpus(root, _identified(root, [(p, ()) for p in unique.values()]), ignored)
+
+
+def path_of(root: Path, recording_id: str) -> Path:
+    """Where the recording of an id lies; an id and a table's note of its root have the bytes of a name that is not UTF-8 escaped."""
+    path = root / recording_id
+    if "\\" in str(path) and not os.path.lexists(path):
+        escaped = re.compile(rb"\\x([89a-f][0-9a-f])")
+        return Path(os.fsdecode(escaped.sub(lambda byte: bytes.fromhex(byte[1].decode()), os.fsencode(path))))
+    return path
 
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -100,8 +110,9 @@ def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
 def _expanded(inputs: Iterable[str]) -> Iterable[str]:
     for given in inputs:
         if given == "-":
-            # As bytes: a path need not be Unicode.
-            yield from (os.fsdecode(line) for line in sys.stdin.buffer.read().splitlines() if line.strip())
+            # As bytes: a path need not be Unicode. It may hold a carriage return; one at the end is a foreign line's.
+            lines = (line.removesuffix(b"\r") for line in sys.stdin.buffer.read().split(b"\n"))
+            yield from (os.fsdecode(line) for line in lines if line.strip())
         else:
             yield given
 

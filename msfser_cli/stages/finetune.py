@@ -26,6 +26,7 @@ from msfser_cli.model.pooling import Pooling, PoolingConfig
 from msfser_cli.profiles.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import FinetuneSettings
+from msfser_cli.stages.corpus import path_of
 from msfser_cli.stages.training_set import TrainingSet
 from msfser_cli.store.audio import Audio, decode, file_sha256
 from msfser_cli.store.output import read_ledger
@@ -80,7 +81,7 @@ class Clips:
             if name not in self._recordings:
                 if name not in ledger:
                     raise TableError(self._table, f"its ledger has no line for {name}", "keep the two together")
-                self._recordings[name] = _Recording(folder / name, ledger[name]["sha256"], [])
+                self._recordings[name] = _Recording(path_of(folder, name), ledger[name]["sha256"], [])
             self._recordings[name].utterances.append(i)
         missing = [r.path for r in self._recordings.values() if not r.path.is_file()]
         if missing:

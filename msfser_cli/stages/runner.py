@@ -24,7 +24,7 @@ from msfser_cli.backends import Row
 from msfser_cli.errors import MsfserError, RecordingError, ResourceError, TableError
 from msfser_cli.settings import MAX_FAILED, as_dict, fingerprint
 from msfser_cli.stages.chain import Chain, Step
-from msfser_cli.stages.corpus import Corpus, Recording, find
+from msfser_cli.stages.corpus import Corpus, Recording, find, path_of
 from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.store import tables
 from msfser_cli.store.audio import Audio, decode, file_sha256
@@ -232,7 +232,7 @@ def _may_exist(root: Path, recording_id: str) -> bool:
     try:
         # A folder is the id of one that could not be listed: now its recordings are among the items themselves.
         return not stat.S_ISDIR(os.lstat(root / recording_id).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a manifest may hold a name that no file can have
         return False
     except OSError:  # it may be in a folder that cannot be searched
         return True
@@ -273,11 +273,11 @@ class _TableItems:
         spoken = {identity: line["utterances"] for identity, line in self.ledger.items() if line["utterances"]}
         for identity, line in self.ledger.items():
             if identity not in spoken:
-                yield Item(Recording(identity, self.folder / identity), [], line)
+                yield Item(Recording(identity, path_of(self.folder, identity)), [], line)
         for identity, rows in tables.iter_recordings(self.path, schemas.columns_through(self.lineage.stage)):
             if spoken.pop(identity, None) != len(rows):
                 raise self._torn(identity)
-            yield Item(Recording(identity, self.folder / identity), rows, self.ledger[identity])
+            yield Item(Recording(identity, path_of(self.folder, identity)), rows, self.ledger[identity])
         if spoken:
             raise self._torn(min(spoken))
 
