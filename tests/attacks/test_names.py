@@ -40,7 +40,8 @@ STEMS = (
     "-rf", "--out", "--out=x", "-", "plain", "new\nline", "tab\there", "carriage\rreturn", "\x1b[31mred\x1b[0m", "bell\a",
     "back\b\b\bspace", "right\u202eto left", "zero\u200bwidth", "line\u2028separator", "next\x85line", "%s%n%d", "{}",
     "{0.__class__}", "$(touch x)", "`touch x`", "; touch x", "[red]x[/red]", "[link=file:x]x[/link]", "[/]", "'quoted'",
-    '"quoted"', "back\\slash", "\\x1b[31m", " leading", "trailing ", "~", "*", "?", "CON", "NUL", "#0000", "plain.wav#0000", "plain.wav#0000#0001",
+    '"quoted"', "back\\slash", "\\x1b[31m", " leading", "trailing ", "~", "*", "?",
+    "CON", "NUL", "#0000", "plain.wav#0000", "plain.wav#0000#0001",
     "e" * 251, "\u00e9" * 125, "nfc \u00e9", unicodedata.normalize("NFD", "nfc \u00e9"), "a:b", "a,b", "\U0001f600", "\ufeffbom",
     "msfser: done", "warning: none", "http:x",
 )  # fmt: skip
