@@ -83,7 +83,7 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
 
 
 def path_of(root: Path, recording_id: str) -> Path:
-    """Where the recording of an id lies; an id and a table's note of its root have the bytes of a name that is not UTF-8 escaped."""
+    """Where the recording of an id lies. In ids and in a table's root, bytes of a name that are not UTF-8 are escaped."""
     path = root / recording_id
     if "\\" in str(path) and not os.path.lexists(path):
         escaped = re.compile(rb"\\x([89a-f][0-9a-f])")

@@ -38,7 +38,8 @@ Done = CompletedProcess[bytes]
 
 STEMS = (
     "-rf", "--out", "--out=x", "-", "plain", "new\nline", "tab\there", "carriage\rreturn", "\x1b[31mred\x1b[0m", "bell\a",
-    "back\b\b\bspace", "right\u202eto left", "zero\u200bwidth", "line\u2028separator", "next\x85line", "%s%n%d", "{}", "{0.__class__}",
+    "back\b\b\bspace", "right\u202eto left", "zero\u200bwidth", "line\u2028separator", "next\x85line", "%s%n%d", "{}",
+    "{0.__class__}",
     "$(touch x)", "`touch x`", "; touch x", "[red]x[/red]", "[link=file:x]x[/link]", "[/]", "'quoted'", '"quoted"', "back\\slash",
     "\\x1b[31m", " leading", "trailing ", "~", "*", "?", "CON", "NUL", "#0000", "plain.wav#0000", "plain.wav#0000#0001",
     "e" * 251, "\u00e9" * 125, "nfc \u00e9", unicodedata.normalize("NFD", "nfc \u00e9"), "a:b", "a,b", "\U0001f600", "\ufeffbom",
@@ -309,7 +310,7 @@ def test_every_name_of_a_speaker_is_data(place: Path) -> None:
     assert r"[red]\x1b[31m.csv" in said
 
     head = ["predict", "corpus", "--out", "new.parquet", *doubles("transcribe"), *doubles("embed")]
-    for name in ("[red]\x1b[31m\nno such", "x" * 5000, os.fsdecode(b"\xff")):
+    for name in ("[red]\x1b[31m\nno such", os.fsdecode(b"\xff")):
         for command in (["evaluate", f"--gold={name}"], [*head, f"--head={name}"], ["emphasize", name]):
             refused = msfser(place, *command)
             *_, line = is_said_well(refused)
