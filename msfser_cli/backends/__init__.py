@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # oneDNN, beneath torch and CTranslate2, keeps what it compiled for the last 1024 shapes that it met. Clips are of any length, and
 # that is half a megabyte each.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+# ONNX Runtime begins to report its use, and writes an identity of the machine to disk, when it is imported, unless told not to.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 Row = dict[str, Any]
 """One utterance: column name to value, as `msfser_cli.schemas` describes them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -118,7 +119,6 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before ONNX Runtime is imported: it would begin to report then
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     debug = "--debug" in sys.argv[1:] or os.environ.get("MSFSER_DEBUG", "").lower() in ("1", "true", "yes", "on")
     if debug:
@@ -152,6 +152,8 @@ def _run(*, debug: bool) -> int:
         trace = traceback.format_exc() if debug else None
         if isinstance(error, MemoryError):
             error = ResourceError(f"not enough memory ({error})" if str(error) else "not enough memory")
+        elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            error = UsageError(f"{str(error.filename)[:80]}...: longer than a name can be")
         code, lines = getattr(error, "exit_code", 1), error.args
         if hasattr(error, "format_message"):  # typer's
             lines = (error.format_message(),)
