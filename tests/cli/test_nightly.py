@@ -168,7 +168,8 @@ def test_a_format_that_there_is_not_is_refused(night: Path) -> None:
 BUSY = """
 import signal, sys, time
 from pathlib import Path
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever started the tests in the background may have had it ignored
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # whoever started the tests in the background may have had it ignored
 
 def busy(*arguments, **more):
     Path("busy").touch()
