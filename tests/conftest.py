@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import msfser_cli
+
 # How long an example takes says something of the machine, and nothing of what is tested.
 settings.register_profile("msfser", deadline=None)
 settings.load_profile("msfser")
@@ -70,6 +72,21 @@ class Sparing:
 @pytest.fixture(scope="session")
 def sparing() -> type[Sparing]:
     return Sparing
+
+
+@pytest.fixture(scope="session")
+def stoppable() -> int:
+    """A user whom the modes of files stop: this one, or another if this is root; skipped where that may not read the program."""
+    if os.geteuid() != 0:
+        return os.geteuid()
+    user = 65534
+    child = os.fork()
+    if child == 0:
+        os.setuid(user)
+        os._exit(0 if all(os.access(path, os.R_OK) for path in (pytest.__file__, msfser_cli.__file__, __file__)) else 1)
+    if os.waitpid(child, 0)[1]:
+        pytest.skip("no other user may read this environment and these tests")
+    return user
 
 
 @pytest.fixture(scope="session")

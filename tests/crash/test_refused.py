@@ -18,8 +18,6 @@ from crash_runs import LAYOUTS, SCENARIOS, STAGES, Case, Run, leftovers
 Cases = Callable[[str, str, str], Case]
 Trials = Callable[[str, int], Iterator[int]]
 
-NOBODY = 65534
-
 
 def spread(seed: int, count: int) -> int:
     """One of 0..count-1; few seeds are far apart, and many go everywhere."""
@@ -145,13 +143,13 @@ def test_the_disk_is_read_only(case: Cases, trials: Trials, small_disk: Path) ->
         c.finish()
 
 
-def test_this_user_may_not_write(case: Cases, trials: Trials, home: Path) -> None:
+def test_this_user_may_not_write(case: Cases, trials: Trials, home: Path, stoppable: int) -> None:
     home.chmod(0o755)
     for seed in trials("this user may not write", 2):
         c = some_case(case, seed, LAYOUTS[seed % 2])
         before = c.published()
         c.folder.chmod(0o555)
-        run = c.start(user=NOBODY) if os.geteuid() == 0 else c.start()
+        run = c.start(user=stoppable) if os.geteuid() == 0 else c.start()
         assert ends_in_order(c, run, "Permission denied")
         assert c.published() == before
         c.folder.chmod(0o755)

@@ -93,13 +93,15 @@ def test_what_a_manifest_misses_is_news_once_and_is_done_when_it_is_there(tmp_pa
 
 
 @pytest.fixture
-def unprivileged() -> Iterator[Path]:
+def unprivileged(stoppable: int) -> Iterator[Path]:
     """A folder for a user whom modes of files stop."""
     with tempfile.TemporaryDirectory() as folder:
         user = os.geteuid()
         Path(folder).chmod(0o777)
-        if user == 0:
-            os.seteuid(65534)
+        (Path(folder) / "before").mkdir()
+        speak(Path(folder) / "before" / "a.wav")
+        run(Path(folder) / "before", Path(folder) / "before.parquet")  # what is loaded once, while it may be read
+        os.seteuid(stoppable)
         try:
             yield Path(folder)
         finally:

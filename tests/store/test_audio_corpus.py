@@ -57,7 +57,7 @@ def test_verdict(corpus: dict[str, Path], name: str) -> None:
         assert not samples.any()
 
 
-def test_no_permission(tmp_path: Path) -> None:
+def test_no_permission(tmp_path: Path, stoppable: int) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(audio_corpus.sound("wav16"))
     path.chmod(0)
@@ -65,11 +65,10 @@ def test_no_permission(tmp_path: Path) -> None:
         import os, pathlib, sys
         from msfser_cli.store.audio import decode
         os.chdir(sys.argv[1])
-        if os.geteuid() == 0:  # who may read every file
-            os.setuid(65534)
+        os.setuid(int(sys.argv[2]))
         decode(pathlib.Path("a.wav"))
     """
-    command = [sys.executable, "-c", script, str(tmp_path)]
+    command = [sys.executable, "-c", script, str(tmp_path), str(stoppable)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert "RecordingError: unreadable: Permission denied" in done.stderr
 
