@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import hashlib
 import json
 import logging
 import os
+import queue
 import stat
 import threading
 import time
@@ -320,26 +322,43 @@ def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Gener
 
     Whoever leaves early leaves the thread to itself: it may be in the middle of an episode, and nobody is to wait for that.
     """
-    next_one: Future[_Prepared] | None = None
-    for item in items:
-        this, next_one = next_one, _started(prepare, item)
-        if this:
-            yield this.result()
-    if next_one:
-        yield next_one.result()
+    wanted: _Wanted = queue.SimpleQueue()
+    _start(prepare, wanted)
+    try:
+        next_one: Future[_Prepared] | None = None
+        for item in items:
+            this, next_one = next_one, Future()
+            wanted.put((item, next_one))
+            if this:
+                yield this.result()
+        if next_one:
+            yield next_one.result()
+    finally:
+        wanted.put(None)
 
 
-def _started(prepare: Callable[[Item], _Prepared], item: Item) -> Future[_Prepared]:
-    future: Future[_Prepared] = Future()
+_Wanted = queue.SimpleQueue[tuple[Item, "Future[_Prepared]"] | None]
+
+
+def _start(prepare: Callable[[Item], _Prepared], wanted: _Wanted) -> None:
+    """Start the thread that prepares what is `wanted`. ResourceError if it does not start, which `threading` would wait for."""
+    alive = threading.Event()
 
     def work() -> None:
-        try:
-            future.set_result(prepare(item))
-        except BaseException as error:
-            future.set_exception(error)
+        alive.set()
+        while task := wanted.get():
+            item, future = task
+            try:
+                future.set_result(prepare(item))
+            except BaseException as error:
+                future.set_exception(error)
 
-    threading.Thread(target=work, daemon=True).start()
-    return future
+    try:
+        _thread.start_new_thread(work, ())
+    except RuntimeError as error:
+        raise ResourceError(f"no thread can be started: {error}") from error
+    if not alive.wait(60):
+        raise ResourceError("no thread can be started: not enough memory")
 
 
 def _look(item: Item, output: Output, seen: Seen) -> _Prepared:
