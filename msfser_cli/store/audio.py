@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 import tempfile
@@ -126,7 +127,8 @@ class _OnDisk:
     """The samples in an open file, which ends with this object."""
 
     def __init__(self, descriptor: int, count: int) -> None:
-        self._descriptor, self._count = descriptor, count
+        # No method of ours is to close it: a signal would raise in there, where nothing can catch it.
+        self._file, self._count = io.FileIO(descriptor), count
 
     def __len__(self) -> int:
         return self._count
@@ -136,14 +138,11 @@ class _OnDisk:
         samples = np.empty(max(0, last - first), np.float32)
         rest = memoryview(samples.data).cast("B")
         while rest:
-            read = os.preadv(self._descriptor, [rest], last * 4 - len(rest))
+            read = os.preadv(self._file.fileno(), [rest], last * 4 - len(rest))
             if not read:
                 raise ResourceError("the file of decoded samples is shorter than it was")
             rest = rest[read:]
         return samples[::step]
-
-    def __del__(self) -> None:
-        os.close(self._descriptor)
 
 
 def _open(path: Path) -> BinaryIO:
