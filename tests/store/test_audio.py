@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 
 from msfser_cli.errors import RecordingError
-from msfser_cli.store import decoder
+from msfser_cli.store import audio, decoder
 from msfser_cli.store.audio import AUDIO_SUFFIXES, Audio, decode, file_sha256, is_audio_name
 
 ROOT = Path(__file__).parent.parent.parent
@@ -185,10 +185,14 @@ def test_not_audio(tmp_path: Path, content: bytes, name: str) -> None:
     "playlist",
     ["ffconcat version 1.0\nfile {}\n", "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{}\n#EXT-X-ENDLIST\n"],
 )
-def test_a_playlist_leads_nowhere(tmp_path: Path, playlist: str) -> None:
+@pytest.mark.parametrize("nearby", [True, False])
+def test_a_playlist_leads_nowhere(tmp_path: Path, playlist: str, nearby: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     target = encode(tmp_path / "a.mp3", "mp3", 44_100)
-    (tmp_path / "list.mp3").write_text(playlist.format(target))
+    (tmp_path / "list.mp3").write_text(playlist.format(target.name if nearby else target))
+    audio._decoder.end()
+    monkeypatch.chdir(tmp_path)  # where a decoder would look for what lies nearby
     assert reason_of(tmp_path / "list.mp3") == "not_audio"
+    audio._decoder.end()
 
 
 def test_no_audio_stream(tmp_path: Path) -> None:
