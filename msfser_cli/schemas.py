@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SAMPLE_RATE_HZ = 16_000
 
 
@@ -74,7 +74,18 @@ DESCRIBE = (
     Column("pause_longest", "float64", "the longest pause; 0 for none", "s", ">= 0", True),
     Column("description", "string", "a sentence or two about the delivery: the ES text; null when nothing could be measured",
            nullable=True),
+    Column("description_fallback", "string", "why the description is the measured one although a model was asked: one of "
+           "FALLBACKS; null where it is the describer's own", nullable=True),
 )
+
+FALLBACKS: dict[str, str] = {
+    "refused": "the model says that it will not or cannot",
+    "looped": "it repeats itself",
+    "language": "it answers in another language than English",
+    "empty": "it says nothing",
+    "rejected": "the utterance could not be given to it: too long, or what a server will not take",
+}
+"""Why a description is the measured one although a model was asked. `description_fallback` holds nothing else."""
 
 EMBED = (
     Column("acoustic_vector", "vector", "the utterance's speech, pooled over its frames", nullable=True),

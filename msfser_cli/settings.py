@@ -75,10 +75,23 @@ class EmphasizeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DescribeSettings:
-    """What `describe` does."""
+    """What `describe` does.
+
+    describer: the name of the back end and, where it asks a model, a colon and which: `transformers:owner/name`.
+    """
 
     describer: str = "prosody"
     pitch: str = "swift-f0"
+
+    @property
+    def kind(self) -> str:
+        """The back end's name."""
+        return self.describer.partition(":")[0]
+
+    @property
+    def target(self) -> str:
+        """What the back end asks: a model's name, or a server's address; empty where none is named."""
+        return self.describer.partition(":")[2]
 
     def __post_init__(self) -> None:
         _require(self.pitch in PITCH_TRACKERS, "pitch", self.pitch, f"one of {', '.join(PITCH_TRACKERS)}")

@@ -100,7 +100,10 @@ def summary(result: Summary) -> str:
     failed = f"\n{result.published['failed']} failed: see {printable(result.ledger)}" if result.published["failed"] else ""
     stay = "out of the table now" if result.pruned else "the table keeps them; --prune takes them out"
     gone = f"\n{result.gone} no longer there: {stay}" if result.gone else ""
-    return f"{counts}; {speed}{others}{gone}\n{printable(result.out)}: {result.published['utterances']} utterances{failed}"
+    parts = ", ".join(f"{count} {why}" for why, count in sorted(result.fallbacks.items()))
+    measured = f"\n{sum(result.fallbacks.values())} descriptions are measured, for want of a model's: {parts}" if parts else ""
+    table = f"{printable(result.out)}: {result.published['utterances']} utterances{failed}"
+    return f"{counts}; {speed}{others}{gone}{measured}\n{table}"
 
 
 def as_json(result: dict[str, Any]) -> str:

@@ -73,7 +73,10 @@ EnergyWeight = Annotated[float | None, _setting("energy-weight", "Weight of ener
 DurationWeight = Annotated[float | None, _setting("duration-weight", "Weight of phone duration.", _EMPHASIS)]
 Share = Annotated[float | None, _setting("share", "Share of an utterance's words taken as emphasised.", _EMPHASIS)]
 
-Describer = Annotated[str | None, _setting("describer", "How the delivery is described.", _DELIVERY)]
+Describer = Annotated[
+    str | None,
+    _setting("describer", "Who describes the delivery: prosody, transformers:MODEL, openai:BASE-URL or kimi-audio.", _DELIVERY),
+]
 
 AcousticEncoder = Annotated[str | None, _setting("acoustic-encoder", "whisper or transformers-speech.", _VECTORS)]
 AcousticModel = Annotated[str | None, _setting("acoustic-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]

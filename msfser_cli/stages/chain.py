@@ -102,7 +102,8 @@ def plan(settings: dict[str, st.Settings]) -> Chain:
         elif isinstance(s, st.EmphasizeSettings):
             backend("emphasizers", s.emphasizer)
         elif isinstance(s, st.DescribeSettings):
-            backend("describers", s.describer)
+            if model := backend("describers", s.kind).needs(s):
+                models["describer"] = model
         elif isinstance(s, st.EmbedSettings):
             models["acoustic"] = locate(s.acoustic_model)
             models["text"] = locate(s.text_model)
@@ -136,7 +137,7 @@ def _emphasize(settings: st.EmphasizeSettings, chain: Chain) -> Step:
 def _describe(settings: st.DescribeSettings, chain: Chain) -> Step:
     from msfser_cli.stages.describe import describe
 
-    describer = backend("describers", settings.describer).load(settings)
+    describer = backend("describers", settings.kind).load(settings, chain.models.get("describer"))
     return lambda recording, audio, rows: describe(audio, rows, describer)
 
 

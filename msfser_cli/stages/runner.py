@@ -95,6 +95,7 @@ class Summary:
     """What a run did: `done + no_speech + failed + unchanged == recordings`. `published` is what the ledger says in all.
 
     gone: recordings that the output has and the corpus has not any more; `pruned` says that they are out of the output, too.
+    fallbacks: how many utterances a model was asked to describe in vain, by `schemas.FALLBACKS`.
     """
 
     out: str
@@ -108,6 +109,7 @@ class Summary:
     gone: int = 0
     pruned: bool = False
     utterances: int = 0
+    fallbacks: dict[str, int] = field(default_factory=dict)
     audio_seconds: float = 0.0
     seconds: float = 0.0
     published: dict[str, int] = field(default_factory=dict)
@@ -184,6 +186,7 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
         try:
             with contextlib.closing(_ahead(source.items, lambda item: _prepare(item, chain, output, seen))) as ahead:
                 for prepared in ahead:
+                    rows: list[Row] = []
                     if not prepared.unchanged:
                         if prepared.error is None and not steps:
                             steps = chain.load()
@@ -195,7 +198,7 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
                             with stopping.postponed():
                                 failures.settle(output)
                                 output.add(prepared.line, rows)
-                    _count(summary, prepared)
+                    _count(summary, prepared, rows)
                     reporter.recording(prepared.line, unchanged=prepared.unchanged)
                     failures.check(summary)
             gone = source.gone(output.recordings)
@@ -504,10 +507,13 @@ class _Failures:
         )
 
 
-def _count(summary: Summary, prepared: _Prepared) -> None:
+def _count(summary: Summary, prepared: _Prepared, rows: Sequence[Row]) -> None:
     line = prepared.line
     outcome = "unchanged" if prepared.unchanged else line["status"]
     setattr(summary, outcome, getattr(summary, outcome) + 1)
     if not prepared.unchanged:
         summary.utterances += line["utterances"]
         summary.audio_seconds = round(summary.audio_seconds + (line["duration"] or 0.0), 3)
+        for row in rows:
+            if why := row.get("description_fallback"):
+                summary.fallbacks[why] = summary.fallbacks.get(why, 0) + 1

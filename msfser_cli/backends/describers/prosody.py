@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msfser_cli.backends import Row, pitch, spectrum, spelling
+from msfser_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from msfser_cli.settings import DescribeSettings
@@ -114,7 +115,13 @@ _FINAL = 0.5
 _DECIMALS = 3
 
 
-def load(settings: DescribeSettings) -> Prosody:
+def needs(settings: DescribeSettings) -> None:
+    """No model. UsageError where one is named."""
+    if settings.target:
+        raise UsageError(f"the describer prosody measures, and asks no model such as {settings.target}")
+
+
+def load(settings: DescribeSettings, model: None = None) -> Prosody:
     """The describer with the pitch tracker of `settings`."""
     return Prosody(settings.pitch)
 
@@ -132,7 +139,7 @@ class Prosody:
         out: list[Row] = []
         for numbers in measured:
             rounded = {name: _rounded(numbers.get(name)) for name in MEASURES}
-            out.append({**rounded, "description": sentence(rounded)})
+            out.append({**rounded, "description": sentence(rounded), "description_fallback": None})
         return out
 
     def _measure(self, audio: Audio, row: Row) -> dict[str, Number]:
