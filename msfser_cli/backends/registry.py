@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from msfser_cli.errors import ModelError, MsfserError, UsageError
+from msfser_cli.store.atomic import is_shortage
 
 KINDS = ("transcribers", "emphasizers", "describers", "encoders")
 
@@ -43,4 +44,6 @@ def loaded(kind: str, name: str, folder: Path, *more: Any) -> Any:
     except (MsfserError, MemoryError):
         raise
     except Exception as error:
+        if is_shortage(error):
+            raise
         raise ModelError(f"{folder}: {name} cannot load this model ({type(error).__name__}: {error})") from error

@@ -23,8 +23,9 @@ from msfser_cli.cli.log import log, printable
 from msfser_cli.cli.predict import predict
 from msfser_cli.cli.train import train
 from msfser_cli.cli.transcribe import transcribe
-from msfser_cli.errors import MsfserError, ResourceError, Stopped, UsageError
+from msfser_cli.errors import ModelError, MsfserError, ResourceError, Stopped, UsageError
 from msfser_cli.stages.stopping import stop_on_signals
+from msfser_cli.store.atomic import is_shortage, shortage
 
 app = typer.Typer(
     name="msfser",
@@ -150,8 +151,10 @@ def _run(*, debug: bool) -> int:
             return int(app(standalone_mode=not log.json) or 0)
     except Exception as error:
         trace = traceback.format_exc() if debug else None
-        if isinstance(error, MemoryError):
-            error = ResourceError(f"not enough memory ({error})" if str(error) else "not enough memory")
+        # A model that cannot be read for want of memory or files is no broken one.
+        reason = error.__cause__ if isinstance(error, ModelError) else error
+        if isinstance(reason, Exception) and is_shortage(reason):
+            error = ResourceError(shortage(reason))
         elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             error = UsageError(f"{str(error.filename)[:80]}...: longer than a name can be")
         code, lines = getattr(error, "exit_code", 1), error.args

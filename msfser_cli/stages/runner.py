@@ -29,6 +29,7 @@ from msfser_cli.stages.chain import Chain, Step
 from msfser_cli.stages.corpus import Corpus, Recording, find, path_of
 from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.store import tables
+from msfser_cli.store.atomic import is_shortage, shortage
 from msfser_cli.store.audio import Audio, decode, file_sha256
 from msfser_cli.store.output import Output, ledger_path, read_ledger
 from msfser_cli.store.seen import Seen
@@ -429,11 +430,11 @@ def _rows(item: Item, audio: Audio, steps: Sequence[Step]) -> list[Row]:
     try:
         for step in steps:
             rows = step(item.recording, audio, rows)
-    except MemoryError as error:
-        raise ResourceError(f"{item.recording.path}: not enough memory for this recording") from error
     except MsfserError:
         raise
     except Exception as error:
+        if is_shortage(error):
+            raise ResourceError(f"{item.recording.path}: {shortage(error)}") from error
         logger.debug("%s failed", item.recording.path, exc_info=True)
         raise RecordingError("backend_error", f"{type(error).__name__}: {error}") from error
     return rows

@@ -49,11 +49,11 @@ def held(output: Path, *, wait: float = 0.0) -> Iterator[None]:
             os.pwrite(descriptor, json.dumps(_holder()).encode(), 0)
         yield
     finally:
-        # Removed while still held: whoever opened this file meanwhile notices in `_acquire` that the name is gone.
-        with contextlib.suppress(OSError):
-            path.unlink()
-        _held.discard(descriptor)
-        os.close(descriptor)
+        try:
+            _let_go(descriptor, path)
+        except BaseException:  # a signal, which interrupts but once
+            _let_go(descriptor, path)
+            raise
 
 
 def _acquire(path: Path, output: Path, until: float) -> int:
@@ -71,9 +71,23 @@ def _acquire(path: Path, output: Path, until: float) -> int:
             time.sleep(min(left, _ASK_AGAIN_SECONDS))
             continue
         except BaseException:
-            os.close(descriptor)
+            _let_go(descriptor, path)
             raise
         os.close(descriptor)  # removed by its holder between our open and our lock
+
+
+def _let_go(descriptor: int, path: Path) -> None:
+    """Remove the file, unless another process holds it by now, and close it.
+
+    It is removed while it is held: whoever opened it meanwhile notices in `_acquire` that the name is gone.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(descriptor, path):
+            path.unlink()
+    _held.discard(descriptor)
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

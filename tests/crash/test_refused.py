@@ -58,7 +58,9 @@ def test_one_operation_after_the_other_is_refused(case: Cases, trials: Trials, r
         if failed and not any(did.startswith(("rename x.parquet", "rename x/")) for did in done):
             assert c.published() == before
         if failed and not lasting and name.split()[0] in ("create", "write", "half", "sync", "rename"):
-            assert leftovers(c.folder) <= {f".{c.out.name}.parts"}
+            # A folder of parts that is no longer needed gets another name first: what is removed by halves is not one any more.
+            discarded = {left for left in leftovers(c.folder) if name == "sync ." and left.startswith(f".{c.out.name}.tmp-")}
+            assert leftovers(c.folder) - discarded <= {f".{c.out.name}.parts"}
         c.finish()
     assert refused
 

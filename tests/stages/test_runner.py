@@ -106,6 +106,18 @@ def test_every_recording_ends_as_rows_or_as_a_reason(corpus: Path, tmp_path: Pat
     assert summary.audio_seconds == pytest.approx(3 + 4 + 5 + 2 + 2)
 
 
+def test_want_of_memory_is_not_held_against_a_recording(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: Any) -> None:
+        raise ImportError("libsomething.so: failed to map segment from shared object")
+
+    out = tmp_path / "u.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr("msfser_cli.stages.transcribe.transcribe", short)
+        with pytest.raises(ResourceError, match=r"a\.wav: not enough memory \(libsomething"):
+            transcribe(corpus, out)
+    assert transcribe(corpus, out).done == 3
+
+
 def test_another_corpus_does_not_replace_the_rows_of_the_first(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "u.parquet"
     transcribe(corpus, out)

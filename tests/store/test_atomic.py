@@ -11,7 +11,7 @@ import pytest
 from store_rows import names_in
 
 from msfser_cli.errors import ResourceError
-from msfser_cli.store.atomic import discard, replacing, resources, sweep
+from msfser_cli.store.atomic import discard, is_shortage, replacing, resources, shortage, sweep
 
 ROOT = Path(__file__).parent.parent.parent
 WRITE = """
@@ -130,3 +130,22 @@ def test_a_real_full_or_read_only_disk_is_told(tmp_path: Path, options: str, mes
     if "mount" in done.stderr:
         pytest.skip(f"cannot mount here: {done.stderr.strip()}")
     assert message in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("error", "what"), [
+    (MemoryError(), "not enough memory"),
+    (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "not enough memory"),
+    (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "not enough memory"),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 64 bytes"), "not enough memory"),
+    (RuntimeError("unable to open file <model.safetensors> in read-only mode: Too many open files (24)"), "too many open files"),
+])  # fmt: skip
+def test_what_a_library_says_of_memory_and_files_is_understood(error: Exception, what: str) -> None:
+    assert is_shortage(error)
+    assert shortage(error).startswith(what)
+
+
+@pytest.mark.parametrize("error", [
+    ValueError("not a number"), OSError(errno.ENOENT, os.strerror(errno.ENOENT)), ResourceError("x: not enough memory"),
+])  # fmt: skip
+def test_what_is_no_shortage_is_none(error: Exception) -> None:
+    assert not is_shortage(error)
