@@ -93,7 +93,7 @@ def _configured() -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{CONFIG}: not a TOML file ({error})") from error
     known = {c.callback.__name__: _parameters(c.callback) for c in app.registered_commands if c.callback}
-    below = {c.callback.__name__: _parameters(c.callback) for c in models.registered_commands if c.callback}
+    below = {c.callback.__name__.strip("_"): _parameters(c.callback) for c in models.registered_commands if c.callback}
     known["models"] = set().union(*below.values())
     shared = {name: value for name, value in content.items() if name not in known}
     everywhere = set().union(*known.values())

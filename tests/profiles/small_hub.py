@@ -37,8 +37,8 @@ def blob(content: bytes) -> str:
 class Hub:
     """Serves `models`, by source the files; a commit is the hash of all of them. What `trouble` names goes wrong.
 
-    trouble: a file's name, or "info" -> a status, "cut" (the connection ends after `cut_after` bytes), "wrong" (other bytes of the
-    same length) or "slow".
+    trouble: a file's name, or "info" -> a status, "cut" (the connection ends after `cut_after` bytes), "wrong" (other bytes of
+    the same length) or "slow".
     """
 
     def __init__(self) -> None:
