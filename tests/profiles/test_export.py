@@ -129,8 +129,17 @@ def _entry(**changes: Any) -> Callable[[Path], object]:
     return _manifest(lambda listed: next(iter(listed.values())).update(changes))
 
 
-def _file(name: str, digest: str = "0" * 64, size: Any = 1) -> Callable[[Path], object]:
-    return _manifest(lambda listed: next(iter(listed.values()))["files"].update({name: {"sha256": digest, "size": size}}))
+def _file(name: str, digest: str = sha256(b"{}"), size: Any = 2) -> Callable[[Path], object]:
+    """A file that is listed, and there."""
+
+    def apply(target: Path) -> None:
+        path = target / name.format(target.parent.parent)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"{}")
+        about = {"sha256": digest, "size": size}
+        _manifest(lambda listed: next(iter(listed.values()))["files"].update({name.format(target.parent.parent): about}))(target)
+
+    return apply
 
 
 def _elsewhere(name: str) -> Callable[[Path], object]:
@@ -145,8 +154,14 @@ def _elsewhere(name: str) -> Callable[[Path], object]:
 
 
 def _moved(name: str) -> Callable[[Path], object]:
-    """The model in a folder of another name."""
-    return _manifest(lambda listed: listed.update({name: listed.popitem()[1]}))
+    """The model in a folder of another name, where it is, too."""
+
+    def apply(target: Path) -> None:
+        moved = name.format(target.parent.parent)
+        shutil.copytree(target, target.parent / moved, dirs_exist_ok=True)
+        _manifest(lambda listed: listed.update({moved: listed.popitem()[1]}))(target)
+
+    return apply
 
 
 TAMPERED: dict[str, Callable[[Path], object]] = {
@@ -156,8 +171,8 @@ TAMPERED: dict[str, Callable[[Path], object]] = {
     "one file more": lambda t: (t / "adapter_config.json").write_text("{}"), "code": lambda t: (t / "evil.py").write_text(""),
     "a pickle more": lambda t: (t / "pytorch_model.bin").write_bytes(b"\x80\x04."),
     "a link to a file": _elsewhere("model.safetensors"), "a link to a folder": _elsewhere(""),
-    "a folder elsewhere": _moved("../moved"), "an absolute folder": _moved("/tmp"), "the folder itself": _moved("."),
-    "a folder without a name": _moved(""), "a file elsewhere": _file("../secret.json"), "an absolute file": _file("/etc/passwd"),
+    "a folder elsewhere": _moved("../moved"), "an absolute folder": _moved("{}/moved"), "the folder itself": _moved("."),
+    "a folder without a name": _moved(""), "a file elsewhere": _file("../x.json"), "an absolute file": _file("{}/x.json"),
     "a file below": _file("more/config.json"), "a pickle": _file("pytorch_model.bin"), "a pickle's index": _file(
         "pytorch_model.bin.index.json"
     ), "listed code": _file("evil.py"), "a hidden file": _file(".hidden.json"), "no hash": _file("config.json", ""),
