@@ -31,9 +31,10 @@ BELOW = {
     "cli": {"stages", "model", "profiles", *GROUND},
 }
 PLACES = {
-    # Training is torch from the first batch to the last; no other stage needs it.
-    "torch": ("model/", "backends/", "stages/train.py", "stages/finetune.py"),
-    "safetensors": ("model/", "stages/train.py"),
+    # Training is torch from the first batch to the last; no other stage needs it. A pickle of weights takes torch to read.
+    "torch": ("model/", "backends/", "profiles/pickles.py", "stages/train.py", "stages/finetune.py"),
+    "safetensors": ("model/", "profiles/pickles.py", "stages/train.py"),
+    "huggingface_hub": ("profiles/models.py", "profiles/fetch.py"),
     "transformers": ("backends/",),
     "pyarrow": ("store/", "stages/"),
     "polars": ("stages/",),

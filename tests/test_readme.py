@@ -19,7 +19,8 @@ from msfser_cli.profiles import PROFILES
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
-OPTIONS = {name: {flag for p in command.params for flag in p.opts} | {"--help"} for name, command in COMMANDS.items()}
+OPTIONS = {name: {flag for part in (command, *getattr(command, "commands", {}).values()) for p in part.params for flag in p.opts}
+           | {"--help"} for name, command in COMMANDS.items()}  # fmt: skip
 OF_THE_PROGRAM = {flag for p in get_command(app).params for flag in p.opts} | {"--help"}
 
 
@@ -51,7 +52,9 @@ def invocations() -> list[list[str]]:
 
 def test_every_command_is_there_and_no_other() -> None:
     assert {words[0] for words in invocations()} == set(COMMANDS)
-    assert [row[0].strip("`") for row in cells(section("Seven commands, or one"))] == list(COMMANDS)
+    assert [*(row[0].strip("`") for row in cells(section("Seven commands, or one"))), "models"] == list(COMMANDS)
+    below = {words[1] for words in invocations() if words[0] == "models"}
+    assert below == set(COMMANDS["models"].commands)
 
 
 @pytest.mark.parametrize("words", invocations(), ids=" ".join)

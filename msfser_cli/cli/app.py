@@ -20,6 +20,7 @@ from msfser_cli.cli.embed import embed
 from msfser_cli.cli.emphasize import emphasize
 from msfser_cli.cli.evaluate import evaluate
 from msfser_cli.cli.log import log, printable
+from msfser_cli.cli.models import models
 from msfser_cli.cli.predict import predict
 from msfser_cli.cli.train import train
 from msfser_cli.cli.transcribe import transcribe
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 for command in (transcribe, emphasize, describe, embed, predict, evaluate, train):
     app.command()(command)
+app.add_typer(models)
 
 CONFIG = Path("msfser.toml")
 
@@ -92,6 +94,8 @@ def _configured() -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{CONFIG}: not a TOML file ({error})") from error
     known = {c.callback.__name__: _parameters(c.callback) for c in app.registered_commands if c.callback}
+    below = {c.callback.__name__.strip("_"): _parameters(c.callback) for c in models.registered_commands if c.callback}
+    known["models"] = set().union(*below.values())
     shared = {name: value for name, value in content.items() if name not in known}
     everywhere = set().union(*known.values())
     own = {name: table for name, table in content.items() if name in known}
@@ -101,10 +105,13 @@ def _configured() -> dict[str, Any]:
     wrong += [f"{command}.{name}" for command, table in own.items() for name in table if _plain(name) not in known[command]]
     if wrong:
         raise UsageError(f"{CONFIG}: there is no option {', '.join(wrong)}")
-    return {
+    defaults: dict[str, Any] = {
         command: {_plain(n): v for n, v in {**shared, **own.get(command, {})}.items() if _plain(n) in parameters}
         for command, parameters in known.items()
     }
+    of_models = defaults["models"]
+    defaults["models"] = {name: {n: v for n, v in of_models.items() if n in parameters} for name, parameters in below.items()}
+    return defaults
 
 
 def _parameters(callback: Any) -> set[str]:

@@ -19,6 +19,7 @@ def embed(
     text_encoder: o.TextEncoder = None,
     text_model: o.TextModel = None,
     profile: o.Profile = "mini",
+    models_dir: o.ModelsDir = None,
     root: o.Root = None,
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,

@@ -5,6 +5,7 @@ A value comes from the flag, else its MSFSER_* variable, else msfser.toml, else 
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,13 @@ def _setting(name: str, help: str, panel: str) -> Any:
     return _option(name, help, panel, show_default=False if default is None else str(default))
 
 
+def _use_models_dir(folder: Path | None) -> Path | None:
+    # Wherever the choice came from, it is found where every model is looked for.
+    if folder is not None:
+        os.environ["MSFSER_MODELS_DIR"] = str(folder)
+    return folder
+
+
 _RUN, _WORDS, _EMPHASIS, _DELIVERY, _VECTORS, _HEAD = "Run", "Words and utterances", "Emphasis", "Delivery", "Vectors", "Scores"
 _MODEL, _FIT, _SPLITS, _FINETUNE = "Model", "Fitting", "Who is held out", "Fine-tuning"
 _REPORT, _INTERVALS = "Report", "Intervals"
@@ -39,6 +47,10 @@ Root = Annotated[
     Path | None, _option("root", "The folder that recording ids are relative to; where the recordings are now.", _RUN)
 ]
 Profile = Annotated[str, _option("profile", "Models and settings: mini (offline, on a CPU) or paper.", _RUN)]
+ModelsDir = Annotated[
+    Path | None,
+    _option("models-dir", "Look here first for models: a folder from msfser models export.", _RUN, callback=_use_models_dir),
+]
 Redo = Annotated[bool, _option("redo", "Start over, replacing what is there.", _RUN)]
 RetryFailed = Annotated[bool, _option("retry-failed", "Try recordings again that failed before.", _RUN)]
 Prune = Annotated[bool, _option("prune", "Take recordings that are no longer there out of the output.", _RUN)]

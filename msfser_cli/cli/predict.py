@@ -46,6 +46,7 @@ def predict(
     scale: o.CalibrateScale = None,
     level: o.CalibrateLevel = None,
     profile: o.Profile = "mini",
+    models_dir: o.ModelsDir = None,
     root: o.Root = None,
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,

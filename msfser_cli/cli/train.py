@@ -48,6 +48,7 @@ def train(
     train_layers: o.TrainLayers = None,
     encoder_rate: o.EncoderRate = None,
     crop: o.Crop = None,
+    models_dir: o.ModelsDir = None,
     root: o.Root = None,
     redo: o.Redo = False,
     json: o.Json = False,

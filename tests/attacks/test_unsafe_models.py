@@ -5,6 +5,7 @@ names one. Each attack would leave a canary behind.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import random
 import shutil
 import struct
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +33,8 @@ from msfser_cli.errors import ModelError, TableError, UsageError
 from msfser_cli.model import weights
 from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.msf_ser import MsfSer
-from msfser_cli.profiles import models, registry
+from msfser_cli.profiles import PICKLE, RegisteredModel, models, registry
+from msfser_cli.profiles.fetch import fetch
 from msfser_cli.settings import build
 from msfser_cli.stages.corpus import find
 from msfser_cli.store import tables
@@ -343,6 +346,97 @@ def test_a_cache_that_was_altered_is_refused(tmp_path: Path, monkeypatch: pytest
             models.locate("minilm-l6")
         (folder / name).unlink()
     assert models.locate("minilm-l6").path == folder
+
+
+# Pickles that are fetched
+
+
+@pytest.fixture
+def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes, str], Path]:
+    """Puts a pickle into a hub's cache, registered as `evil` with this hash; where it would be converted to."""
+    import huggingface_hub.constants
+
+    monkeypatch.setenv("MSFSER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "hub" / "models--some--evil" / "snapshots" / revision
+
+    def offer(content: bytes, digest: str) -> Path:
+        snapshot.mkdir(parents=True, exist_ok=True)
+        (snapshot / PICKLE).write_bytes(content)
+        (snapshot / "config.json").write_text("{}")
+        model = RegisteredModel("evil", "some/evil", revision, "", {PICKLE: digest, "config.json": ""})
+        monkeypatch.setitem(registry(), "evil", model)
+        return models.target_folder("evil", revision)
+
+    return offer
+
+
+@pytest.mark.parametrize("guise", ["plain", "torch", "numpy", "zip"])
+def test_a_pickle_with_another_hash_than_the_registered_is_not_opened(
+    offered: Callable[[bytes, str], Path], canary: Path, guise: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("opened"))
+    target = offered(pickles(canary)[guise], "0" * 64)
+    with pytest.raises(UsageError, match="not on this machine"):  # it is removed, and would be fetched
+        fetch("evil", trust_pickle=True)
+    assert not target.exists()
+    with pytest.raises(ModelError, match="msfser models fetch evil"):
+        models.locate("evil")
+
+
+def _tensor_pickle(content: Any, **how: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, **how)
+    return file.getvalue()
+
+
+def _rezipped(change: Callable[[zipfile.ZipFile, zipfile.ZipInfo, bytes], object]) -> bytes:
+    """A pickle of weights whose archive was written again."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(_tensor_pickle({"a": torch.zeros(100_000)}))) as old, zipfile.ZipFile(made, "w") as new:
+        for entry in old.infolist():
+            change(new, entry, old.read(entry))
+    return made.getvalue()
+
+
+def _twice(new: zipfile.ZipFile, entry: zipfile.ZipInfo, content: bytes) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        new.writestr(entry.filename, content)
+        new.writestr(entry.filename, content)
+
+
+WEIGHTS: dict[str, Callable[[], bytes]] = {
+    "compressed": lambda: _rezipped(lambda new, e, c: new.writestr(e.filename, c, zipfile.ZIP_DEFLATED)),
+    "a name twice": lambda: _rezipped(_twice),
+    "cut": lambda: _tensor_pickle({"a": torch.zeros(100_000)})[:-1000], "empty": lambda: b"", "a number": lambda: pickle.dumps(3),
+    "no mapping": lambda: _tensor_pickle([torch.zeros(3)]), "nested": lambda: _tensor_pickle({"model": {"a": torch.zeros(3)}}),
+    "a tensor from nothing": lambda: _tensor_pickle({"a": torch.zeros(1).expand(1 << 40)}),
+    "a thousand of one": lambda: _tensor_pickle(dict.fromkeys(map(str, range(1000)), torch.zeros(100_000))),
+    "sparse": lambda: _tensor_pickle({"a": torch.eye(3).to_sparse()}),
+    "a number's name": lambda: _tensor_pickle({1: torch.ones(3)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", ["plain", "torch", "numpy", "zip", *WEIGHTS])
+def test_a_pickle_that_is_trusted_is_read_as_weights_and_nothing_else(
+    offered: Callable[[bytes, str], Path], canary: Path, attack: str
+) -> None:
+    """Whether its hash is registered or the user has said so: trust in who published it is not trust in what it would run."""
+    content = WEIGHTS[attack]() if attack in WEIGHTS else pickles(canary)[attack]
+    for digest in (hashlib.sha256(content).hexdigest(), ""):
+        target = offered(content, digest)
+        with pytest.raises(ModelError, match="refused"):
+            fetch("evil", trust_pickle=not digest)
+        assert not (target / "model.safetensors").exists()
+        with pytest.raises(ModelError, match="here as a pickle, which can run code"):
+            models.locate("evil")
+    good = _tensor_pickle({"a": torch.zeros(3)})
+    offered(good, hashlib.sha256(good).hexdigest())
+    fetch("evil")
+    assert models.locate("evil").path == target
 
 
 # By the command line

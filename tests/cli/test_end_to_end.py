@@ -366,7 +366,7 @@ def test_one_utterance_a_file(predicted: tuple[Path, Process], tmp_path: Path) -
     (("emphasize", "scores.parquet"), 4, "scores.parquet: a table of predict; emphasize reads one that transcribe wrote"),
     (("describe", "corpus/episode.mp3"), 4, "corpus/episode.mp3: not a Parquet file"),
     (("evaluate", "--gold", "nowhere.csv"), 4, "nowhere.csv: cannot be read"),
-    (("predict", "corpus", "--out", "new.parquet", "--model", "nobody/nothing"), 5, "get it with: hf download nobody/nothing"),
+    (("predict", "corpus", "--out", "new.parquet", "--model", "nobody/nothing"), 5, "with: msfser models fetch nobody/nothing"),
     (("predict", "corpus", "--out", "new.parquet", "--head", "nowhere"), 5, "there is no checkpoint 'nowhere'"),
     (("predict", "corpus", "--out", "new.parquet", "--profile", "paper"), 5, "is not on this machine; get it with: "),
 ])  # fmt: skip

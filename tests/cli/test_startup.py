@@ -7,11 +7,14 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
 
 from msfser_cli import __version__
 from msfser_cli.cli.app import app
+from msfser_cli.cli.models import models
 
 COMMANDS = ("transcribe", "emphasize", "describe", "embed", "predict", "evaluate", "train")
+BELOW = tuple(("models", command) for command in ("list", "fetch", "verify", "export"))
 HEAVY = {
     "torch", "transformers", "whisperx", "faster_whisper", "ctranslate2", "onnxruntime", "numpy", "pandas", "pyarrow", "polars",
     "av", "huggingface_hub", "swift_f0", "matplotlib",
@@ -33,7 +36,10 @@ def probe(*arguments: str) -> tuple[str, set[str]]:
     return text, set(json.loads(loaded))
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("-h",), ("--version",), *((command, "--help") for command in COMMANDS)])
+@pytest.mark.parametrize("arguments", [
+    ("--help",), ("-h",), ("--version",), *((command, "--help") for command in (*COMMANDS, "models")),
+    *((*words, "--help") for words in BELOW),
+])  # fmt: skip
 def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     text, loaded = probe(*arguments)
     assert text.strip()
@@ -55,11 +61,12 @@ def test_the_version_is_one_line() -> None:
     assert probe("--version")[0].strip() == f"msfser {__version__}"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_an_example(command: str) -> None:
-    text, _ = probe(command, "--help")
-    assert f"Example: msfser {command} " in text
+@pytest.mark.parametrize("words", [*((command,) for command in COMMANDS), *BELOW], ids=" ".join)
+def test_every_command_has_an_example(words: tuple[str, ...]) -> None:
+    text, _ = probe(*words, "--help")
+    assert f"Example: msfser {' '.join(words)} " in text
 
 
 def test_these_are_all_commands() -> None:
     assert tuple(command.callback.__name__ for command in app.registered_commands if command.callback) == COMMANDS
+    assert tuple((str(models.info.name), name) for name in get_command(models).commands) == BELOW  # type: ignore[attr-defined]

