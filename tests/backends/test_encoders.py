@@ -224,12 +224,55 @@ def test_any_text_has_a_finite_vector(text_encoder: Any, texts: list[str]) -> No
     assert np.isfinite(vectors).all()
 
 
+CONTEXTS = ["how are you today my friend", "my friend", "how are you today my friend " * 8, "Grüße, you!", "today"]
+SPANS = [[(4, 7), (18, 20)], [(0, 9)], [(28, 31)], [(0, 5)], [(0, 5)]]
+
+
+def test_the_vector_of_spans_is_the_mean_of_what_their_tokens_are_in_the_whole_text(text_encoder: Any) -> None:
+    """Against the model itself, one text at a time, its tokens taken apart by hand."""
+    import torch
+
+    together = text_encoder.encode(CONTEXTS, SPANS)
+    for text, spans, vector in zip(CONTEXTS, SPANS, together, strict=True):
+        tokens = text_encoder._tokenizer(
+            text, return_offsets_mapping=True, return_tensors="pt", truncation=True, max_length=text_encoder._longest
+        )
+        offsets = tokens.pop("offset_mapping")[0].tolist()
+        with torch.inference_mode():
+            states = text_encoder._inference.model(**tokens).last_hidden_state[0].numpy()
+        inside = [i for i, (a, b) in enumerate(offsets) if any(set(range(a, b)) & set(range(*span)) for span in spans)]
+        assert 0 < len(inside) < len(offsets)
+        np.testing.assert_allclose(vector, states[inside].mean(axis=0), atol=1e-4)
+
+
+def test_spans_beyond_the_models_length_have_no_vector(text_encoder: Any) -> None:
+    long = "how are you today my friend " * 100
+    spans = [[(0, 3)], [(len(long) - 7, len(long) - 1)], [(0, 3), (len(long) - 7, len(long) - 1)], []]
+    vectors = text_encoder.encode([long] * 4, spans)
+    assert np.isnan(vectors).all(axis=1).tolist() == [False, True, False, True]
+    np.testing.assert_allclose(vectors[0], vectors[2], atol=1e-5)
+
+
+def test_a_tokenizer_that_does_not_say_where_its_tokens_are_is_named(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nyou\n")
+    BertTokenizer(tmp_path / "vocab.txt").save_pretrained(tmp_path)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 6}
+    BertModel(BertConfig(**size), add_pooling_layer=False).save_pretrained(tmp_path)
+    encoder = transformers_text.load(tmp_path)
+    encoder._tokenizer = BertTokenizer.from_pretrained(tmp_path)
+    assert np.isfinite(encoder.encode(["you"])).all()
+    with pytest.raises(ModelError, match=rf"{tmp_path}: its tokenizer does not say .*--les words"):
+        encoder.encode(["you"], [[(0, 3)]])
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
 def test_minilm_puts_like_meanings_together() -> None:
     happy, glad, tax = TEXT["minilm-l6"](Path()).encode(["I am so happy!", "I feel wonderful.", "The tax form is due in May."])
-
-    def cosine(a: np.ndarray, b: np.ndarray) -> float:
-        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-
     assert cosine(happy, glad) > cosine(happy, tax) + 0.2
 
 
