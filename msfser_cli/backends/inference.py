@@ -40,8 +40,9 @@ class Inference:
         if precision is None:
             precision = torch.float16 if self.device == "cuda" else torch.float32
         largest = torch.finfo(precision).max
-        fits = all((weight.abs() <= largest).all() for weight in model.parameters())
-        self.precision = precision if fits else torch.float32
+        if precision != torch.float32 and any((weight.abs() > largest).any() for weight in model.parameters()):
+            precision = torch.float32
+        self.precision = precision
         self.model: Any = model.eval().to(self.device, self.precision)
 
     def over(
