@@ -89,7 +89,9 @@ FALLBACKS: dict[str, str] = {
 
 EMBED = (
     Column("acoustic_vector", "vector", "the utterance's speech, pooled over its frames", nullable=True),
-    Column("les_vector", "vector", "Local Emphasized Semantics: the emphasised words", nullable=True),
+    Column("les_vector", "vector", "Local Emphasized Semantics: the emphasised words, as a text of their own (les = words), or"
+           " the mean of their tokens' states in the transcript (les = context); null where there are none, or all lie beyond the"
+           " encoder's length", nullable=True),
     Column("gs_vector", "vector", "Global Semantics: the transcript", nullable=True),
     Column("es_vector", "vector", "Extended Semantics: the description", nullable=True),
 )

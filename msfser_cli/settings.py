@@ -14,6 +14,7 @@ from msfser_cli.errors import UsageError
 
 UNITS = ("utterance", "file")
 ENCODER_LAYERS = ("last", "all")
+LES = ("words", "context")
 POOLINGS = ("mean-std", "attentive")
 PITCH_TRACKERS = ("swift-f0", "harvest")
 MAX_FAILED = 0.2
@@ -99,12 +100,19 @@ class DescribeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedSettings:
-    """What `embed` does: an encoder and a model for the acoustics, and one for the three texts."""
+    """What `embed` does: an encoder and a model for the acoustics, and one for the three texts.
+
+    les: what stands for the emphasised words: they as a text of their own, or what they are in the context of the transcript.
+    """
 
     acoustic_encoder: str = "whisper"
     acoustic_model: str = "whisper-base"
     text_encoder: str = "transformers-text"
     text_model: str = "minilm-l6"
+    les: str = "words"
+
+    def __post_init__(self) -> None:
+        _require(self.les in LES, "les", self.les, f"one of {', '.join(LES)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,11 @@ describer's `needs(settings)` finds the model that it asks before the run begins
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
     from msfser_cli.store.audio import Audio, Samples
@@ -91,11 +90,19 @@ class SpeechEncoder(Protocol):
         ...
 
 
+Spans = Sequence[tuple[int, int]]
+"""Stretches of a text: each the first character and the one after the last."""
+
+
 class TextEncoder(Protocol):
     """Turns texts into vectors."""
 
     dimension: int
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 [len(texts), dimension]. A batch gives what single texts give, to 1e-4."""
+    def encode(self, texts: Sequence[str], spans: Sequence[Spans] | None = None) -> np.ndarray:
+        """float32 [len(texts), dimension]. A batch gives what single texts give, to 1e-4.
+
+        With `spans`, a vector stands for those parts of its text alone, as they are meant in the whole of it; NaN where the text
+        is too long for the model and none of them is left. They are given with `--les context` only.
+        """
         ...

@@ -18,6 +18,7 @@ def embed(
     acoustic_model: o.AcousticModel = None,
     text_encoder: o.TextEncoder = None,
     text_model: o.TextModel = None,
+    les: o.Les = None,
     profile: o.Profile = "mini",
     models_dir: o.ModelsDir = None,
     root: o.Root = None,

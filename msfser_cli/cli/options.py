@@ -94,6 +94,7 @@ AcousticEncoder = Annotated[str | None, _setting("acoustic-encoder", "whisper or
 AcousticModel = Annotated[str | None, _setting("acoustic-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]
 TextEncoder = Annotated[str | None, _setting("text-encoder", "transformers-text.", _VECTORS)]
 TextModel = Annotated[str | None, _setting("text-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]
+Les = Annotated[str | None, _setting("les", "Emphasised words: words alone, or in the context of the transcript.", _VECTORS)]
 KeepVectors = Annotated[bool, _option("keep-vectors", "Keep the vectors in the scores.", _VECTORS)]
 
 _GOLD = _option(

@@ -41,6 +41,7 @@ def predict(
     acoustic_model: o.AcousticModel = None,
     text_encoder: o.TextEncoder = None,
     text_model: o.TextModel = None,
+    les: o.Les = None,
     head: o.Head = None,
     calibrate: o.Calibrate = None,
     scale: o.CalibrateScale = None,

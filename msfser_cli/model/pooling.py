@@ -90,7 +90,11 @@ class Pooling(nn.Module):
             nn.init.zeros_(self.attention_out.weight)
 
     def forward(self, states: Sequence[Tensor], mask: Tensor) -> Tensor:
-        """Mean and deviation over the frames, [B, 2 H].
+        """Mean and deviation over the frames, [B, 2 H]; arguments as of `statistics`."""
+        return merged(self.statistics(states, mask).unsqueeze(-2))
+
+    def statistics(self, states: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """Log of the frames' weight, mean and variance, [B, 1 + 2 H]: what `merged` needs of a part of an utterance.
 
         states: the encoder's hidden states, first to last, each float [B, T, H]; of 'last', only the last is looked at.
         mask: bool [B, T], at least one frame a row; what stands elsewhere, NaN included, is not used.
@@ -98,10 +102,10 @@ class Pooling(nn.Module):
         mask = mask.unsqueeze(-1)
         looked_at = states[-1:] if self.config.layers == "last" else states
         frames = self._mixed([state.masked_fill(~mask, 0.0) for state in looked_at])
-        weight = self._attention(frames, mask)
+        weight, mass = self._attention(frames, mask)
         mean = (weight * frames).sum(dim=1)
         variance = (weight * (frames - mean.unsqueeze(1)).square()).sum(dim=1)
-        return torch.cat([mean, variance.clamp(min=_SMALLEST_VARIANCE).sqrt()], dim=1)
+        return torch.cat([mass, mean, variance], dim=1)
 
     def _mixed(self, states: Sequence[Tensor]) -> Tensor:
         if self.config.layers == "last":
@@ -109,12 +113,23 @@ class Pooling(nn.Module):
         shares = torch.softmax(self.layer_logits, dim=0)
         return torch.stack([share * state for share, state in zip(shares, states, strict=True)]).sum(dim=0)
 
-    def _attention(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """The weight of each frame, [B, T, 1]: 0 where there is none, sum 1."""
+    def _attention(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The weight of each frame, [B, T, 1]: 0 where there is none, sum 1; and the log of their sum before, [B, 1]."""
         if self.config.pooling == "mean-std":
-            return mask / mask.sum(dim=1, keepdim=True)
-        logits = self.attention_out(torch.tanh(self.attention_in(frames)))
-        return torch.softmax(logits.masked_fill(~mask, float("-inf")), dim=1)
+            count = mask.sum(dim=1, keepdim=True)
+            return mask / count, count.squeeze(-1).log()
+        logits = self.attention_out(torch.tanh(self.attention_in(frames))).masked_fill(~mask, float("-inf"))
+        return torch.softmax(logits, dim=1), torch.logsumexp(logits, dim=1)
+
+
+def merged(parts: Tensor) -> Tensor:
+    """Mean and deviation [..., 2 H] over all frames of N parts, of which `parts` [..., N, 1 + 2 H] has the statistics."""
+    size = parts.shape[-1] // 2
+    mass, means, variances = torch.split(parts, [1, size, size], dim=-1)
+    share = torch.softmax(mass, dim=-2)
+    mean = (share * means).sum(dim=-2)
+    variance = (share * (variances + (means - mean.unsqueeze(-2)).square())).sum(dim=-2)
+    return torch.cat([mean, variance.clamp(min=_SMALLEST_VARIANCE).sqrt()], dim=-1)
 
 
 def save(folder: Path, pooling: Pooling) -> None:

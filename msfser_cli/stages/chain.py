@@ -64,7 +64,7 @@ class Chain:
         return load_intervals(self.models["head"].path) if given is None else Intervals.from_json(given)
 
     def check_vectors(self, embed: Mapping[str, Any], models: Mapping[str, str]) -> None:
-        """ModelError where the head was trained on the vectors of other encoders than those of the table.
+        """ModelError where the head was trained on the vectors of other encoders than those of the table, or on another LES.
 
         embed: the table's settings; models: its models' identities by role. A head knows an encoder by its name, and one that was
         trained with it by its identity.
@@ -75,7 +75,7 @@ class Chain:
 
         config = load_config(self.models["head"].path)
         for role, trained in (("acoustic", config.acoustic_encoder), ("text", config.text_encoder)):
-            made = made_by(embed, role, models.get(role, "") if " sha256:" in trained else None)
+            made = made_by(embed, role, config.streams, models.get(role, "") if " sha256:" in trained else None)
             if trained and made != trained:
                 raise ModelError(
                     f"{self.models['head'].path}: this head was trained on the {role} vectors of {trained}, these are of {made}; "
@@ -146,7 +146,7 @@ def _embed(settings: st.EmbedSettings, chain: Chain) -> Step:
 
     speech = loaded("encoders", settings.acoustic_encoder, chain.models["acoustic"].path)
     text = loaded("encoders", settings.text_encoder, chain.models["text"].path)
-    return lambda recording, audio, rows: embed(audio, rows, speech, text)
+    return lambda recording, audio, rows: embed(audio, rows, speech, text, settings.les)
 
 
 def _predict(settings: st.PredictSettings, chain: Chain) -> Step:

@@ -6,29 +6,69 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msfser_cli.backends import Row, SpeechEncoder, TextEncoder
+import numpy as np
+
+from msfser_cli.backends import Row, Spans, SpeechEncoder, TextEncoder
+from msfser_cli.backends.spelling import UNSPACED
 from msfser_cli.store.audio import Audio
 
 TEXTS = {"les_vector": "emphasized_text", "gs_vector": "text", "es_vector": "description"}
 """Which text each semantic stream stands for."""
 
 
-def embed(audio: Audio, rows: Sequence[Row], speech_encoder: SpeechEncoder, text_encoder: TextEncoder) -> list[Row]:
-    """`rows` of one recording with the columns of `schemas.EMBED`; a text that is absent or empty has a null vector."""
+def embed(
+    audio: Audio, rows: Sequence[Row], speech_encoder: SpeechEncoder, text_encoder: TextEncoder, les: str = "words"
+) -> list[Row]:
+    """`rows` of one recording with the columns of `schemas.EMBED`; a text that is absent or empty has a null vector.
+
+    les: one of `settings.LES`. With `words` the emphasised words are a text of their own. With `context` the whole transcript is
+    encoded and what their tokens become in it is averaged; words beyond the encoder's length do not count, and where they all
+    lie beyond it the vector is null.
+    """
     voices = speech_encoder.encode([audio.stretch(row["start"], row["end"]) for row in rows])
-    texts = sorted({row[column] for row in rows for column in TEXTS.values() if row[column]})
+    alone = {vector: column for vector, column in TEXTS.items() if (vector, les) != ("les_vector", "context")}
+    texts = sorted({row[column] for row in rows for column in alone.values() if row[column]})
     meaning = dict(zip(texts, text_encoder.encode(texts), strict=True))
-    return [
-        {**row, "acoustic_vector": voice, **{vector: meaning.get(row[column]) for vector, column in TEXTS.items()}}
+    embedded = [
+        {**row, "acoustic_vector": voice, **{vector: meaning.get(row[column]) for vector, column in alone.items()}}
         for row, voice in zip(rows, voices, strict=True)
     ]
+    if les == "context":
+        emphasised = {i: found for i, row in enumerate(rows) if row["emphasized_text"] and (found := _emphasised(row))[1]}
+        vectors = text_encoder.encode(*map(list, zip(*emphasised.values(), strict=True))) if emphasised else ()
+        for row in embedded:
+            row["les_vector"] = None
+        for i, vector in zip(emphasised, vectors, strict=True):
+            embedded[i]["les_vector"] = None if np.isnan(vector).all() else vector
+    return embedded
 
 
-def made_by(settings: Mapping[str, Any], role: str, model: str | None = None) -> str:
+def _emphasised(row: Row) -> tuple[str, Spans]:
+    """The transcript as its words make it, and where in it the emphasised ones are, without the punctuation around them.
+
+    The text of a row may be spaced in another way; by its words there is no doubt where each of them is.
+    """
+    space = "" if row["language"] in UNSPACED else " "
+    words = [word["word"].strip() for word in row["words"]]
+    text = space.join(words)
+    spans = []
+    for span in row["emphasis_spans"]:
+        start = len(space.join([*words[: span["first_word"]], ""]))
+        end = start + len(space.join(words[span["first_word"] : span["last_word"] + 1]))
+        if kept := [i for i in range(start, end) if text[i].isalnum()]:
+            spans.append((kept[0], kept[-1] + 1))
+    return text, spans
+
+
+def made_by(settings: Mapping[str, Any], role: str, streams: Sequence[str], model: str | None = None) -> str:
     """What made the vectors of `role` (acoustic or text), as a head's config says it; empty where the `settings` of embed do not.
 
+    streams: those that the head uses: how LES was made matters to a head that uses it.
     model: how the encoder's model is named, if not by its own name or that of its folder.
     """
     if f"{role}_encoder" not in settings:
         return ""
-    return f"{settings[f'{role}_encoder']}:{Path(settings[f'{role}_model']).name if model is None else model}"
+    made = f"{settings[f'{role}_encoder']}:{Path(settings[f'{role}_model']).name if model is None else model}"
+    # Tables and heads that do not say it are of the time when there was nothing but words.
+    in_context = role == "text" and "les" in streams and settings.get("les", "words") == "context"
+    return f"{made} with --les context" if in_context else made

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from msfser_cli.backends.encoders.transformers_speech import BATCH_SECONDS, TransformersSpeech
 from msfser_cli.backends.registry import loaded
 from msfser_cli.errors import RecordingError, TableError, UsageError
-from msfser_cli.model.pooling import Pooling, PoolingConfig
+from msfser_cli.model.pooling import Pooling, PoolingConfig, merged
 from msfser_cli.profiles.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import FinetuneSettings
@@ -137,10 +137,11 @@ class Voice(nn.Module):
     def __init__(self, start: ModelFolder, clips: Clips, settings: FinetuneSettings, heard: Callable[[float], None]) -> None:
         super().__init__()
         self.start = start
-        self._speech: TransformersSpeech = loaded("encoders", BACKEND, start.path)
+        self._speech: TransformersSpeech = loaded("encoders", BACKEND, start.path, torch.float32)
         self._clips, self._crop, self._heard = clips, round(settings.crop * SAMPLE_RATE_HZ), heard
         self.encoder: Any = self._speech.model
         self.encoder.config.update({"apply_spec_augment": False, "layerdrop": 0.0})
+        self.encoder.encoder.layerdrop = 0.0  # where Whisper has it
         self._freeze(settings.train_layers)
         before = self._speech.pooling.config
         self._pool(replace(before, layers=settings.layers, pooling=settings.pooling, waveform_mean=0.0, waveform_std=1.0))
@@ -155,20 +156,26 @@ class Voice(nn.Module):
         utterances = chosen.tolist()
         spans = [self._span(i) for i in utterances]
         seconds = PART_SECONDS if self.training else BATCH_SECONDS
-        parts = self._speech.batches([stop - start for start, stop in spans], seconds)
-        vectors = []
-        for part in parts:
-            clips = [self._clips[utterances[j]][slice(*spans[j])] for j in part]
+        of_each = [self._speech.parts(stop - first) for first, stop in spans]
+        parts = [
+            (i, first + start, first + end)
+            for i, (first, _), cut in zip(utterances, spans, of_each, strict=True) for start, end in cut
+        ]  # fmt: skip
+        batches = self._speech.batches([end - start for _, start, end in parts], seconds)
+        made = []
+        for batch in batches:
+            clips = [self._clips[i][start:end] for i, start, end in (parts[j] for j in batch)]
             # As tensors, whose device tells `checkpoint` which random state the second pass has to find again.
-            vectors.append(checkpoint(self._speech.pooled, self._speech.inputs(clips), use_reentrant=False))
+            made.append(checkpoint(self._speech.statistics, self._speech.inputs(clips), use_reentrant=False))
             self._heard(sum(map(len, clips)) / SAMPLE_RATE_HZ)
-        places = torch.tensor([j for part in parts for j in part])
-        return torch.cat(vectors)[torch.argsort(places)]
+        places = torch.tensor([j for batch in batches for j in batch])
+        statistics = torch.cat(made)[torch.argsort(places)]
+        return torch.stack([merged(of_one) for of_one in torch.split(statistics, [len(cut) for cut in of_each])])
 
     @torch.no_grad()
     def normalise_by(self, utterances: np.ndarray) -> None:
         """Take the waveforms' mean and deviation from these utterances, unless the encoder has each normalised by its own."""
-        if getattr(self._speech.extractor, "do_normalize", False):
+        if self._speech.takes_levels_as_they_are():
             return
         count, total, square = 0, 0.0, 0.0
         for i in utterances.tolist():
@@ -203,7 +210,7 @@ class Voice(nn.Module):
         self.encoder.requires_grad_(train_layers is None)
         for layer in layers[len(layers) - (train_layers or 0) :]:
             layer.requires_grad_(True)
-        self.encoder.feature_extractor._freeze_parameters()
+        self._speech.freeze_front_end()
 
     def _pool(self, config: PoolingConfig) -> None:
         self._speech.pooling = self.pooling = Pooling(config).to(next(self.encoder.parameters()).device)

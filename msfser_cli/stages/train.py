@@ -152,8 +152,8 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
             dropout=settings.dropout,
             low=examples.scale.scale.low,
             high=examples.scale.scale.high,
-            acoustic_encoder=made_by(embed, "acoustic"),
-            text_encoder=made_by(embed, "text"),
+            acoustic_encoder=made_by(embed, "acoustic", streams),
+            text_encoder=made_by(embed, "text", streams),
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

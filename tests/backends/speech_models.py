@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 
 RATE = 16_000
+KINDS = ("wavlm", "hubert", "wav2vec2-layer-norm", "wav2vec2-group-norm", "unispeech-sat", "data2vec", "whisper")
+"""wavlm, hubert and unispeech-sat have layer norm in the front end."""
+WHISPER_SECONDS = 5
+"""What the small Whisper hears at once; real ones hear 30 s."""
 
 
 def voice(seconds: float, seed: int = 0) -> np.ndarray:
@@ -19,29 +23,37 @@ def voice(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def save_speech_model(folder: Path, kind: str, *, do_normalize: bool = True) -> Path:
-    """A folder as the hub has it: wavlm and hubert with layer norm in the front end, wav2vec2-group-norm."""
+    """A folder as the hub has it, of one of `KINDS`."""
     import torch
-    from transformers import (
-        HubertConfig,
-        HubertModel,
-        Wav2Vec2Config,
-        Wav2Vec2FeatureExtractor,
-        Wav2Vec2Model,
-        WavLMConfig,
-        WavLMModel,
-    )
+    import transformers as t
 
     torch.manual_seed(0)
+    if kind == "whisper":
+        size = {
+            "d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 48, "num_mel_bins": 20,
+            "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 48, "vocab_size": 50,
+            "max_source_positions": 50 * WHISPER_SECONDS,
+        }  # fmt: skip
+        special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 1)
+        t.WhisperModel(t.WhisperConfig(**size, **special)).save_pretrained(folder)
+        t.WhisperFeatureExtractor(feature_size=20, chunk_length=WHISPER_SECONDS).save_pretrained(folder)
+        return folder
     size = {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "conv_dim": (16,) * 7,
         "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
     }  # fmt: skip
+    layer = {**size, "feat_extract_norm": "layer", "do_stable_layer_norm": True}
     model: Any = {
-        "wavlm": lambda: WavLMModel(WavLMConfig(**size, feat_extract_norm="layer", do_stable_layer_norm=True)),
-        "hubert": lambda: HubertModel(HubertConfig(**size, feat_extract_norm="layer", do_stable_layer_norm=True)),
-        "wav2vec2-group-norm": lambda: Wav2Vec2Model(Wav2Vec2Config(**size, feat_extract_norm="group")),
+        "wavlm": lambda: t.WavLMModel(t.WavLMConfig(**layer)),
+        "hubert": lambda: t.HubertModel(t.HubertConfig(**layer)),
+        "wav2vec2-layer-norm": lambda: t.Wav2Vec2Model(t.Wav2Vec2Config(**layer)),
+        "wav2vec2-group-norm": lambda: t.Wav2Vec2Model(t.Wav2Vec2Config(**size, feat_extract_norm="group")),
+        "unispeech-sat": lambda: t.UniSpeechSatModel(t.UniSpeechSatConfig(**layer)),
+        "data2vec": lambda: t.Data2VecAudioModel(
+            t.Data2VecAudioConfig(**{**size, "num_conv_pos_embeddings": 3}, conv_pos_kernel_size=5)
+        ),
     }[kind]()
     model.save_pretrained(folder)
     masked = kind != "wav2vec2-group-norm"
-    Wav2Vec2FeatureExtractor(do_normalize=do_normalize, return_attention_mask=masked).save_pretrained(folder)
+    t.Wav2Vec2FeatureExtractor(do_normalize=do_normalize, return_attention_mask=masked).save_pretrained(folder)
     return folder

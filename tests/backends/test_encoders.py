@@ -20,7 +20,7 @@ from msfser_cli.errors import ModelError
 from msfser_cli.model import pooling
 from msfser_cli.profiles.models import locate
 
-from .speech_models import RATE, save_speech_model, voice
+from .speech_models import KINDS, RATE, WHISPER_SECONDS, save_speech_model, voice
 
 
 def save_pooled_model(folder: Path, kind: str, **changes: Any) -> Path:
@@ -74,11 +74,11 @@ SPEECH: dict[str, Callable[[Path], Any]] = {
     "whisper-base": lambda folder: whisper.load(locate("whisper-base").path),
     **{
         kind: lambda folder, kind=kind: transformers_speech.load(save_speech_model(folder, kind))  # type: ignore[misc]
-        for kind in ("wavlm", "hubert", "wav2vec2-group-norm")
+        for kind in KINDS
     },
     **{
         f"{kind}, pooled": lambda folder, kind=kind: transformers_speech.load(save_pooled_model(folder, kind))  # type: ignore[misc]
-        for kind in ("wavlm", "wav2vec2-group-norm")
+        for kind in ("wavlm", "wav2vec2-group-norm", "whisper")
     },
 }
 TEXT: dict[str, Callable[[Path], Any]] = {
@@ -123,7 +123,7 @@ def test_no_clips_give_no_vectors(speech_encoder: Any) -> None:
 @pytest.mark.parametrize("kind", SPEECH)
 def test_clips_that_are_not_in_memory_are_read_as_they_are_encoded(kind: str, sparing: type, tmp_path: Path) -> None:
     encoder = SPEECH[kind](tmp_path)
-    clips = [voice(70.0 if kind == "whisper-base" else 5.0), voice(3.0), voice(0.2)]
+    clips = [voice(70.0), voice(3.0), voice(0.2)]
     vectors = encoder.encode([sparing(clip) for clip in clips])
     np.testing.assert_array_equal(vectors, encoder.encode(clips))
 
@@ -169,6 +169,172 @@ def test_without_a_pooling_the_vector_is_the_mean_and_deviation_of_the_last_stat
         states = encoder.model(**inputs).last_hidden_state[0].numpy()
     expected = np.concatenate([states.mean(axis=0), states.std(axis=0)])
     np.testing.assert_allclose(encoder.encode([voice(1.0)])[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["wavlm", "data2vec", "whisper"])
+def test_a_clip_of_several_parts_is_pooled_over_the_states_of_all_of_them(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the model itself, part by part, and the pooling of what it says."""
+    import torch
+
+    monkeypatch.setattr(transformers_speech, "WINDOW", WHISPER_SECONDS * RATE)
+    encoder = transformers_speech.load(save_pooled_model(tmp_path, kind))
+    clip = np.concatenate([voice(6.0, 1), 3 * voice(5.5, 2)])
+    states = []
+    for part in np.array_split(clip, 3):
+        inputs = encoder.extractor(part, sampling_rate=RATE, return_tensors="pt")
+        model = encoder.model.encoder if kind == "whisper" else encoder.model
+        with torch.inference_mode():
+            of_part = model(**inputs, output_hidden_states=True).hidden_states
+        real = -(-len(part) // 320) if kind == "whisper" else None  # a state is 20 ms
+        states.append([layer[:, :real] for layer in of_part])
+    whole = [torch.cat(layer, dim=1) for layer in zip(*states, strict=True)]
+    with torch.inference_mode():
+        expected = encoder.pooling(whole, torch.ones(whole[0].shape[:2], dtype=torch.bool))[0].numpy()
+    np.testing.assert_allclose(encoder.encode([clip])[0], expected, atol=1e-5)
+
+
+def test_whispers_decoder_is_not_kept(tmp_path: Path) -> None:
+    encoder = transformers_speech.load(save_speech_model(tmp_path, "whisper"))
+    assert {name.partition(".")[0] for name, _ in encoder.model.named_parameters()} == {"encoder"}
+
+
+def test_a_model_that_is_no_encoder_of_speech_is_named(tmp_path: Path) -> None:
+    from transformers import Speech2TextConfig, Speech2TextModel, Wav2Vec2FeatureExtractor
+
+    size = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    Speech2TextModel(Speech2TextConfig(**size)).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="Speech2TextModel is not a speech encoder such as WavLM, HuBERT or Whisper"):
+        transformers_speech.load(tmp_path)
+
+
+HALF: dict[str, tuple[Callable[..., Any], Callable[[Path, str], Path]]] = {
+    **dict.fromkeys(KINDS, (transformers_speech.load, save_speech_model)),
+    "roberta": (transformers_text.load, lambda folder, kind: save_roberta(folder)),
+}
+
+
+def items(kind: str) -> list[Any]:
+    """Clips or texts that make several batches."""
+    if kind == "roberta":
+        return ["how are you today", "my friend", "how are you my friend " * 3]
+    return [voice(seconds, seed) for seed, seconds in enumerate((2.0, 0.3, 1.1, 7.0, 0.3))]
+
+
+@pytest.mark.parametrize("kind", HALF)
+def test_half_precision_is_close(kind: str, tmp_path: Path) -> None:
+    import torch
+
+    load, save = HALF[kind]
+    single = load(save(tmp_path, kind)).encode(items(kind))
+    encoder = load(tmp_path, torch.float16)
+    assert {w.dtype for w in encoder._inference.model.parameters()} == {torch.float16}
+    half = encoder.encode(items(kind))
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half, single, atol=0.02)
+    assert np.abs(half - single).max() > 0
+    assert {w.dtype for w in encoder._inference.model.parameters()} == {torch.float16}  # nothing had to be done again
+
+
+@pytest.mark.parametrize("kind", ["wavlm", "roberta"])
+@pytest.mark.parametrize(("weight", "computed_in"), [(3e4, ["float16", "float32"]), (1e5, ["float32"])])
+def test_what_overflows_in_half_precision_is_computed_in_single(
+    kind: str, weight: float, computed_in: list[str], tmp_path: Path
+) -> None:
+    """That batch where the states do; everything where the weights do."""
+    import torch
+
+    load, save = HALF[kind]
+    enlarge(save(tmp_path, kind), weight)
+    single, encoder = load(tmp_path).encode(items(kind)), load(tmp_path, torch.float16)
+    types: list[str] = []
+    encoder._inference.model.register_forward_pre_hook(lambda model, _: types.append(str(model.dtype).removeprefix("torch.")))
+    np.testing.assert_allclose(encoder.encode(items(kind)), single, atol=0.02)
+    assert types == computed_in * (len(types) // len(computed_in))
+    assert types
+
+
+@pytest.mark.parametrize("kind", ["wavlm", "roberta"])
+def test_vectors_that_are_not_finite_are_an_error(kind: str, tmp_path: Path) -> None:
+    load, save = HALF[kind]
+    enlarge(save(tmp_path, kind), 3e38)
+    with pytest.raises(ArithmeticError, match="not finite"):
+        load(tmp_path).encode(items(kind))
+
+
+def enlarge(folder: Path, weight: float) -> None:
+    """Give the last hidden layer weights of this size, beyond what the model's arithmetic expects."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    [name] = [n for n in tensors if n.endswith(("1.feed_forward.intermediate_dense.weight", "1.intermediate.dense.weight"))]
+    tensors[name] = tensors[name].sign() * weight
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+ALONE = ("wav2vec2-group-norm", "data2vec")
+"""Kinds that are given one clip at a time."""
+
+
+def short_of_memory(encoder: Any, most: int, real: bool = False) -> list[int]:
+    """From now on there is no memory for more than `most` samples or tokens. Returns the sizes that are tried, as they are."""
+    import torch
+
+    sizes: list[int] = []
+    model = encoder._inference.model
+    is_whisper = model.config.model_type == "whisper"
+
+    def refuse(_: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        tensor = given[0] if given else named["input_ids"]
+        sizes.append(len(tensor) * (WHISPER_SECONDS * RATE if is_whisper else tensor.shape[1]))
+        if sizes[-1] > most:
+            if real:
+                torch.empty(1 << 50)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    (model.encoder if is_whisper else model).register_forward_pre_hook(refuse, with_kwargs=True)
+    return sizes
+
+
+def longest(kind: str) -> int:
+    return {"roberta": 20, "whisper": WHISPER_SECONDS * RATE}.get(kind, 7 * RATE)
+
+
+@pytest.mark.parametrize(("kind", "real"), [*((kind, False) for kind in HALF), ("wavlm", True)])
+def test_where_memory_runs_out_batches_are_smaller_from_then_on(kind: str, real: bool, tmp_path: Path) -> None:
+    load, save = HALF[kind]
+    encoder = load(save(tmp_path, kind))
+    expected = encoder.encode(items(kind) * 3)
+    most = 2 * longest(kind)
+    sizes = short_of_memory(encoder, most, real)
+    np.testing.assert_allclose(encoder.encode(items(kind) * 3), expected, atol=1e-4)
+    assert any(size > most for size in sizes) == (kind not in ALONE)
+    assert sum(size <= most for size in sizes) >= 2
+    sizes.clear()
+    np.testing.assert_allclose(encoder.encode(items(kind) * 3), expected, atol=1e-4)
+    assert max(sizes) <= most
+
+
+@pytest.mark.parametrize("kind", HALF)
+def test_no_memory_for_a_single_item_is_said(kind: str, tmp_path: Path) -> None:
+    load, save = HALF[kind]
+    encoder = load(save(tmp_path, kind))
+    short_of_memory(encoder, longest(kind) - 1)
+    with pytest.raises(MemoryError, match=r"one item alone: CUDA out of memory"):
+        encoder.encode(items(kind))
+
+
+def test_other_failures_of_a_model_are_no_lack_of_memory(tmp_path: Path) -> None:
+    encoder = transformers_speech.load(save_speech_model(tmp_path, "wavlm"))
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("device-side assert triggered")
+
+    encoder.model.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        encoder.encode(items("wavlm"))
 
 
 def test_a_pooling_is_part_of_the_model_and_of_its_identity(tmp_path: Path) -> None:
@@ -224,12 +390,55 @@ def test_any_text_has_a_finite_vector(text_encoder: Any, texts: list[str]) -> No
     assert np.isfinite(vectors).all()
 
 
+CONTEXTS = ["how are you today my friend", "my friend", "how are you today my friend " * 8, "Grüße, you!", "today"]
+SPANS = [[(4, 7), (18, 20)], [(0, 9)], [(28, 31)], [(0, 5)], [(0, 5)]]
+
+
+def test_the_vector_of_spans_is_the_mean_of_what_their_tokens_are_in_the_whole_text(text_encoder: Any) -> None:
+    """Against the model itself, one text at a time, its tokens taken apart by hand."""
+    import torch
+
+    together = text_encoder.encode(CONTEXTS, SPANS)
+    for text, spans, vector in zip(CONTEXTS, SPANS, together, strict=True):
+        tokens = text_encoder._tokenizer(
+            text, return_offsets_mapping=True, return_tensors="pt", truncation=True, max_length=text_encoder._longest
+        )
+        offsets = tokens.pop("offset_mapping")[0].tolist()
+        with torch.inference_mode():
+            states = text_encoder._inference.model(**tokens).last_hidden_state[0].numpy()
+        inside = [i for i, (a, b) in enumerate(offsets) if any(set(range(a, b)) & set(range(*span)) for span in spans)]
+        assert 0 < len(inside) < len(offsets)
+        np.testing.assert_allclose(vector, states[inside].mean(axis=0), atol=1e-4)
+
+
+def test_spans_beyond_the_models_length_have_no_vector(text_encoder: Any) -> None:
+    long = "how are you today my friend " * 100
+    spans = [[(0, 3)], [(len(long) - 7, len(long) - 1)], [(0, 3), (len(long) - 7, len(long) - 1)], []]
+    vectors = text_encoder.encode([long] * 4, spans)
+    assert np.isnan(vectors).all(axis=1).tolist() == [False, True, False, True]
+    np.testing.assert_allclose(vectors[0], vectors[2], atol=1e-5)
+
+
+def test_a_tokenizer_that_does_not_say_where_its_tokens_are_is_named(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nyou\n")
+    BertTokenizer(tmp_path / "vocab.txt").save_pretrained(tmp_path)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 6}
+    BertModel(BertConfig(**size), add_pooling_layer=False).save_pretrained(tmp_path)
+    encoder = transformers_text.load(tmp_path)
+    encoder._tokenizer = BertTokenizer.from_pretrained(tmp_path)
+    assert np.isfinite(encoder.encode(["you"])).all()
+    with pytest.raises(ModelError, match=rf"{tmp_path}: its tokenizer does not say .*--les words"):
+        encoder.encode(["you"], [[(0, 3)]])
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
 def test_minilm_puts_like_meanings_together() -> None:
     happy, glad, tax = TEXT["minilm-l6"](Path()).encode(["I am so happy!", "I feel wonderful.", "The tax form is due in May."])
-
-    def cosine(a: np.ndarray, b: np.ndarray) -> float:
-        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-
     assert cosine(happy, glad) > cosine(happy, tax) + 0.2
 
 

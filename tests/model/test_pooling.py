@@ -49,6 +49,16 @@ def test_a_new_pooling_is_the_plain_mean_and_deviation(pooling: str) -> None:
         torch.testing.assert_close(new(layers, pooling)(states, everywhere(states)), expected)
 
 
+@pytest.mark.parametrize(("layers", "pooling"), EVERY)
+def test_the_parts_of_an_utterance_together_are_the_whole_of_it(layers: str, pooling: str) -> None:
+    states, made = speech(11, rows=2), new(layers, pooling, learned=True)
+    cuts = [(0, 3), (3, 4), (4, 11)]
+    parts = [made.statistics([s[:, a:b] for s in states], everywhere(states)[:, a:b]) for a, b in cuts]
+    whole = made(states, everywhere(states))
+    torch.testing.assert_close(module.merged(torch.stack(parts, dim=-2)), whole)
+    assert (module.merged(parts[0].unsqueeze(-2)) - whole).abs().max() > 0.05
+
+
 def test_learned_weights_choose_among_layers_and_frames() -> None:
     states = speech(9, rows=3)
     made = new("all", "attentive", learned=True)

@@ -130,7 +130,7 @@ def test_a_head_knows_the_encoder_that_learned_with_it(embedded: tuple[Path, Pat
         CliRunner().invoke(app, ["predict", str(embedded[0]), *words[2:]], catch_exceptions=False)
 
 
-KINDS = [("wavlm", True), ("wavlm", False), ("wav2vec2-group-norm", True), ("wav2vec2-group-norm", False)]
+KINDS = [("wavlm", True), ("wavlm", False), ("wav2vec2-group-norm", True), ("wav2vec2-group-norm", False), ("whisper", True)]
 
 
 @pytest.mark.parametrize(("kind", "normalised"), KINDS)
@@ -167,12 +167,37 @@ def test_neither_padding_nor_the_batch_changes_a_vector(
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
-def test_gradients_reach_all_but_the_convolutions_and_are_those_of_the_whole_batch(
+def test_an_utterance_of_several_parts_has_the_vector_that_embed_gives_it(
     embedded: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = spoken(embedded)
+    made = voice(examples, save_speech_model(tmp_path, "wavlm"), layers="all").eval()
+    monkeypatch.setattr(transformers_speech, "WINDOW", 12_000)
+    chosen = torch.from_numpy(examples.train)
+    clips = [made._clips[i] for i in chosen.tolist()]
+    assert {len(made._speech.parts(len(clip))) for clip in clips} == {1, 2}
+    with torch.no_grad():
+        np.testing.assert_allclose(made(chosen).numpy(), made._speech.encode(clips), atol=1e-5)
+
+
+def test_an_encoder_learns_in_single_precision_wherever_it_is(
+    embedded: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = transformers_speech.Inference
+    half = lambda model, most, precision: usual(model, most, precision or torch.float16)  # noqa: E731 - as on a GPU
+    monkeypatch.setattr(transformers_speech, "Inference", half)
+    folder = save_speech_model(tmp_path, "wavlm")
+    assert transformers_speech.load(folder).model.dtype == torch.float16
+    assert voice(spoken(embedded), folder).encoder.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["wavlm", "whisper"])
+def test_gradients_reach_all_but_the_convolutions_and_are_those_of_the_whole_batch(
+    embedded: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Dropout included: what is encoded a second time is what was encoded the first time."""
     examples = spoken(embedded)
-    folder = save_speech_model(tmp_path, "wavlm")
+    folder = save_speech_model(tmp_path, kind)
     chosen = torch.from_numpy(examples.train)
     monkeypatch.setattr(finetune, "PART_SECONDS", 3.0)
     gradients, parts = [], list[int]()
@@ -186,7 +211,7 @@ def test_gradients_reach_all_but_the_convolutions_and_are_those_of_the_whole_bat
         gradients.append({name: p.grad for name, p in made.named_parameters()})
     assert len(parts) > 3
     for name, whole in gradients[1].items():
-        if "feature_extractor" in name or name == "encoder.masked_spec_embed":
+        if any(part in name for part in ("feature_extractor", "masked_spec_embed", "encoder.conv", "embed_positions")):
             assert whole is None, name
             continue
         assert whole is not None, name

@@ -24,10 +24,11 @@ class Corpus:
     rows: list[dict[str, Any]]
     labels: list[dict[str, Any]]
 
-    def write(self, folder: Path) -> tuple[Path, Path]:
-        """The table and the label file."""
+    def write(self, folder: Path, **embed: str) -> tuple[Path, Path]:
+        """The table and the label file. embed: settings of embed besides `EMBED`."""
         table, gold = folder / "embedded.parquet", folder / "labels.csv"
-        lineage = Lineage(stage="embed", tool_version="0", fingerprint="0", settings={"embed": EMBED}, corpus_root=str(folder))
+        lineage = Lineage(stage="embed", tool_version="0", fingerprint="0", settings={"embed": {**EMBED, **embed}},
+                          corpus_root=str(folder))
         tables.write_rows(table, self.rows, columns_through("embed"), lineage)
         known = {"status": "done", "size_bytes": 1, "sha256": "0", "duration": 2.0, "utterances": 1, "seconds": 0.0}
         line = dict.fromkeys(names(RECORDINGS)) | known

@@ -14,11 +14,11 @@ import math
 import mmap
 import struct
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msfser_cli.backends.encoders import windows
 from msfser_cli.backends.whisper_ct2 import MAX_FRAMES, log_mel
 from msfser_cli.errors import ModelError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
@@ -67,11 +67,8 @@ class WhisperEncoder:
         """float32 [len(clips), width]; of a clip longer than 30 s, equal parts of at most 30 s are encoded."""
         vectors = np.empty((len(clips), self.dimension), np.float32)
         for vector, clip in zip(vectors, clips, strict=True):
-            parts = max(1, -(-len(clip) // (30 * SAMPLE_RATE_HZ)))
-            length, longer = divmod(len(clip), parts)  # the first ones are longer by a sample
-            edges = [i * length + min(i, longer) for i in range(parts + 1)]
             total, count = np.zeros((1, self.dimension)), 0
-            for first, last in pairwise(edges):
+            for first, last in windows(len(clip), 30 * SAMPLE_RATE_HZ):
                 states = self._states(clip[first:last])
                 total = np.concatenate([total, states]).sum(axis=0, keepdims=True)
                 count += len(states)
