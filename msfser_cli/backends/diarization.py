@@ -102,7 +102,7 @@ def find(folder: Path) -> Pipeline:
     for name, value in arguments.items():
         kind = _ARGUMENTS.get(name)
         known = kind is not None and type(value) is kind
-        known = known and (value in _CLUSTERINGS if kind is str else 0 <= value <= _LARGEST)
+        known = known and (value in _CLUSTERINGS if kind is str else kind is bool or 0 < value <= _LARGEST)
         if not known:
             raise ModelError(f"{path}: {name} is {value!r:.60}, which is not known here")
     parameters = config.get("params") or {}
@@ -130,23 +130,24 @@ class Diarizer:
         """
         import torch
 
-        if len(samples) > LONGEST * SAMPLE_RATE_HZ:
-            hours = len(samples) / SAMPLE_RATE_HZ / 3600
+        duration = len(samples) / SAMPLE_RATE_HZ
+        if duration > LONGEST:
+            hours = duration / 3600
             raise RecordingError("too_long", f"{hours:.1f} h; speakers are told apart in at most {LONGEST / 3600:.0f} h")
         if not len(samples):
             return []
         heard = {"waveform": torch.from_numpy(samples[:])[None], "sample_rate": SAMPLE_RATE_HZ, "uri": "recording"}
         with quiet():
             found = self._pipeline(heard).exclusive_speaker_diarization
-        return named((s.start, s.end, str(label)) for s, _, label in found.itertracks(yield_label=True))
+        return named(((s.start, s.end, label) for s, _, label in found.itertracks(yield_label=True)), duration)
 
 
-def named(found: Iterable[tuple[float, float, str]]) -> list[Turn]:
-    """Turns of (start, end, any name), in order, with the speakers numbered as they come."""
+def named(found: Iterable[tuple[float, float, str]], duration: float) -> list[Turn]:
+    """Turns of (start, end, any name), in order and within `duration` seconds, with the speakers numbered as they come."""
     names: dict[str, str] = {}
     turns: list[Turn] = []
     for start, end, label in sorted(found):
-        start = max(0.0, start, turns[-1].end if turns else 0.0)
+        start, end = max(0.0, start, turns[-1].end if turns else 0.0), min(end, duration)
         if start < end:
             turns.append(Turn(start, end, names.setdefault(label, f"SPEAKER_{len(names):02d}")))
     return turns

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from msfser_cli.backends import Row, Transcriber, Transcript, Word
@@ -55,7 +56,7 @@ def transcribe(
     if not segments and not round(audio.duration, 3):
         return rows  # nobody speaks within half a millisecond
     segments = segments or (Segment(),)
-    turns = diarizer.turns(audio.samples) if diarizer and any(s.speaker is None for s in segments) else []
+    turns = cache(lambda: diarizer.turns(audio.samples) if diarizer else [])  # of the whole recording, and only where it is asked
     for segment in segments:
         start, end = _times(segment, audio.duration)
         language = segment.language or settings.language
@@ -66,11 +67,13 @@ def transcribe(
             transcript = transcriber.transcribe(samples, language)
         words = [_moved(w, start) for w in transcript.words]
         if segment.is_utterance or (settings.unit == "file" and transcript.speech):
-            speaker = segment.speaker or speaker_of(start, end, turns)
+            speaker = segment.speaker
+            if speaker is None and transcript.speech:
+                speaker = speaker_of(start, end, turns())
             rows.append(_row(speaker, transcript, words, start, end, segment.text))
         else:
             if segment.speaker is None:
-                words = [replace(w, speaker=speaker_of(w.start, w.end, turns)) for w in words]
+                words = [replace(w, speaker=speaker_of(w.start, w.end, turns())) for w in words]
             for group, first, last in utterances(words, start, end, settings):
                 rows.append(_row(segment.speaker or group[0].speaker, transcript, group, first, last, None))
     rows.sort(key=lambda row: (row["start"], row["end"]))

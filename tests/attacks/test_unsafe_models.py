@@ -348,7 +348,10 @@ def test_a_cache_that_was_altered_is_refused(tmp_path: Path, monkeypatch: pytest
 # By the command line
 
 
-@pytest.mark.parametrize("door", ["--model", "--aligner", "--acoustic-model", "--text-model", "--head", "--backbone"])
+DOORS = ["--model", "--aligner", "--diarize", "--acoustic-model", "--text-model", "--head", "--backbone"]
+
+
+@pytest.mark.parametrize("door", DOORS)
 def test_every_option_that_names_a_model_refuses_a_pickle(tmp_path: Path, canary: Path, door: str) -> None:
     evil = tmp_path / "evil"
     evil.mkdir()
