@@ -26,6 +26,7 @@ WHISPERX = {"transcriber": "whisperx", "aligner": "per-language"}
 def english(ctc_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache that holds an aligner for English, and none else."""
     name = aligners()["en"]
+    monkeypatch.setitem(registry()[name].files, "model.safetensors", "")  # it is another one
     whisper = models.locate("whisper-base").path
     monkeypatch.setenv("MSFSER_CACHE", str(tmp_path))
     folder = tmp_path / "models" / f"{name}-{registry()[name].revision[:12]}"
