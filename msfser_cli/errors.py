@@ -5,6 +5,7 @@ MsfserError               exit code
 ├── TableError            4    an input table is not what it should be
 │   └── LabelError        4    a label file cannot be read without guessing
 ├── ModelError            5    a model is missing, altered or unsafe
+│   └── MissingModelError 5    it is not on this machine
 ├── OutputHeldError       6    another run is writing to this output
 ├── ResourceError         7    disk, memory or permission ran out
 ├── Stopped           128+N    signal N asked the run to stop
@@ -29,7 +30,7 @@ REASONS: dict[str, str] = {
     "decoder_crashed": "the decoder's process ended over it",
     "timeout": "the decoder took far longer than such a recording takes",
     "too_large": "a file of more than 64 GiB",
-    "too_long": "a recording of more than 24 hours",
+    "too_long": "a recording of more than 24 hours, or of more than 4 to be diarised",
     "bad_samples": "samples that are not finite numbers",
     "bad_segment": "a manifest's start and end do not fit the recording",
     "changed": "the file was written to while it was read, or is not the one that the input table was made from",
@@ -69,6 +70,10 @@ class ModelError(MsfserError):
     """A model is missing, altered or in a format that could run code."""
 
     exit_code = 5
+
+
+class MissingModelError(ModelError):
+    """A model is not on this machine; the message says how to get it."""
 
 
 class OutputHeldError(MsfserError):

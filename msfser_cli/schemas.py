@@ -37,7 +37,8 @@ TRANSCRIBE = (
     Column("utterance_id", "string", "recording_id, '#', and the utterance's number in the recording, from 0000"),
     Column("start", "float64", "start of the utterance in the recording", "s", ">= 0"),
     Column("end", "float64", "end of the utterance in the recording", "s", "> start"),
-    Column("speaker", "string", "the speaker, where a manifest names one", nullable=True),
+    Column("speaker", "string", "the speaker, where a manifest names one; else SPEAKER_00 and so on, in each recording anew, "
+           "where speakers are told apart", nullable=True),
     Column("language", "string", "ISO 639-1 code: the recording's own language, detected or given"),
     Column("language_probability", "float64", "the detector's probability; null when the language was given", "", "0..1", True),
     Column("text", "string", "the transcript; empty when no word was recognised"),

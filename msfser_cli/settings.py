@@ -15,6 +15,7 @@ from msfser_cli.errors import UsageError
 UNITS = ("utterance", "file")
 ENCODER_LAYERS = ("last", "all")
 LES = ("words", "context")
+PER_LANGUAGE = "per-language"
 POOLINGS = ("mean-std", "attentive")
 PITCH_TRACKERS = ("swift-f0", "harvest")
 MAX_FAILED = 0.2
@@ -31,7 +32,11 @@ def _require(ok: bool, name: str, value: object, rule: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TranscribeSettings:
-    """What `transcribe` does. Times in seconds."""
+    """What `transcribe` does. Times in seconds.
+
+    aligner: a model for every language, or `per-language`: the registered ones, of the languages after a colon
+    (`per-language:de,en`), else of all that are on this machine; empty for none. diarize: the pipeline that tells speakers apart.
+    """
 
     transcriber: str = "faster-whisper"
     model: str = "whisper-base"
@@ -42,6 +47,13 @@ class TranscribeSettings:
     min_utterance: float = 1.0
     max_utterance: float = 12.0
     pause: float = 0.6
+    diarize: str | None = None
+
+    @property
+    def aligned_languages(self) -> tuple[str, ...] | None:
+        """The languages of the registered aligners, () for those that are here; None where there is one aligner or none."""
+        kind, _, languages = (self.aligner or "").partition(":")
+        return tuple(sorted({*filter(None, languages.split(","))})) if kind == PER_LANGUAGE else None
 
     def __post_init__(self) -> None:
         _require(self.unit in UNITS, "unit", self.unit, f"one of {', '.join(UNITS)}")

@@ -30,13 +30,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One recognised word. Times in seconds from the start of the audio that was given; `score` 0..1 or None."""
+    """One recognised word. Times in seconds from the start of the audio that was given; `score` 0..1 or None.
+
+    `speaker` is for the stage to say.
+    """
 
     word: str
     start: float
     end: float
     score: float | None
     aligned: bool = True
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
         would += "".join(f"\nno longer there: {printable(identity)}" for identity in gone)
         log.say("summary", would, recordings=len(source.names), pending=len(pending), gone=len(gone))
         return
+    for note in plan.notes:
+        log.say("note", note)
     progress = console.Progress(options["out"])
     try:
         result = runner.run(plan, source, destination, progress)

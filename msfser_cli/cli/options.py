@@ -23,12 +23,12 @@ def _option(name: str, help: str, panel: str | None, *short: str, **more: Any) -
     return typer.Option(f"--{name}", *short, help=help, rich_help_panel=panel, envvar=variable, show_envvar=False, **more)
 
 
-def _setting(name: str, help: str, panel: str) -> Any:
+def _setting(name: str, help: str, panel: str, **more: Any) -> Any:
     """An option that sets the field of the same name in a stage's settings, whose default its help shows."""
     # Of a name that several have, the first counts: fine-tuning comes last, and its help says what it does otherwise.
     defaults = {f.name: f.default for settings in reversed(SETTINGS.values()) for f in fields(settings)}
     default = defaults[name.replace("-", "_")]
-    return _option(name, help, panel, show_default=False if default is None else str(default))
+    return _option(name, help, panel, show_default=False if default is None else str(default), **more)
 
 
 def _use_models_dir(folder: Path | None) -> Path | None:
@@ -70,7 +70,20 @@ Quiet = Annotated[bool, _option("quiet", "Say nothing but errors and warnings.",
 
 Transcriber = Annotated[str | None, _setting("transcriber", "faster-whisper or whisperx.", _WORDS)]
 Model = Annotated[str | None, _setting("model", "Its model: registered name, folder, or owner/name in a hub's cache.", _WORDS)]
-Aligner = Annotated[str | None, _setting("aligner", "A wav2vec 2.0 CTC model for whisperx's forced alignment.", _WORDS)]
+Aligner = Annotated[
+    str | None,
+    _setting(
+        "aligner", "For whisperx's forced alignment: per-language, per-language:de,en or one wav2vec 2.0 CTC model; '' for none.",
+        _WORDS,
+    ),
+]
+Diarize = Annotated[
+    str | None,
+    _setting(
+        "diarize", "Tell speakers apart, by a pipeline of pyannote's: folder, or owner/name in a hub's cache.", _WORDS,
+        metavar="MODEL",
+    ),
+]
 Language = Annotated[str | None, _setting("language", "The recordings' language, such as en; else detected.", _WORDS)]
 Unit = Annotated[str | None, _setting("unit", "utterance: cut at pauses and sentence ends; file: one a file.", _WORDS)]
 BeamSize = Annotated[int | None, _setting("beam-size", "Beams of the recogniser.", _WORDS)]

@@ -30,6 +30,7 @@ def predict(
     min_utterance: o.MinUtterance = None,
     max_utterance: o.MaxUtterance = None,
     pause: o.Pause = None,
+    diarize: o.Diarize = None,
     emphasizer: o.Emphasizer = None,
     pitch: o.Pitch = None,
     pitch_weight: o.PitchWeight = None,

@@ -31,6 +31,7 @@ def transcribe(
     min_utterance: o.MinUtterance = None,
     max_utterance: o.MaxUtterance = None,
     pause: o.Pause = None,
+    diarize: o.Diarize = None,
     profile: o.Profile = "mini",
     models_dir: o.ModelsDir = None,
     root: o.Root = None,

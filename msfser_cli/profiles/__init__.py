@@ -71,6 +71,11 @@ def registry() -> dict[str, RegisteredModel]:
     return {name: RegisteredModel(name=name, **entry) for name, entry in _read(_FOLDER / "registry.toml").items()}
 
 
+def aligners() -> dict[str, str]:
+    """The registered aligners: the name of each by its language (ISO 639-1)."""
+    return {name.removeprefix("aligner-"): name for name in registry() if name.startswith("aligner-")}
+
+
 def _read(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return tomllib.load(file)

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from msfser_cli.errors import ModelError
+from msfser_cli.errors import MissingModelError, ModelError
 from msfser_cli.profiles import RegisteredModel, registry
 from msfser_cli.profiles.manifest import RECEIPT, Entry, cut_short, loaded, read_json, read_manifest, read_receipt
 from msfser_cli.store.atomic import replacing, resources
@@ -103,7 +103,7 @@ def locate(name: str) -> ModelFolder:
         return _safe(ModelFolder(Path(name).resolve(), folder_identity(Path(name))))
     found = find(name, models_dir())
     if found is None:
-        raise ModelError(missing(name))
+        raise MissingModelError(missing(name))
     if found.place == WHEELS:
         found = assembled(name, found)
     if name in registry():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msfser_cli import settings as st
 from msfser_cli.backends import Row
 from msfser_cli.backends.registry import backend, loaded
-from msfser_cli.errors import ModelError
+from msfser_cli.errors import MissingModelError, ModelError
+from msfser_cli.profiles import aligners
 from msfser_cli.profiles.models import ModelFolder, checkpoint, locate
 from msfser_cli.stages.corpus import Recording
 from msfser_cli.stages.embed import made_by
@@ -18,16 +22,22 @@ from msfser_cli.store.audio import Audio
 if TYPE_CHECKING:
     from msfser_cli.model.intervals import Intervals
 
+logger = logging.getLogger("msfser")
+
 Step = Callable[[Recording, Audio, list[Row]], list[Row]]
 """What a stage does to one recording: its rows so far in, its rows with the stage's columns out."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Consecutive stages with their settings. Making one checks that every model is here; `load` loads them."""
+    """Consecutive stages with their settings. Making one checks that every model is here; `load` loads them.
+
+    notes: what a user is to know of it before it runs.
+    """
 
     settings: dict[str, st.Settings]
     models: dict[str, ModelFolder]
+    notes: tuple[str, ...] = ()
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -90,14 +100,22 @@ class Chain:
 def plan(settings: dict[str, st.Settings]) -> Chain:
     """The chain with these settings by stage.
 
-    ModelError, with the command that gets it, for a model that is not here; UsageError for a back end that there is not.
+    ModelError, with the command that gets it, for a model that is not here; UsageError for a back end that there is not. Which
+    languages have an aligner is settled here, and in the settings of the chain.
     """
     models: dict[str, ModelFolder] = {}
-    for s in settings.values():
+    notes: tuple[str, ...] = ()
+    settings = dict(settings)
+    for name, s in settings.items():
         if isinstance(s, st.TranscribeSettings):
             models["transcriber"] = locate(s.model)
-            if s.aligner:
-                models["aligner"] = locate(s.aligner)
+            settings[name], found = _aligned(s)
+            models |= found
+            if s.language is None and s.aligned_languages is not None:
+                languages = ", ".join(role.partition(":")[2] for role in found)
+                notes = (f"there is an aligner for {languages}; words of other languages have the times that Whisper gives",)
+            if s.diarize:
+                models["diarizer"] = _diarizer(s.diarize)
             backend("transcribers", s.transcriber)
         elif isinstance(s, st.EmphasizeSettings):
             backend("emphasizers", s.emphasizer)
@@ -111,18 +129,81 @@ def plan(settings: dict[str, st.Settings]) -> Chain:
             backend("encoders", s.text_encoder)
         elif isinstance(s, st.PredictSettings):
             models["head"] = checkpoint(s.head)
-    return Chain(settings, models)
+    return Chain(settings, models, notes)
+
+
+def _aligned(settings: st.TranscribeSettings) -> tuple[st.TranscribeSettings, dict[str, ModelFolder]]:
+    """The aligners by their role, and the settings with the languages that they are of.
+
+    MissingModelError where one is not here that was asked for, by its name or its language, and where there is none at all.
+    """
+    if not settings.aligner:
+        return settings, {}
+    asked = settings.aligned_languages
+    if asked is None:
+        return settings, {"aligner": locate(settings.aligner)}
+    if settings.language:
+        asked = (settings.language,)
+    registered = aligners()
+    if unknown := [language for language in asked if language not in registered]:
+        raise ModelError(
+            f"no aligner is registered for {', '.join(unknown)}, only for {', '.join(sorted(registered))}; name one with "
+            "--aligner, or take Whisper's own word times with --aligner ''"
+        )
+    found: dict[str, ModelFolder] = {}
+    for language in asked or sorted(registered):
+        try:
+            found[f"aligner:{language}"] = locate(registered[language])
+        except MissingModelError as error:
+            if asked:
+                raise MissingModelError(f"{error}; or take Whisper's own word times with --aligner ''") from error
+    if not found:
+        raise MissingModelError(
+            f"no aligner is on this machine; get one with: {_fetching('en')} (or another of {', '.join(sorted(registered))}), or "
+            "take Whisper's own word times with --aligner ''"
+        )
+    languages = ",".join(role.partition(":")[2] for role in found)
+    return replace(settings, aligner=f"{st.PER_LANGUAGE}:{languages}"), found
+
+
+def _fetching(language: str) -> str:
+    return f"msfser models fetch {aligners()[language]}"
+
+
+def _diarizer(name: str) -> ModelFolder:
+    """The folder of a pipeline, whose parts are all there. MissingModelError says what else it takes to get one."""
+    from msfser_cli.backends import diarization
+
+    try:
+        folder = locate(name)
+    except MissingModelError as error:
+        token = "" if os.environ.get("HF_TOKEN") else "set HF_TOKEN to a token of your account, which is not set, "
+        raise MissingModelError(
+            f"model {name} is not on this machine, and such models are given out to those who ask: accept its terms on its page, "
+            f"{token}and get it with: hf download {name}"
+        ) from error
+    pipeline = diarization.find(folder.path)
+    return replace(folder, identity=pipeline.identity()) if Path(name).is_dir() else folder
 
 
 def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
+    from msfser_cli.backends import diarization
     from msfser_cli.stages.transcribe import transcribe
 
     models = chain.models
-    aligner = models["aligner"].path if "aligner" in models else None
+    each = {role.partition(":")[2]: folder.path for role, folder in models.items() if role.startswith("aligner:")}
+    aligner = models["aligner"].path if "aligner" in models else each or None
     transcriber = loaded("transcribers", settings.transcriber, models["transcriber"].path, aligner, settings)
+    diarizer = diarization.load(diarization.find(models["diarizer"].path)) if "diarizer" in models else None
+    told: set[str] = set()
 
     def step(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
-        return transcribe(recording.recording_id, audio, recording.segments, transcriber, settings)
+        rows = transcribe(recording.recording_id, audio, recording.segments, transcriber, settings, diarizer)
+        for language in sorted({row["language"] for row in rows if each and row["words"]} - set(each) - told):
+            told.add(language)
+            remedy = f"; get one with: {_fetching(language)}" if language in aligners() else ""
+            logger.warning("no aligner for %s: its words have the times that Whisper gives them%s", language, remedy)
+        return rows
 
     return step
 

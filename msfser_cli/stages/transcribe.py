@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from msfser_cli.backends import Row, Transcriber, Transcript, Word
@@ -12,6 +14,7 @@ from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import Audio
 
 if TYPE_CHECKING:
+    from msfser_cli.backends.diarization import Diarizer, Turn
     from msfser_cli.settings import TranscribeSettings
 
 SENTENCE_END = ".?!…。！？"
@@ -40,17 +43,21 @@ class Segment:
 
 
 def transcribe(
-    recording_id: str, audio: Audio, segments: Sequence[Segment], transcriber: Transcriber, settings: TranscribeSettings
-) -> list[Row]:
+    recording_id: str, audio: Audio, segments: Sequence[Segment], transcriber: Transcriber, settings: TranscribeSettings,
+    diarizer: Diarizer | None = None,
+) -> list[Row]:  # fmt: skip
     """The utterances of one recording, in order, with the columns of `schemas.TRANSCRIBE`; none where nobody speaks.
 
-    A segment that has times or a text is one utterance as given; otherwise utterances are cut by `settings.unit`.
+    A segment that has times or a text is one utterance as given; otherwise utterances are cut by `settings.unit`. With a
+    `diarizer`, the speaker is the one who is heard most, unless the segment names one, and utterances that are cut have only one.
     Raises RecordingError for a segment whose times do not fit the recording.
     """
     rows: list[Row] = []
     if not segments and not round(audio.duration, 3):
         return rows  # nobody speaks within half a millisecond
-    for segment in segments or (Segment(),):
+    segments = segments or (Segment(),)
+    turns = cache(lambda: diarizer.turns(audio.samples) if diarizer else [])  # of the whole recording, and only where it is asked
+    for segment in segments:
         start, end = _times(segment, audio.duration)
         language = segment.language or settings.language
         samples = audio.stretch(start, end)
@@ -60,21 +67,44 @@ def transcribe(
             transcript = transcriber.transcribe(samples, language)
         words = [_moved(w, start) for w in transcript.words]
         if segment.is_utterance or (settings.unit == "file" and transcript.speech):
-            rows.append(_row(segment, transcript, words, start, end, segment.text))
+            speaker = segment.speaker
+            if speaker is None and transcript.speech:
+                speaker = speaker_of(start, end, turns())
+            rows.append(_row(speaker, transcript, words, start, end, segment.text))
         else:
+            if segment.speaker is None:
+                words = [replace(w, speaker=speaker_of(w.start, w.end, turns())) for w in words]
             for group, first, last in utterances(words, start, end, settings):
-                rows.append(_row(segment, transcript, group, first, last, None))
+                rows.append(_row(segment.speaker or group[0].speaker, transcript, group, first, last, None))
     rows.sort(key=lambda row: (row["start"], row["end"]))
     return [{"recording_id": recording_id, "utterance_id": f"{recording_id}#{i:04d}", **row} for i, row in enumerate(rows)]
+
+
+def speaker_of(start: float, end: float, turns: Sequence[Turn]) -> str | None:
+    """Who is heard longest from `start` to `end`, else nearest to it; None where nobody is heard at all.
+
+    The turns are in order and do not overlap.
+    """
+    heard: dict[str, float] = {}
+    first = bisect_right(turns, start, key=lambda turn: turn.end)
+    for turn in turns[first:]:
+        if turn.start >= end:
+            break
+        heard[turn.speaker] = heard.get(turn.speaker, 0.0) + min(end, turn.end) - max(start, turn.start)
+    if heard:
+        return max(heard, key=lambda speaker: heard[speaker])
+    near = turns[max(0, first - 1) : first + 1]
+    return min(near, key=lambda turn: max(turn.start - end, start - turn.end)).speaker if near else None
 
 
 def utterances(
     words: Sequence[Word], start: float, end: float, settings: TranscribeSettings
 ) -> list[tuple[list[Word], float, float]]:
-    """Groups of words with their start and end, cut at pauses and sentence ends, never in a word, within `start`..`end`.
+    """Groups of words with their start and end, cut at pauses, sentence ends and where another speaks, never in a word, within
+    `start`..`end`.
 
-    Groups under `min_utterance` join their nearest neighbour, those over `max_utterance` are cut at their longest pause,
-    a clause end counting as one. A single word longer than that stays as it is.
+    Groups under `min_utterance` join their nearest neighbour of the same speaker, those over `max_utterance` are cut at their
+    longest pause, a clause end counting as one. A single word longer than that stays as it is.
     """
     groups: list[list[Word]] = []
     for word in words:
@@ -102,18 +132,18 @@ def _ends_with(word: Word, marks: str) -> bool:
 
 
 def _breaks(left: Word, right: Word, pause: float) -> bool:
-    return right.start - left.end >= pause or _ends_with(left, SENTENCE_END)
+    return right.start - left.end >= pause or _ends_with(left, SENTENCE_END) or left.speaker != right.speaker
 
 
 def _joined(groups: list[list[Word]], settings: TranscribeSettings) -> list[list[Word]]:
-    """Short groups joined to the nearer neighbour, as long as the two are near and not too long together."""
+    """Short groups joined to the nearer neighbour of the same speaker, as long as the two are near and not too long together."""
     groups = list(groups)
     i = 0
     while i < len(groups):
         if _length(groups[i]) >= settings.min_utterance:
             i += 1
             continue
-        neighbours = [j for j in (i - 1, i + 1) if 0 <= j < len(groups)]
+        neighbours = [j for j in (i - 1, i + 1) if 0 <= j < len(groups) and groups[j][0].speaker == groups[i][0].speaker]
         gaps = {j: groups[max(i, j)][0].start - groups[min(i, j)][-1].end for j in neighbours}
         fitting = [
             j
@@ -158,13 +188,13 @@ def _moved(word: Word, offset: float) -> Word:
     return Word(word.word, start, end, None if word.score is None else round(word.score, 4), word.aligned)
 
 
-def _row(segment: Segment, transcript: Transcript, words: Sequence[Word], start: float, end: float, text: str | None) -> Row:
+def _row(speaker: str | None, transcript: Transcript, words: Sequence[Word], start: float, end: float, text: str | None) -> Row:
     space = "" if transcript.language in UNSPACED else " "
     probability = transcript.language_probability
     return {
         "start": start,
         "end": end,
-        "speaker": segment.speaker,
+        "speaker": speaker,
         "language": transcript.language,
         "language_probability": None if probability is None else round(probability, 4),
         "text": space.join(w.word for w in words) if text is None else text,

@@ -442,7 +442,10 @@ def test_a_pickle_that_is_trusted_is_read_as_weights_and_nothing_else(
 # By the command line
 
 
-@pytest.mark.parametrize("door", ["--model", "--aligner", "--acoustic-model", "--text-model", "--head", "--backbone"])
+DOORS = ["--model", "--aligner", "--diarize", "--acoustic-model", "--text-model", "--head", "--backbone"]
+
+
+@pytest.mark.parametrize("door", DOORS)
 def test_every_option_that_names_a_model_refuses_a_pickle(tmp_path: Path, canary: Path, door: str) -> None:
     evil = tmp_path / "evil"
     evil.mkdir()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msfser_cli.backends import Word
+from msfser_cli.backends import Transcript, Word
+from msfser_cli.backends.diarization import Turn
 from msfser_cli.backends.transcribers import faster_whisper
 from msfser_cli.errors import RecordingError
 from msfser_cli.profiles.models import locate
 from msfser_cli.settings import TranscribeSettings
-from msfser_cli.stages.transcribe import Segment, transcribe, utterances
-from msfser_cli.store.audio import Audio, decode
+from msfser_cli.stages.transcribe import Segment, speaker_of, transcribe, utterances
+from msfser_cli.store.audio import Audio, Samples, decode
 
 SPEECH = Path(__file__).parents[3] / "shared" / "data" / "real_speech" / "audio"
 SETTINGS = TranscribeSettings()
@@ -141,3 +143,102 @@ def test_times_that_do_not_fit_are_a_reason(whisper: faster_whisper.FasterWhispe
 def test_where_nobody_speaks_there_are_no_utterances(whisper: faster_whisper.FasterWhisper, unit: str) -> None:
     noise = 0.01 * np.random.default_rng(0).standard_normal(16000 * 5).astype(np.float32)
     assert transcribe("x", Audio(noise), (), whisper, TranscribeSettings(unit=unit)) == []
+
+
+# Who speaks
+
+NAMES = ["A", "B", "C"]
+
+
+@st.composite
+def conversation(draw: st.DrawFn) -> tuple[list[Turn], list[Word]]:
+    """Turns in order, and words in order, whatever the one has to do with the other."""
+    turns, now = [], 0.0
+    for name in draw(st.lists(st.sampled_from(NAMES), max_size=8)):
+        start = now + draw(st.sampled_from([0.0, 0.1, 2.0]))
+        now = start + draw(st.floats(0.05, 6))
+        turns.append(Turn(start, now, name))
+    words, now = [], 0.0
+    for text, gap, length in draw(st.lists(STEP, min_size=1, max_size=40)):
+        words.append(Word(text, now + gap, now + gap + length, 1.0))
+        now += gap + length
+    return turns, words
+
+
+@given(conversation())
+def test_a_word_is_of_whom_is_heard_most_in_it_else_of_the_nearest(spoken: tuple[list[Turn], list[Word]]) -> None:
+    turns, words = spoken
+    for word in words:
+        heard = dict.fromkeys(NAMES, 0.0)
+        for turn in turns:
+            heard[turn.speaker] += max(0.0, min(word.end, turn.end) - max(word.start, turn.start))
+        speaker = speaker_of(word.start, word.end, turns)
+        if not turns:
+            assert speaker is None
+        elif any(heard.values()):
+            assert heard[speaker or ""] == pytest.approx(max(heard.values()))
+        else:
+            distance = {n: [max(t.start - word.end, word.start - t.end) for t in turns if t.speaker == n] for n in NAMES}
+            assert min(distance[speaker or ""]) == pytest.approx(min(min(d) for d in distance.values() if d))
+
+
+@given(conversation())
+def test_an_utterance_has_one_speaker_and_no_word_is_lost(spoken: tuple[list[Turn], list[Word]]) -> None:
+    turns, words = spoken
+    words = [replace(w, speaker=speaker_of(w.start, w.end, turns)) for w in words]
+    cut = utterances(words, 0.0, words[-1].end + 1, SETTINGS)
+    assert [w for group, _, _ in cut for w in group] == words
+    for group, start, end in cut:
+        assert len({w.speaker for w in group}) == 1
+        assert start <= group[0].start + 0.001
+        assert group[-1].end <= end + 0.001
+    for (_, _, end), (_, start, _) in pairwise(cut):
+        assert end <= start
+
+
+class Two:
+    """Hears A for three seconds, then B for two, then A again; counts how often it was asked."""
+
+    asked = 0
+
+    def turns(self, samples: Samples) -> list[Turn]:
+        self.asked += 1
+        end = len(samples) / 16_000
+        return [Turn(0.0, 3.0, "SPEAKER_00"), Turn(3.0, 5.0, "SPEAKER_01"), Turn(5.0, end, "SPEAKER_00")]
+
+
+class Seconds:
+    """A word a second, and no stop."""
+
+    def transcribe(self, samples: Samples, language: str | None) -> Transcript:
+        words = [Word(f"w{i}", i + 0.0, i + 0.95, 1.0) for i in range(len(samples) // 16_000)]
+        return Transcript("en", None, words, bool(words))
+
+    def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
+        raise AssertionError
+
+
+def spoken_by(segments: list[Segment], unit: str = "utterance", seconds: int = 8) -> tuple[list[tuple[str | None, str]], int]:
+    diarizer, audio = Two(), Audio(np.zeros(seconds * 16_000, np.float32))
+    rows = transcribe("x", audio, segments, Seconds(), TranscribeSettings(unit=unit), diarizer)  # type: ignore[arg-type]
+    return [(row["speaker"], row["text"]) for row in rows], diarizer.asked
+
+
+def test_utterances_end_where_another_speaks() -> None:
+    assert spoken_by([]) == ([("SPEAKER_00", "w0 w1 w2"), ("SPEAKER_01", "w3 w4"), ("SPEAKER_00", "w5 w6 w7")], 1)
+
+
+def test_what_a_manifest_says_of_a_speaker_stands() -> None:
+    assert spoken_by([Segment(speaker="Ann")]) == ([("Ann", "w0 w1 w2 w3 w4 w5 w6 w7")], 0)
+    named, asked = spoken_by([Segment(0.0, 3.0), Segment(2.5, 5.5), Segment(3.0, 5.0, speaker="Bob")])
+    assert [speaker for speaker, _ in named] == ["SPEAKER_00", "SPEAKER_01", "Bob"]
+    assert asked == 1
+    assert spoken_by([], "file") == ([("SPEAKER_00", "w0 w1 w2 w3 w4 w5 w6 w7")], 1)
+
+
+def test_nobody_is_told_apart_where_nobody_speaks() -> None:
+    assert spoken_by([], seconds=0) == ([], 0)
+    diarizer = Two()
+    noise = Audio(np.zeros(8_000, np.float32))
+    assert transcribe("x", noise, [], Seconds(), SETTINGS, diarizer) == []  # type: ignore[arg-type]
+    assert diarizer.asked == 0

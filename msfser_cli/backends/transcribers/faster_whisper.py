@@ -12,6 +12,7 @@ from msfser_cli.backends.word_times import align_by_attention, shifted
 from msfser_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -67,13 +68,13 @@ class FasterWhisper:
         return self._whisper.word_times(encoded, [result.tokens], [features.shape[1]], language)[0]
 
 
-def load(folder: Path, aligner: Path | None, settings: TranscribeSettings) -> FasterWhisper:
+def load(folder: Path, aligner: Path | Mapping[str, Path] | None, settings: TranscribeSettings) -> FasterWhisper:
     """The recogniser on the CTranslate2 Whisper model in `folder`; it aligns by itself.
 
     UsageError if an aligner is given, or for a language that Whisper does not know.
     """
     if aligner is not None:
-        raise UsageError("the transcriber faster-whisper takes word times from Whisper itself; use whisperx with --aligner")
+        raise UsageError("the transcriber faster-whisper takes word times from Whisper itself; use whisperx, or --aligner ''")
     transcriber = FasterWhisper(folder, settings.beam_size)
     load_whisper(folder).require(settings.language)
     return transcriber

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
-import logging
-import os
-import sys
-import warnings
-from collections.abc import Iterator
+import re
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msfser_cli.backends import Transcript, Word
-from msfser_cli.backends.encoders import whole_model
+from msfser_cli.backends.encoders import SAFELY, whole_model
+from msfser_cli.backends.quiet import quiet
 from msfser_cli.backends.spelling import UNSPACED
+from msfser_cli.backends.spoken import NUMBER, spoken
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, within_speech
 from msfser_cli.backends.whisper_ct2 import load_whisper, padded_frames
 from msfser_cli.backends.word_times import LONGEST_ALIGNED, align_by_attention, interpolated, regrouped, shifted
@@ -24,8 +27,6 @@ from msfser_cli.errors import ModelError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from msfser_cli.settings import TranscribeSettings
     from msfser_cli.store.audio import Samples
 
@@ -33,20 +34,18 @@ REQUIRES = ("whisperx",)
 
 BATCH = 8
 
-# whisperX imports pyannote, which reports its use over the network unless told not to before it is imported.
-os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
-# Unless it finds a handler, whisperX makes one that writes to stdout, where the data go.
-logging.getLogger("whisperx").addHandler(logging.NullHandler())
+KEPT = 2
+"""So many aligners stay in memory; one of a large model is 1.3 GB."""
 
 
 class WhisperX:
-    """whisperX's recogniser on the shared Whisper; word times from the aligner, or from Whisper's attention without one."""
+    """whisperX's recogniser on the shared Whisper; word times from the language's aligner, or from Whisper's attention."""
 
-    def __init__(self, folder: Path, aligner: Path | None, beam_size: int) -> None:
+    def __init__(self, folder: Path, aligner: Path | Mapping[str, Path] | None, beam_size: int) -> None:
         self._whisper = load_whisper(folder)
-        with _quiet():
+        with quiet():
             self._recogniser = _batched(self._whisper.model, folder, beam_size)
-            self._aligner = None if aligner is None else _Aligner(aligner)
+            self._aligners = _Aligners(aligner or {})
 
     def transcribe(self, samples: Samples, language: str | None) -> Transcript:
         """Words of `samples`; its language, unless given, is that of the 30 s from the first voice on."""
@@ -57,13 +56,13 @@ class WhisperX:
         if language is None:
             language, probability = self._whisper.detect(cut(samples, (regions[0][0], regions[0][0] + 30)))
         self._recogniser.vad_model.regions = regions
-        with _quiet():  # of the samples, the recogniser slices a batch of windows at a time
+        with quiet():  # of the samples, the recogniser slices a batch of windows at a time
             segments = self._recogniser.transcribe(samples, batch_size=BATCH, language=language)["segments"]
         found = [((s["start"], s["end"]), s["text"]) for s in segments if s["text"].strip()]
         words: list[Word] = []
-        if self._aligner:
+        if aligner := self._aligners.of(language):
             for span, text in found:
-                words += [shifted(w, *span) for w in self._aligner.align(cut(samples, span), text, language)]
+                words += [shifted(w, *span) for w in aligner.align(cut(samples, span), text, language)]
             return Transcript(language, probability, words, True)
         for first in range(0, len(found), BATCH):
             batch = found[first : first + BATCH]
@@ -74,15 +73,18 @@ class WhisperX:
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
         """Times for the words of `text.split()`; interpolated, and marked so, where the clip is over 30 s or not alignable."""
-        if self._aligner is None:
+        if not self._aligners:
             return align_by_attention(self._whisper, samples, text, language)
         probability: float | None = None
         if language is None:
             language, probability = self._whisper.detect(samples)
+        aligner = self._aligners.of(language)
+        if aligner is None:
+            return replace(align_by_attention(self._whisper, samples, text, language), language_probability=probability)
         duration = len(samples) / SAMPLE_RATE_HZ
         if duration > LONGEST_ALIGNED:
             return Transcript(language, probability, interpolated(text.split(), 0.0, duration), True)
-        words = regrouped(self._aligner.align(samples[:], text, language), text.split())
+        words = regrouped(aligner.align(samples[:], text, language), text.split())
         return Transcript(language, probability, [shifted(w, 0.0, duration) for w in words], True)
 
     def _attended(self, samples: Samples, batch: list[tuple[tuple[float, float], str]], language: str) -> list[list[Word]]:
@@ -93,57 +95,125 @@ class WhisperX:
         return self._whisper.word_times(encoded, tokens, [f.shape[1] for f in features], language)
 
 
+class _Aligners:
+    """An aligner for all languages, or one for each of some. Weights are read when they are needed, and few are kept."""
+
+    def __init__(self, folders: Path | Mapping[str, Path]) -> None:
+        self._all = _Aligner(folders) if isinstance(folders, Path) else None
+        self._each = {} if isinstance(folders, Path) else {language: _Aligner(folder) for language, folder in folders.items()}
+        self._used: OrderedDict[str, _Aligner] = OrderedDict()
+        if self._all:
+            self._all.load()
+
+    def __bool__(self) -> bool:
+        return bool(self._all or self._each)
+
+    def of(self, language: str) -> _Aligner | None:
+        """The one for `language`, ready to align; None where there is none."""
+        if self._all:
+            return self._all
+        if aligner := self._each.get(language):
+            self._used[language] = aligner
+            self._used.move_to_end(language)
+            for other in list(self._used)[:-KEPT]:
+                self._used.pop(other).unload()
+            aligner.load()
+        return aligner
+
+
 class _Aligner:
-    """A wav2vec 2.0 CTC model in a folder, with whisperX's search for the best path."""
+    """A wav2vec 2.0 CTC model in a folder, with whisperX's search for the best path. Its weights are read by `load`."""
 
     def __init__(self, folder: Path) -> None:
-        import torch
-        from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC
+        from transformers import AutoConfig, Wav2Vec2CTCTokenizer
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.set_verbosity_error()  # parts that serve training only are no news
-        try:
-            tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(folder, local_files_only=True)
-            model = whole_model(Wav2Vec2ForCTC, folder, use_safetensors=True)
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise ModelError(
-                f"{folder}: not a wav2vec 2.0 CTC model: it needs config.json, model.safetensors and vocab.json ({error})"
-            ) from error
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = model.eval().to(self._device)
-        self._vocabulary = {token.lower(): number for token, number in tokenizer.get_vocab().items()}
+        self._folder = folder
+        self._model: Any = None
+        with self._reading():
+            kind = AutoConfig.from_pretrained(folder, **SAFELY).model_type
+            if kind != "wav2vec2":
+                raise ValueError(f"it is of the kind {kind}")
+            if not (folder / "model.safetensors").exists():
+                raise OSError("no model.safetensors")
+            vocabulary = Wav2Vec2CTCTokenizer.from_pretrained(folder, **SAFELY).get_vocab()
+        self._vocabulary = {token.lower(): number for token, number in vocabulary.items()}
         self._letters = {token for token in self._vocabulary if len(token) == 1} - {"|"}
 
-    def align(self, samples: np.ndarray, text: str, language: str) -> list[Word]:
-        """Words of `text` with their times in `samples`: single characters in a language written without spaces.
+    def load(self) -> None:
+        """Read the weights, unless that was done. ModelError where they are not what they should be."""
+        if self._model is not None:
+            return
+        import torch
+        from transformers import Wav2Vec2ForCTC
 
-        A word of which the model knows no letter gets times between its neighbours (whisperX's wildcard) and is marked as not
-        aligned. So are all words of a text too long for the audio, spread over it.
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        with quiet(), self._reading():
+            self._model = whole_model(Wav2Vec2ForCTC, self._folder, use_safetensors=True).eval().to(self._device)
+
+    def unload(self) -> None:
+        """Let go of the weights."""
+        self._model = None
+
+    def align(self, samples: np.ndarray, text: str, language: str) -> list[Word]:
+        """Words of `text` with their times in `samples`: in a language written without spaces, single characters and numbers.
+
+        Numbers are looked for as they are said, and letters that the model lacks without their accents. A word of which it knows
+        nothing gets times between its neighbours (whisperX's wildcard) and is marked as not aligned. So are all words of a text
+        too long for the audio, spread over it.
         """
         from whisperx import alignment
 
         unspaced = language in UNSPACED
-        words = list("".join(text.split())) if unspaced else text.split()
-        known = ["".join(c for c in word if c.lower() in self._letters) for word in words]
+        words = re.findall(rf"{NUMBER}|.", "".join(text.split()), re.DOTALL) if unspaced else text.split()
         # Whatever else a word has, such as punctuation, would be searched for as a sound and found in the pause behind it.
-        spoken = [letters or word for letters, word in zip(known, words, strict=True)]
+        known = [[letters for said in spoken(word, language) if (letters := self._known(said))] for word in words]
+        pieces = [found or [word] for found, word in zip(known, words, strict=True)]
+        if unspaced:  # where whisperX takes each character for a word
+            pieces = [list("".join(found)) for found in pieces]
+        flat = [piece for found in pieces for piece in found]
         duration = len(samples) / SAMPLE_RATE_HZ
-        segment = {"text": ("" if unspaced else " ").join(spoken), "start": 0.0, "end": duration}
+        segment = {"text": ("" if unspaced else " ").join(flat), "start": 0.0, "end": duration}
         metadata = {"language": "zh" if unspaced else language, "dictionary": self._vocabulary, "type": "huggingface"}
-        with _quiet(), _whole_texts(alignment):
-            found = alignment.align([segment], self._model, metadata, samples, self._device)["word_segments"]
-        if [f["word"] for f in found] != spoken:
+        with quiet(), _whole_texts(alignment):
+            timed = alignment.align([segment], self._model, metadata, samples, self._device)["word_segments"]
+        if [f["word"] for f in timed] != flat:
             return interpolated(words, 0.0, duration)
+        rest = iter(timed)
         return [
-            Word(word, float(f["start"]), float(f["end"]), float(f["score"]) if letters else None, aligned=bool(letters))
-            for word, letters, f in zip(words, known, found, strict=True)
+            _word(word, list(islice(rest, len(found))), aligned=bool(letters))
+            for word, letters, found in zip(words, known, pieces, strict=True)
         ]
 
+    def _known(self, text: str) -> str:
+        """The letters of `text` that the model knows, in lower case; for one that it lacks, those that it is made of."""
+        found = ""
+        for letter in text.lower().replace("’", "'"):
+            parts = letter if letter in self._letters else unicodedata.normalize("NFKD", letter.casefold())
+            found += "".join(part for part in parts if part in self._letters)
+        return found
 
-def load(folder: Path, aligner: Path | None, settings: TranscribeSettings) -> WhisperX:
-    """The recogniser on the CTranslate2 Whisper model in `folder`, and the wav2vec 2.0 CTC model in `aligner` if given.
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            raise ModelError(
+                f"{self._folder}: not a wav2vec 2.0 CTC model: it needs config.json, model.safetensors and vocab.json ({error})"
+            ) from error
 
-    ModelError if `aligner` holds something else, UsageError for an unknown language.
+
+def _word(word: str, pieces: list[dict[str, Any]], *, aligned: bool) -> Word:
+    """`word` from the first to the last of what is said for it."""
+    score = float(np.average([p["score"] for p in pieces], weights=[len(p["word"]) for p in pieces])) if aligned else None
+    return Word(word, float(pieces[0]["start"]), float(pieces[-1]["end"]), score, aligned=aligned)
+
+
+def load(folder: Path, aligner: Path | Mapping[str, Path] | None, settings: TranscribeSettings) -> WhisperX:
+    """The recogniser on the CTranslate2 Whisper model in `folder`, and wav2vec 2.0 CTC models: one for all, or one a language.
+
+    ModelError if a folder holds something else, UsageError for an unknown language.
     """
     transcriber = WhisperX(folder, aligner, settings.beam_size)
     load_whisper(folder).require(settings.language)
@@ -184,13 +254,3 @@ def _whole_texts(alignment: Any) -> Iterator[None]:
         yield
     finally:
         alignment.nltk_load = loader
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """What whisperX and its imports print and warn of goes to stderr when debugging, and nowhere otherwise."""
-    debugging = logging.getLogger().isEnabledFor(logging.DEBUG)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr if debugging else io.StringIO()):
-        if not debugging:
-            warnings.simplefilter("ignore")
-        yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from msfser_cli.backends.whisper_ct2 import load_whisper
 from msfser_cli.errors import ModelError
 from msfser_cli.profiles.models import locate
 from msfser_cli.settings import TranscribeSettings
+from msfser_cli.store.audio import decode
 
 RATE = 16_000
 STEP = 0.12
@@ -40,7 +42,8 @@ def test_words_are_where_they_sound(aligning: whisperx.WhisperX, spell: Spell) -
 
 def test_a_word_without_known_letters_lies_between_its_neighbours_and_says_so(aligning: whisperx.WhisperX, spell: Spell) -> None:
     spoken = [("about", 0.5), ("xq", 1.6), ("days", 2.5)]
-    about, number, days = aligning.align(spell(spoken, 3.5), "about 42 days", "en").words
+    # There are no rules for numbers in Basque.
+    about, number, days = aligning.align(spell(spoken, 3.5), "about 42 days", "eu").words
     assert [w.aligned for w in (about, number, days)] == [True, False, True]
     assert number.score is None
     assert about.end <= number.start <= number.end <= days.start
@@ -53,6 +56,58 @@ def test_a_text_that_does_not_fit_is_spread_over_the_audio(aligning: whisperx.Wh
     assert all(w.score is None for w in words)
     assert words[0].start == 0
     assert words[-1].end == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "said"),
+    [
+        ("about 42 days", "en", ["about", "forty two", "days"]),
+        ("In 1984 – he", "en", ["in", "nineteen eighty four", None, "he"]),
+        ("paid $5.50, (20 %)", "en", ["paid", "five dollars fifty", "twenty", "percent"]),
+        ("the 3rd", "en", ["the", "third"]),
+        ("um 12 Uhr", "de", ["um", "zwolf", "uhr"]),
+        ("été déjà", "fr", ["ete", "deja"]),
+        ("Straße don’t", "de", ["strasse", "don't"]),
+    ],
+)
+def test_numbers_and_accents_are_found_as_they_are_said(
+    aligning: whisperx.WhisperX, spell: Spell, text: str, language: str, said: list[str | None]
+) -> None:
+    spoken: list[tuple[str, float]] = []
+    times: list[tuple[float, float] | None] = []
+    now = 0.5
+    for words in said:
+        begun = now
+        for word in words.split() if words else []:
+            spoken.append((word, now))
+            end = now + STEP * len(word)
+            now = end + 0.1
+        times.append((begun, end) if words else None)
+        now += 0.4 if words else 0
+    found = aligning.align(spell(spoken, now + 0.5), text, language).words
+    assert [w.word for w in found] == text.split()
+    assert [w.aligned for w in found] == [t is not None for t in times]
+    for word, expected in zip(found, times, strict=True):
+        if expected:
+            assert abs(word.start - expected[0]) < 0.06
+            assert abs(word.end - expected[1]) < 0.35  # a pip may last into the pause
+            assert (word.score or 0) > 0.3
+
+
+def test_the_words_of_real_speech_with_numbers_are_all_aligned(aligning: whisperx.WhisperX, shared_data: Path) -> None:
+    """With a model that hears pips no time is right, but every word has one, in order."""
+    samples = decode(shared_data / "real_speech" / "audio" / "lj_LJ001-0007.flac").samples
+    text = 'the earliest book printed with movable types, the Gutenberg, or "42-line Bible" of about 1455,'
+    words = aligning.align(samples, text, "en").words
+    assert [w.word for w in words] == text.split()
+    assert all(w.aligned for w in words)
+    for left, right in pairwise(words):
+        assert left.start < left.end <= right.start
+
+
+def test_a_number_is_one_word_among_characters(aligning: whisperx.WhisperX, spell: Spell) -> None:
+    segment = [w.word for w in aligning._aligners.of("ja").align(spell([("abc", 0.5)], 1.5), "a b42c", "ja")]  # type: ignore[union-attr]
+    assert segment == ["a", "b", "42", "c"]
 
 
 @pytest.mark.parametrize("language", ["zh", "ja", "th"])
@@ -84,12 +139,64 @@ def test_debugging_shows_what_whisperx_says(caplog: pytest.LogCaptureFixture, ca
     assert "vad" in err
 
 
+def test_each_language_has_its_own_aligner_and_others_have_none(ctc_folder: Path, tmp_path: Path, spell: Spell) -> None:
+    """Weights are read when they are needed, and no more of them are kept than `KEPT`."""
+    languages = ["en", "de", "fr"]
+    folders = {language: Path(shutil.copytree(ctc_folder, tmp_path / language)) for language in languages}
+    each = whisperx.load(locate("whisper-base").path, folders, TranscribeSettings())
+    assert not in_memory(each)
+    audio = spell([("what", 0.5), ("day", 1.4)], 2.5)
+    for language in languages:
+        assert abs(each.align(audio, "what day", language).words[1].start - 1.4) < 0.06
+        assert language in in_memory(each)
+    assert in_memory(each) == ["de", "fr"]
+    without = whisperx.load(locate("whisper-base").path, None, TranscribeSettings())
+    assert each.align(audio, "what day", "es") == without.align(audio, "what day", "es")
+    each.align(audio, "what day", "en")
+    assert in_memory(each) == ["en", "fr"]
+
+
+def in_memory(transcriber: whisperx.WhisperX) -> list[str]:
+    return sorted(language for language, aligner in transcriber._aligners._each.items() if aligner._model is not None)
+
+
+def test_a_detected_language_without_an_aligner_has_times_all_the_same(ctc_folder: Path, shared_data: Path) -> None:
+    samples = decode(shared_data / "real_speech" / "audio" / "lj_LJ001-0002.flac").samples
+    transcribers = [whisperx.load(locate("whisper-base").path, a, TranscribeSettings()) for a in ({"de": ctc_folder}, None)]
+    one, other = (t.transcribe(samples, None) for t in transcribers)
+    assert one == other
+    assert one.language == "en"
+    one, other = (t.align(samples, "in being", None) for t in transcribers)
+    assert [(w.word, w.start, w.end) for w in one.words] == [(w.word, w.start, w.end) for w in other.words]
+    assert one.language_probability is not None
+
+
 @pytest.mark.parametrize("missing", ["config.json", "vocab.json", "model.safetensors"])
 def test_a_folder_that_is_no_aligner_is_named(ctc_folder: Path, tmp_path: Path, missing: str) -> None:
     folder = shutil.copytree(ctc_folder, tmp_path / "aligner")
     (folder / missing).unlink()
-    with pytest.raises(ModelError, match=r"aligner: not a wav2vec 2\.0 CTC model"):
-        whisperx.load(locate("whisper-base").path, folder, TranscribeSettings())
+    for aligner in (folder, {"en": folder}):
+        with pytest.raises(ModelError, match=r"aligner: not a wav2vec 2\.0 CTC model"):
+            whisperx.load(locate("whisper-base").path, aligner, TranscribeSettings())
+
+
+def test_a_model_of_another_kind_is_no_aligner(ctc_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(ctc_folder, tmp_path / "aligner")
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"model_type": "wav2vec2"', '"model_type": "hubert"'))
+    with pytest.raises(ModelError, match="of the kind hubert"):
+        whisperx.load(locate("whisper-base").path, {"en": folder}, TranscribeSettings())
+
+
+def test_a_tokenizer_needs_no_more_than_its_vocabulary(ctc_folder: Path, tmp_path: Path, spell: Spell) -> None:
+    """Many published models have nothing else."""
+    folder = Path(shutil.copytree(ctc_folder, tmp_path / "aligner"))
+    kept = {"config.json", "vocab.json", "model.safetensors"}
+    for path in folder.iterdir():
+        if path.name not in kept:
+            path.unlink()
+    bare = whisperx.load(locate("whisper-base").path, folder, TranscribeSettings())
+    assert abs(bare.align(spell([("what", 0.5), ("day", 1.4)], 2.5), "what day", "en").words[1].start - 1.4) < 0.06
 
 
 def test_a_pickle_is_never_loaded(ctc_folder: Path, tmp_path: Path) -> None:
