@@ -25,7 +25,7 @@ BELOW = {
     "store": GROUND,
     "profiles": {"store", *GROUND},
     "model": GROUND,
-    "backends": {"model", "store", *GROUND},
+    "backends": {"model", "profiles", "store", *GROUND},
     "stages": {"backends", "model", "profiles", "store", *GROUND},
     # The results of a stage hold what the model says: an epoch, an interval.
     "cli": {"stages", "model", "profiles", *GROUND},
@@ -35,6 +35,7 @@ PLACES = {
     "torch": ("model/", "backends/", "stages/train.py", "stages/finetune.py"),
     "safetensors": ("model/", "stages/train.py"),
     "transformers": ("backends/",),
+    "aiohttp": ("backends/",),
     "pyarrow": ("store/", "stages/"),
     "polars": ("stages/",),
     "matplotlib": ("stages/picture.py",),

@@ -22,12 +22,12 @@ def _option(name: str, help: str, panel: str | None, *short: str, **more: Any) -
     return typer.Option(f"--{name}", *short, help=help, rich_help_panel=panel, envvar=variable, show_envvar=False, **more)
 
 
-def _setting(name: str, help: str, panel: str) -> Any:
+def _setting(name: str, help: str, panel: str, **more: Any) -> Any:
     """An option that sets the field of the same name in a stage's settings, whose default its help shows."""
     # Of a name that several have, the first counts: fine-tuning comes last, and its help says what it does otherwise.
     defaults = {f.name: f.default for settings in reversed(SETTINGS.values()) for f in fields(settings)}
     default = defaults[name.replace("-", "_")]
-    return _option(name, help, panel, show_default=False if default is None else str(default))
+    return _option(name, help, panel, show_default=False if default is None else str(default), **more)
 
 
 _RUN, _WORDS, _EMPHASIS, _DELIVERY, _VECTORS, _HEAD = "Run", "Words and utterances", "Emphasis", "Delivery", "Vectors", "Scores"
@@ -76,6 +76,22 @@ Share = Annotated[float | None, _setting("share", "Share of an utterance's words
 Describer = Annotated[
     str | None,
     _setting("describer", "Who describes the delivery: prosody, transformers:MODEL, openai:BASE-URL or kimi-audio.", _DELIVERY),
+]
+DescriberModel = Annotated[
+    str | None, _setting("describer-model", "With openai: what the server calls the model; else the only one it has.", _DELIVERY)
+]
+DescriberConcurrency = Annotated[
+    int | None, _setting("describer-concurrency", "With openai: requests at once, for utterances of one recording.", _DELIVERY)
+]
+DescriberTimeout = Annotated[
+    float | None, _setting("describer-timeout", "With openai: seconds that a request may take.", _DELIVERY, metavar="SECONDS")
+]
+DescriberKeyFile = Annotated[
+    str | None,
+    _setting(
+        "describer-key-file", "With openai: a file with the server's key; else $MSFSER_OPENAI_API_KEY or $OPENAI_API_KEY.",
+        _DELIVERY, metavar="FILE",
+    ),
 ]
 
 AcousticEncoder = Annotated[str | None, _setting("acoustic-encoder", "whisper or transformers-speech.", _VECTORS)]
