@@ -21,6 +21,9 @@ logger = logging.getLogger("msfser")
 NAME = "answers.sqlite"
 
 _LONGEST_WAIT = 30.0
+_FULL = ("database or disk is full", "disk I/O error")
+_NOT_NOW = ("database is locked", "attempt to write a readonly database", "unable to open database file", "locking protocol")
+"""What SQLite says of a file that is in order; of all else, the file is the cause."""
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL, seal TEXT NOT NULL) WITHOUT ROWID"
 
 
@@ -53,14 +56,13 @@ class Answers:
         for _ in range(2):
             try:
                 return self._opened().execute(statement, values).fetchall()
-            except sqlite3.OperationalError as error:
-                # What SQLite calls these has no type of its own, and no number before Python 3.11.
-                if str(error) in ("database or disk is full", "disk I/O error"):
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                # SQLite has no types for these, and no numbers before Python 3.11.
+                if str(error) in _FULL:
                     raise ResourceError(f"{self.path}: cannot be used: {error}") from error
                 why = error
-                break
-            except sqlite3.DatabaseError as error:  # "malformed", or "not a database"
-                why = error
+                if str(error) in _NOT_NOW:
+                    break
                 self._set_aside(error)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -76,6 +78,7 @@ class Answers:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             database = sqlite3.connect(self.path, timeout=_LONGEST_WAIT, isolation_level=None, check_same_thread=False)
             try:
+                database.text_factory = lambda text: text.decode("utf-8", "replace")
                 self._file = self.path.stat().st_ino
                 database.execute(_TABLE)
             except BaseException:
