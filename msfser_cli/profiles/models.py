@@ -34,7 +34,7 @@ class ModelFolder:
 
 
 def cache_folder() -> Path:
-    """Where assembled models are kept: `MSFSER_CACHE`, else msfser in the user's cache folder."""
+    """Where assembled models and the answers of servers are kept: `MSFSER_CACHE`, else msfser in the user's cache folder."""
     if chosen := os.environ.get("MSFSER_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msfser"
