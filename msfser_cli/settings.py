@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from msfser_cli.errors import UsageError
@@ -90,11 +90,18 @@ class EmphasizeSettings:
 class DescribeSettings:
     """What `describe` does.
 
-    describer: the name of the back end and, where it asks a model, a colon and which: `transformers:owner/name`.
+    describer: the name of the back end and, where it asks a model, a colon and which: `transformers:owner/name`, or the address
+    of a server: `openai:http://localhost:8000/v1`. The rest is for servers: what this one calls the model (None: it has one), how
+    many requests may be under way at once, the seconds that one may take, and the file that holds the key.
     """
 
     describer: str = "prosody"
     pitch: str = "swift-f0"
+    # None of these changes a row, but for the model, whose name is its identity.
+    describer_model: str | None = field(default=None, compare=False)
+    describer_concurrency: int = field(default=4, compare=False)
+    describer_timeout: float = field(default=120.0, compare=False)
+    describer_key_file: str | None = field(default=None, compare=False)
 
     @property
     def kind(self) -> str:
@@ -108,6 +115,8 @@ class DescribeSettings:
 
     def __post_init__(self) -> None:
         _require(self.pitch in PITCH_TRACKERS, "pitch", self.pitch, f"one of {', '.join(PITCH_TRACKERS)}")
+        _require(self.describer_concurrency >= 1, "describer_concurrency", self.describer_concurrency, "at least 1")
+        _require(0 < self.describer_timeout < float("inf"), "describer_timeout", self.describer_timeout, "above 0 s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,5 +248,8 @@ def fingerprint(work: dict[str, Any]) -> str:
 
 
 def as_dict(settings: Settings) -> dict[str, Any]:
-    """The settings by name."""
-    return asdict(settings)
+    """The settings by name, without those that change nothing of the work: where a server is, how and how fast it is asked."""
+    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.compare}
+    if isinstance(settings, DescribeSettings) and settings.kind == "openai":
+        values["describer"] = settings.kind
+    return values

@@ -25,7 +25,7 @@ BELOW = {
     "store": GROUND,
     "profiles": {"store", *GROUND},
     "model": GROUND,
-    "backends": {"model", "store", *GROUND},
+    "backends": {"model", "profiles", "store", *GROUND},
     "stages": {"backends", "model", "profiles", "store", *GROUND},
     # The results of a stage hold what the model says: an epoch, an interval.
     "cli": {"stages", "model", "profiles", *GROUND},
@@ -36,6 +36,7 @@ PLACES = {
     "safetensors": ("model/", "profiles/pickles.py", "stages/train.py"),
     "huggingface_hub": ("profiles/models.py", "profiles/fetch.py"),
     "transformers": ("backends/",),
+    "aiohttp": ("backends/",),
     "pyarrow": ("store/", "stages/"),
     "polars": ("stages/",),
     "matplotlib": ("stages/picture.py",),

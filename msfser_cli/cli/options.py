@@ -102,6 +102,22 @@ Describer = Annotated[
     str | None,
     _setting("describer", "Who describes the delivery: prosody, transformers:MODEL, openai:BASE-URL or kimi-audio.", _DELIVERY),
 ]
+DescriberModel = Annotated[
+    str | None, _setting("describer-model", "With openai: what the server calls the model; else the only one it has.", _DELIVERY)
+]
+DescriberConcurrency = Annotated[
+    int | None, _setting("describer-concurrency", "With openai: requests at once, for utterances of one recording.", _DELIVERY)
+]
+DescriberTimeout = Annotated[
+    float | None, _setting("describer-timeout", "With openai: seconds that a request may take.", _DELIVERY, metavar="SECONDS")
+]
+DescriberKeyFile = Annotated[
+    str | None,
+    _setting(
+        "describer-key-file", "With openai: a file with the server's key; else $MSFSER_OPENAI_API_KEY or $OPENAI_API_KEY.",
+        _DELIVERY, metavar="FILE",
+    ),
+]
 
 AcousticEncoder = Annotated[str | None, _setting("acoustic-encoder", "whisper or transformers-speech.", _VECTORS)]
 AcousticModel = Annotated[str | None, _setting("acoustic-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]

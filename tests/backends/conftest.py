@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,10 @@ import pytest
 
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.audio import Audio, decode
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from chat_server import ChatServer
 
 # Two clips of LJ Speech (public domain) with the word times that Whisper-base gives.
 TIMED = {
@@ -30,9 +36,10 @@ Utterance = tuple[Audio, dict[str, Any]]
 
 
 def utterance_row(words: list[tuple[str, float, float]], end: float, **columns: Any) -> dict[str, Any]:
-    """A row of `transcribe` from words with their times."""
+    """A row as `describe` gets it, without emphasis, from words with their times."""
     timed = [{"word": w, "start": start, "end": end, "score": 0.9, "aligned": True} for w, start, end in words]
-    return {"start": 0.0, "end": end, "language": "en", "speaker": None, "words": timed, **columns}
+    said = {"text": " ".join(word["word"] for word in timed), "words": timed, "emphasis_spans": []}
+    return {"start": 0.0, "end": end, "language": "en", "speaker": None, **said, **columns}
 
 
 def buzzed(words: list[tuple[str, float, float, float]], gap: float = 0.05) -> Utterance:
@@ -61,3 +68,19 @@ def real_utterance(request: pytest.FixtureRequest, shared_data: Path) -> Utteran
     fields = TIMED[request.param].split()
     words = [(fields[i], float(fields[i + 1]), float(fields[i + 2])) for i in range(0, len(fields), 3)]
     return audio, utterance_row(words, audio.duration)
+
+
+@pytest.fixture
+def chat_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
+    """A server that describes whatever it is asked about; there is no key, no proxy, and nothing is remembered yet."""
+    for name in os.environ:
+        if name.startswith("MSFSER_") and not name.startswith("MSFSER_TEST_"):
+            monkeypatch.delenv(name)
+    for name in ("OPENAI_API_KEY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("MSFSER_CACHE", str(tmp_path / "cache"))
+    server = ChatServer()
+    yield server
+    server.close()
+    assert server.wrong == []

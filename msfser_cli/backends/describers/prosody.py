@@ -117,8 +117,8 @@ _DECIMALS = 3
 
 def needs(settings: DescribeSettings) -> None:
     """No model. UsageError where one is named."""
-    if settings.target:
-        raise UsageError(f"the describer prosody measures, and asks no model such as {settings.target}")
+    if asked := settings.target or settings.describer_model:
+        raise UsageError(f"the describer prosody measures, and asks no model such as {asked}")
 
 
 def load(settings: DescribeSettings, model: None = None) -> Prosody:
