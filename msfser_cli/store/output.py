@@ -6,7 +6,7 @@ whose recordings changed is written again. Beside either lie
 - `x.recordings.parquet`  the ledger, one line a recording
 - `.x.parquet.parts/`     work in hand, until it is published: a file a part, with its rows and, in its metadata, its ledger lines
                           and the recordings that are dropped
-- `.x.parquet.lock`       while a run writes (`store.lock`)
+- `.x.parquet.lock`       while a run writes (`store.lock`), for `x/` too: the ledger is one
 - `.x.parquet.seen`       which files need not be read again to know their content (`store.seen`); no work is lost without it
 
 Each file is written atomically and refers only to what is durable: parts, then the table, then the ledger, then the parts are
@@ -45,6 +45,7 @@ PART_SECONDS = 30.0
 """A part is written when it holds so many recordings or rows, or at the first recording after so many seconds."""
 
 _PART_KEY = b"msfser.part"
+_LEDGER_SUFFIX = ".recordings.parquet"
 _PUBLISHED_PART = re.compile(r"part-\d{6}\.parquet")
 _LONGEST_NAME = 200  # in bytes; temporary names are longer, and 255 is the most that file systems take
 
@@ -52,7 +53,7 @@ _LONGEST_NAME = 200  # in bytes; temporary names are longer, and 255 is the most
 def ledger_path(out: str | Path) -> Path:
     """The ledger beside an output: `x.recordings.parquet` for `x.parquet` as for `x/`."""
     path, _ = _resolve(out)
-    return path.with_name(path.name.removesuffix(".parquet") + ".recordings.parquet")
+    return path.with_name(path.name.removesuffix(".parquet") + _LEDGER_SUFFIX)
 
 
 def read_ledger(out: str | Path) -> dict[str, Row]:
@@ -112,7 +113,7 @@ class Output:
                 output.path.parent.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError) as error:
                 raise UsageError(f"{output.path}: {output.path.parent} is not a folder") from error
-        with held(output.path, wait=wait):
+        with held(output.path.with_name(output.path.name.removesuffix(".parquet") + ".parquet"), wait=wait):
             sweep(output.path)
             output._take_stock()
             try:
@@ -403,6 +404,8 @@ def _resolve(out: str | Path) -> tuple[Path, bool]:
     if not 0 < len(os.fsencode(path.name)) <= _LONGEST_NAME:
         raise UsageError(f"{out}: not a name for a table; give --out a name of at most {_LONGEST_NAME} bytes")
     is_folder = path.is_dir() or os.fspath(out).endswith("/")
+    if path.name.endswith(_LEDGER_SUFFIX):
+        raise UsageError(f"{out}: the name of a ledger, {path.name.removesuffix(_LEDGER_SUFFIX)}'s; choose another --out")
     if not is_folder and path.suffix != ".parquet":
         raise UsageError(f"{out}: --out is a file that ends in .parquet, or a folder that ends in /")
     return path, is_folder

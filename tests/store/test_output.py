@@ -438,7 +438,7 @@ def test_what_is_not_our_output_is_never_overwritten(tmp_path: Path, make: Any, 
     assert stamps(str(out)) == before
 
 
-@pytest.mark.parametrize("out", ["", ".", "..", "/", "x" * 230, "x" * 230 + "/"])
+@pytest.mark.parametrize("out", ["", ".", "..", "/", "y.recordings.parquet", "x" * 230, "x" * 230 + "/"])
 def test_a_name_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
     (tmp_path / "other.txt").touch()
     (tmp_path / "folder").mkdir()
