@@ -27,7 +27,7 @@ def some_case(case: Cases, seed: int) -> tuple[Case, random.Random]:
 
 def held(case: Case, chance: random.Random) -> Run:
     """A run that is paused somewhere while it holds the output."""
-    first = case.operations.index(f"write .x.parquet.lock") + 2
+    first = case.operations.index("write .x.parquet.lock") + 2
     run = case.stopped("pause", chance.randint(first, len(case.operations)))
     assert run.pauses()
     return run
@@ -53,7 +53,7 @@ def test_who_waits_goes_on_when_the_holder(case: Cases, trials: Trials, end: str
     for seed in trials("two runs at once, one waiting", 3):
         c, chance = some_case(case, seed)
         holder = held(c, chance)
-        other = another(c, "--wait", "3600", watch=str(c.folder), at=["pause", 2, [f"lock .x.parquet.lock"]])
+        other = another(c, "--wait", "3600", watch=str(c.folder), at=["pause", 2, ["lock .x.parquet.lock"]])
         assert other.pauses()  # it has asked once
         if end == "ends":
             holder.goes_on()
@@ -70,7 +70,7 @@ def test_who_waits_goes_on_when_the_holder(case: Cases, trials: Trials, end: str
 def test_who_waits_hears_a_signal(case: Cases, number: signal.Signals) -> None:
     c = case("transcribe", "x.parquet", "update")
     holder = held(c, random.Random(0))
-    other = another(c, "--wait", "3600", watch=str(c.folder), at=["pause", 2, [f"lock .x.parquet.lock"]])
+    other = another(c, "--wait", "3600", watch=str(c.folder), at=["pause", 2, ["lock .x.parquet.lock"]])
     assert other.pauses()
     other.signal(number)
     other.goes_on()

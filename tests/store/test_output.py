@@ -484,6 +484,32 @@ def test_a_table_without_its_ledger_is_refused(out: str) -> None:
         run(out, {"b": (1, 0)})
 
 
+@pytest.mark.parametrize("older", ["table", "ledger"])
+def test_a_table_beside_another_run_s_ledger_is_refused(out: str, tmp_path: Path, older: str) -> None:
+    run(out, {"a": (2, 0), "b": (1, 0)})
+    stale = Path(out) if older == "table" else ledger_path(out)
+    kept = Path(shutil.copytree(stale, tmp_path / "kept") if stale.is_dir() else shutil.copy(stale, tmp_path / "kept"))
+    run(out, {"a": (2, 1)})  # as many rows as before
+    shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    kept.rename(stale)
+    with pytest.raises(UsageError, match="they do not belong together"):
+        run(out, {"a": (2, 1)})
+    run(out, {"a": (2, 1), "b": (1, 0)}, redo=True)
+    assert table_of(out) == expected({"a": (2, 1), "b": (1, 0)})
+
+
+def test_work_in_hand_that_someone_removes_is_missed(out: str) -> None:
+    with pytest.raises(TableError, match="removed work in hand"), Output.open(out, COLUMNS, LINEAGE) as output:
+        add(output, "a", 2)
+        output.commit()
+        (parts,) = Path(out).parent.glob(".*.parts")
+        shutil.rmtree(parts)
+        add(output, "b", 1)
+        output.publish()
+    run(out, {"a": (2, 0), "b": (1, 0)})
+    assert table_of(out) == expected({"a": (2, 0), "b": (1, 0)})
+
+
 def test_a_ledger_without_its_table_counts_for_nothing(out: str) -> None:
     run(out, {"a": (2, 0), "b": (1, 0)})
     path = Path(out)
