@@ -110,7 +110,7 @@ def _configured() -> dict[str, Any]:
 
 
 def _as_given(name: str, value: Any) -> Any:
-    """A value of msfser.toml as it would stand on the command line, where it is checked; UsageError for what cannot stand there."""
+    """A value of msfser.toml as it would stand on the command line, where it is checked; UsageError for what cannot."""
     if isinstance(value, list) and _plain(name) in _SEVERAL:
         return [_as_given("", one) for one in value]
     if not isinstance(value, str | int | float):

@@ -34,6 +34,9 @@ _REASONS = {
 }
 
 
+_RANDOM = 8  # characters at the end of a temporary name, here as in `tempfile`
+
+
 def is_shortage(error: BaseException) -> bool:
     """Whether the machine has run out of memory or open files, and nothing is wrong with what was to be read."""
     return isinstance(error, MemoryError) or getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -101,7 +104,8 @@ def sweep(output: Path) -> None:
     prefix = _temporary_prefix(output)
     with resources(output):
         for entry in list(output.parent.iterdir()):
-            if entry.name.startswith(prefix):
+            # no longer: another output may be named as one of ours, and what lies beside it
+            if entry.name.startswith(prefix) and len(entry.name) == len(prefix) + _RANDOM:
                 _remove(entry)
 
 
@@ -129,4 +133,4 @@ def _temporary_prefix(output: Path) -> str:
 
 
 def _temporary(output: Path) -> Path:
-    return output.with_name(_temporary_prefix(output) + secrets.token_hex(4))
+    return output.with_name(_temporary_prefix(output) + secrets.token_hex(_RANDOM // 2))

@@ -461,6 +461,13 @@ def test_folders_above_are_made(tmp_path: Path) -> None:
     assert table_of(f"{tmp_path}/deep/er/x.parquet") == expected({"a": (1, 0)})
 
 
+def test_a_tilde_is_a_name_like_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in range(2):
+        run("~/x.parquet", {"a": (2, seed)})
+    assert names_in(tmp_path / "~") == {"x.parquet", "x.recordings.parquet"}
+
+
 def test_a_link_is_written_through(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     link = tmp_path / "x.parquet"
@@ -499,13 +506,14 @@ def test_a_table_beside_another_run_s_ledger_is_refused(out: str, tmp_path: Path
 
 
 def test_work_in_hand_that_someone_removes_is_missed(out: str) -> None:
-    with pytest.raises(TableError, match="removed work in hand"), Output.open(out, COLUMNS, LINEAGE) as output:
+    with Output.open(out, COLUMNS, LINEAGE) as output:
         add(output, "a", 2)
         output.commit()
         (parts,) = Path(out).parent.glob(".*.parts")
         shutil.rmtree(parts)
         add(output, "b", 1)
-        output.publish()
+        with pytest.raises(TableError, match="removed work in hand"):
+            output.publish()
     run(out, {"a": (2, 0), "b": (1, 0)})
     assert table_of(out) == expected({"a": (2, 0), "b": (1, 0)})
 
