@@ -239,6 +239,9 @@ def build(stage: str, values: dict[str, Any]) -> Settings:
     known = {f.name for f in fields(SETTINGS[stage])}
     if unknown := sorted(set(values) - known):
         raise UsageError(f"{stage} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    for name, value in values.items():
+        stray = isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value)  # bytes that are not UTF-8
+        _require(not stray, name, value, "in Unicode")
     return SETTINGS[stage](**values)
 
 

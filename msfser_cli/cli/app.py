@@ -40,6 +40,7 @@ for command in (transcribe, emphasize, describe, embed, predict, evaluate, train
 app.add_typer(models)
 
 CONFIG = Path("msfser.toml")
+_SEVERAL = ("by", "without", "train_split", "dev_split", "inputs")  # what may be given more than once
 
 
 def _print_version(asked: bool) -> None:
@@ -90,7 +91,9 @@ def _configured() -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        content = tomllib.loads(CONFIG.read_text(encoding="utf-8"))
+        content = tomllib.loads(CONFIG.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"{CONFIG}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{CONFIG}: not a TOML file ({error})") from error
     known = {c.callback.__name__: _parameters(c.callback) for c in app.registered_commands if c.callback}
@@ -106,12 +109,22 @@ def _configured() -> dict[str, Any]:
     if wrong:
         raise UsageError(f"{CONFIG}: there is no option {', '.join(wrong)}")
     defaults: dict[str, Any] = {
-        command: {_plain(n): v for n, v in {**shared, **own.get(command, {})}.items() if _plain(n) in parameters}
+        command: {_plain(n): _as_given(n, v) for n, v in {**shared, **own.get(command, {})}.items() if _plain(n) in parameters}
         for command, parameters in known.items()
     }
     of_models = defaults["models"]
     defaults["models"] = {name: {n: v for n, v in of_models.items() if n in parameters} for name, parameters in below.items()}
     return defaults
+
+
+def _as_given(name: str, value: Any) -> Any:
+    """A value of msfser.toml as it would stand on the command line, where it is checked; UsageError for what cannot."""
+    if isinstance(value, list) and _plain(name) in _SEVERAL:
+        return [_as_given("", one) for one in value]
+    if not isinstance(value, str | int | float):
+        raise UsageError(f"{CONFIG}: {name} takes no {type(value).__name__}")
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return [text] if _plain(name) in _SEVERAL else text
 
 
 def _parameters(callback: Any) -> set[str]:
@@ -124,6 +137,7 @@ def _plain(name: str) -> str:
 
 def main() -> None:
     """Run the program. Models are only ever read from this machine, and nothing is reported to anyone."""
+    _open_standard_streams()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
@@ -140,6 +154,16 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # before and after the block it is no error of Python's either
     with stop_on_signals():
         sys.exit(_run(debug=debug))
+
+
+def _open_standard_streams() -> None:
+    """Open those that the caller closed: else the next file gets their number, and what a library prints lands in a table."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for good
 
 
 def _asks_for_json(arguments: list[str]) -> bool:
@@ -162,6 +186,8 @@ def _run(*, debug: bool) -> int:
         reason = error.__cause__ if isinstance(error, ModelError) else error
         if isinstance(reason, Exception) and is_shortage(reason):
             error = ResourceError(shortage(reason))
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE):
+            error = ResourceError(f"standard output: cannot write ({error.strerror})")
         elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             error = UsageError(f"{str(error.filename)[:80]}...: longer than a name can be")
         code, lines = getattr(error, "exit_code", 1), error.args

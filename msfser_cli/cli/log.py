@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -79,10 +80,11 @@ class Log:
             sys.stderr = _Lines(self)
 
     def _write(self, line: str) -> None:
-        if self.bar is not None:
-            self.bar.write(line, file=sys.stderr)
-        else:
-            print(line, file=self._stderr or sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # nobody reads it any more, or its disk is full: that is no reason to stop working
+            if self.bar is not None:
+                self.bar.write(line, file=sys.stderr)
+            else:
+                print(line, file=self._stderr or sys.stderr, flush=True)
 
 
 class _Handler(logging.Handler):

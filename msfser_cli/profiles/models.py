@@ -80,7 +80,7 @@ class Found:
 
 
 def cache_folder() -> Path:
-    """Where models are assembled or converted, and servers' answers remembered: `MSFSER_CACHE`, else msfser in the user's cache."""
+    """Where models are put together and servers' answers remembered: `MSFSER_CACHE`, else msfser in the user's cache."""
     if chosen := os.environ.get("MSFSER_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msfser"

@@ -35,6 +35,8 @@ _REASONS = {
 }
 
 
+_RANDOM = 8  # characters at the end of a temporary name, here as in `tempfile`
+
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _SHORTAGE = re.compile(
     "|".join(map(os.strerror, _SHORTAGES)) + "|failed to map segment|(can't|cannot) allocate memory|bad_alloc|out of memory",
@@ -120,7 +122,8 @@ def sweep(output: Path) -> None:
     prefix = _temporary_prefix(output)
     with resources(output):
         for entry in list(output.parent.iterdir()):
-            if entry.name.startswith(prefix):
+            # no longer: another output may be named as one of ours, and what lies beside it
+            if entry.name.startswith(prefix) and len(entry.name) == len(prefix) + _RANDOM:
                 _remove(entry)
 
 
@@ -148,4 +151,4 @@ def _temporary_prefix(output: Path) -> str:
 
 
 def _temporary(output: Path) -> Path:
-    return output.with_name(_temporary_prefix(output) + secrets.token_hex(4))
+    return output.with_name(_temporary_prefix(output) + secrets.token_hex(_RANDOM // 2))

@@ -6,7 +6,7 @@ whose recordings changed is written again. Beside either lie
 - `x.recordings.parquet`  the ledger, one line a recording
 - `.x.parquet.parts/`     work in hand, until it is published: a file a part, with its rows and, in its metadata, its ledger lines
                           and the recordings that are dropped
-- `.x.parquet.lock`       while a run writes (`store.lock`)
+- `.x.parquet.lock`       while a run writes (`store.lock`), for `x/` too: the ledger is one
 - `.x.parquet.seen`       which files need not be read again to know their content (`store.seen`); no work is lost without it
 
 Each file is written atomically and refers only to what is durable: parts, then the table, then the ledger, then the parts are
@@ -45,6 +45,7 @@ PART_SECONDS = 30.0
 """A part is written when it holds so many recordings or rows, or at the first recording after so many seconds."""
 
 _PART_KEY = b"msfser.part"
+_LEDGER_SUFFIX = ".recordings.parquet"
 _PUBLISHED_PART = re.compile(r"part-\d{6}\.parquet")
 _LONGEST_NAME = 200  # in bytes; temporary names are longer, and 255 is the most that file systems take
 
@@ -52,7 +53,7 @@ _LONGEST_NAME = 200  # in bytes; temporary names are longer, and 255 is the most
 def ledger_path(out: str | Path) -> Path:
     """The ledger beside an output: `x.recordings.parquet` for `x.parquet` as for `x/`."""
     path, _ = _resolve(out)
-    return path.with_name(path.name.removesuffix(".parquet") + ".recordings.parquet")
+    return path.with_name(path.name.removesuffix(".parquet") + _LEDGER_SUFFIX)
 
 
 def read_ledger(out: str | Path) -> dict[str, Row]:
@@ -112,7 +113,7 @@ class Output:
                 output.path.parent.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError) as error:
                 raise UsageError(f"{output.path}: {output.path.parent} is not a folder") from error
-        with held(output.path, wait=wait):
+        with held(output.path.with_name(output.path.name.removesuffix(".parquet") + ".parquet"), wait=wait):
             sweep(output.path)
             output._take_stock()
             try:
@@ -191,11 +192,12 @@ class Output:
         self._drop_abandoned()
         old = [] if self._redo else self._files()
         if self._in_parts or self._dropped or not old or not self.ledger.exists():
+            lines = self._lines_in_parts()
             if self.is_folder:
                 self._publish_folder(old)
             else:
                 self._merge(old, self._in_parts, self.path)
-            self._publish_ledger(published=bool(old))
+            self._publish_ledger(lines, published=bool(old))
         discard(self._parts, self.path)
         self._in_parts.clear()
         self._dropped.clear()
@@ -225,9 +227,11 @@ class Output:
             ledger = tables.read(self.ledger, RECORDINGS)
         keys = zip(*(ledger[name].to_pylist() for name in ("recording_id", "input_key", "status")), strict=True)
         self._known = {recording_id: (key, status) for recording_id, key, status in keys}
-        if published_files and not parts and rows != (told := pc.sum(ledger["utterances"]).as_py() or 0):
-            raise UsageError(f"{self.path}: {rows} rows, and {told} in {self.ledger.name}: they do not belong together; "
-                             "restore both, or start over with --redo")
+        if published_files and not parts:
+            told = pc.sum(ledger["utterances"]).as_py() or 0
+            if rows != told or not _is_ledger_of(self.ledger, published_files):
+                raise UsageError(f"{self.path}: {rows} rows, and {told} in {self.ledger.name}: they do not belong together; "
+                                 "restore both, or start over with --redo")
         published: dict[str, Row] = {}
         if parts:
             held_ids = pa.array([line["recording_id"] for head in parts.values() for line in head.lines], pa.string())
@@ -356,17 +360,25 @@ class Output:
         target = tables.schema(self._columns, self._lengths, {**tables.metadata(self._lineage), **(more or {})})
         tables.write(path, found, target, output=self.path)
 
-    def _publish_ledger(self, published: bool) -> None:
-        """Write the ledger: the lines of the recordings in parts, and those `published` of the others."""
+    def _lines_in_parts(self) -> list[pa.Table]:
+        """The ledger lines of the recordings in parts. TableError where one is not there any more."""
         lines = [pa.Table.from_pylist(
             [line for line in _head(part).lines if self._in_parts.get(line["recording_id"]) == part],
             tables.schema(RECORDINGS, {}),
         ) for part in self._part_files()]
+        if sum(map(len, lines)) != len(self._in_parts):
+            raise TableError(self._parts, "someone else removed work in hand", "run the same command again")
+        return lines
+
+    def _publish_ledger(self, lines: list[pa.Table], published: bool) -> None:
+        """Write the ledger: the `lines` of the recordings in parts, and those `published` of the others."""
         if published and self.ledger.exists():
             before = tables.read(self.ledger, RECORDINGS)
             changed = pc.is_in(before["recording_id"], pa.array([*self._in_parts, *self._dropped], pa.string()))
             lines.append(before.filter(pc.invert(changed)))
-        lineage = replace(self._lineage, stage="recordings", extra={**self._lineage.extra, "folder": self.is_folder})
+        lineage = replace(self._lineage, stage="recordings", extra=self._lineage.extra | {
+            "folder": self.is_folder, "table": tables.joint_seal(self._files()),
+        })
         target = tables.schema(RECORDINGS, {}, tables.metadata(lineage))
         ledger = pa.concat_tables([target.empty_table(), *lines]).sort_by("recording_id")
         tables.write(self.ledger, [ledger], target, output=self.path)
@@ -379,6 +391,12 @@ class _Head(NamedTuple):
     redo: bool
     lines: list[Row]
     dropped: list[str]
+
+
+def _is_ledger_of(ledger: Path, files: Sequence[Path]) -> bool:
+    """Whether the ledger was written for these very files; one of an earlier version does not say."""
+    written = tables.open_file(ledger, verify=False)[1].extra.get("table")
+    return written is None or written == tables.joint_seal(files)
 
 
 def _head(part: Path) -> _Head:
@@ -403,6 +421,8 @@ def _resolve(out: str | Path) -> tuple[Path, bool]:
     if not 0 < len(os.fsencode(path.name)) <= _LONGEST_NAME:
         raise UsageError(f"{out}: not a name for a table; give --out a name of at most {_LONGEST_NAME} bytes")
     is_folder = path.is_dir() or os.fspath(out).endswith("/")
+    if path.name.endswith(_LEDGER_SUFFIX):
+        raise UsageError(f"{out}: the name of a ledger, {path.name.removesuffix(_LEDGER_SUFFIX)}'s; choose another --out")
     if not is_folder and path.suffix != ".parquet":
         raise UsageError(f"{out}: --out is a file that ends in .parquet, or a folder that ends in /")
     return path, is_folder

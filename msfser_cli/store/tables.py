@@ -336,7 +336,7 @@ def open_file(file: Path, columns: Iterable[Column] = (), *, verify: bool = True
     except OSError as error:
         raise _unreadable(file, error) from error
     with _reading(file):
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        parquet = pq.ParquetFile(_literal(file), page_checksum_verification=True)
         values = json.loads((parquet.schema_arrow.metadata or {})[METADATA_KEY])
         version = int(values["schema_version"])
     if version > SCHEMA_VERSION:
@@ -345,6 +345,11 @@ def open_file(file: Path, columns: Iterable[Column] = (), *, verify: bool = True
         lineage = Lineage(**{f.name: values[f.name] for f in fields(Lineage)})
     _check_columns(file, parquet.schema_arrow, lineage, columns)
     return parquet, lineage
+
+
+def _literal(file: Path) -> Path:
+    """The file for pyarrow, to which a path that begins with ~ is one in the user's home."""
+    return file.absolute()
 
 
 def _require_regular(file: Path) -> None:
@@ -358,6 +363,22 @@ def _require_regular(file: Path) -> None:
 def read_lineage(path: Path) -> Lineage:
     """Where the table comes from; of a folder, the newest part's."""
     return open_file(files(path)[-1])[1]
+
+
+def joint_seal(found: Iterable[Path]) -> str:
+    """A hash of the seals of files: equal exactly when their contents are the same. TableError for one without a seal."""
+    digest = hashlib.sha256()
+    for file in found:
+        try:
+            with file.open("rb") as content:
+                place = _seal_place(content)
+                if place < 0:
+                    raise _unsealed(file, content)
+                content.seek(place)
+                digest.update(content.read(_SEAL_SIZE))
+        except OSError as error:
+            raise _unreadable(file, error) from error
+    return digest.hexdigest()
 
 
 def vector_lengths(found: pa.Schema) -> dict[str, int]:
@@ -422,10 +443,10 @@ def _runs(file: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Table
 def _row_groups(file: Path, columns: Sequence[Column]) -> Iterator[pa.Table]:
     """The `columns` of a verified file, a row group or less at a time. TableError for one that takes absurdly much memory."""
     with _reading(file):
-        wanted = pq.read_schema(file)
+        wanted = pq.read_schema(_literal(file))
         target = pa.schema([wanted.field(c.name) for c in columns])
         required = [c.name for c in columns if not c.nullable]
-        with pq.ParquetFile(file, metadata=_footer(file), page_checksum_verification=True) as parquet:
+        with pq.ParquetFile(_literal(file), metadata=_footer(file), page_checksum_verification=True) as parquet:
             for table in _bounded(file, parquet, target):
                 if empty := [name for name in required if table.column(name).null_count]:
                     raise TableError(file, f"the column {empty[0]!r} has no value in some row", "restore it, or make it again")
@@ -538,7 +559,7 @@ def is_ours(path: Path) -> bool:
     if file is None or file.suffix != ".parquet" or not file.is_file():
         return False
     with _reading(file):
-        return METADATA_KEY in (pq.read_schema(file).metadata or {})
+        return METADATA_KEY in (pq.read_schema(_literal(file)).metadata or {})
 
 
 def foreign_names(path: Path) -> tuple[list[str], int]:
@@ -567,7 +588,7 @@ def read_foreign(path: Path, names: Collection[str] | None = None) -> pa.Table:
 @contextlib.contextmanager
 def _foreign(path: Path) -> Iterator[pq.ParquetFile]:
     _require_regular(path)
-    with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+    with _reading(path), pq.ParquetFile(_literal(path), page_checksum_verification=True) as parquet:
         yield parquet
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -249,3 +250,39 @@ def test_a_second_signal_ends_the_command_at_once(night: Path) -> None:
     assert (run.returncode, out, err) == (128 + signal.SIGINT, "", "")
     assert msfser(night).returncode == 3
     assert len(read_ledger(night / "utterances.parquet")) == 3
+
+
+# Where there is nobody to tell, and settings that are none
+
+
+@pytest.mark.parametrize(("where", "code"), [
+    (">&- 2>&-", 3), ("<&- >&- 2>&-", 3), ("2>&-", 3), ("2>/dev/full", 3), (">/dev/full", 7), (">/dev/full 2>/dev/full", 7),
+])  # fmt: skip
+def test_the_work_is_done_whoever_listens(night: Path, where: str, code: int) -> None:
+    line = shlex.join([sys.executable, "-c", PROGRAM, *COMMAND, "--out", "utterances.parquet", "--json"])
+    done = subprocess.run(["sh", "-c", f"{line} {where}"], cwd=night, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "a bug" not in done.stderr
+    assert len(read_ledger(night / "utterances.parquet")) == 3
+
+
+@pytest.mark.parametrize(("content", "says"), [
+    (b"wait = [1]", "wait takes no list"), (b"redo = 2", "not a valid boolean"), (b"beam-size = 1.5", "not a valid int"),
+    (b"pause = 1979-05-27", "pause takes no date"), (b'language = ["en"]', "language takes no list"),
+    (b"root = 3", "corpus root 3"),
+])  # fmt: skip
+def test_a_value_in_the_configuration_is_checked_as_one_on_the_line(night: Path, content: bytes, says: str) -> None:
+    (night / "msfser.toml").write_bytes(content)
+    done = msfser(night, "--out", "utterances.parquet")
+    assert (done.returncode, says in done.stderr) == (2, True), done.stderr
+
+
+def test_a_configuration_may_begin_as_windows_writes_it(night: Path) -> None:
+    (night / "msfser.toml").write_bytes(b'\xef\xbb\xbflanguage = "de"\r\nredo = true\r\n')
+    assert msfser(night, "--out", "utterances.parquet").returncode == 3
+
+
+def test_a_setting_that_is_not_unicode_is_refused(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSFSER_LANGUAGE", "\udcff")
+    done = msfser(night, "--out", "utterances.parquet")
+    assert (done.returncode, "language must be in Unicode" in done.stderr) == (2, True), done.stderr

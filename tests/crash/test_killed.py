@@ -15,8 +15,8 @@ Cases = Callable[[str, str, str], Case]
 Trials = Callable[[str, int], Iterator[int]]
 
 POINTS: dict[str, tuple[str, int]] = {
-    "lock file made": ("lock .{x}.lock", 0),
-    "lock held": ("truncate .{x}.lock", 0),
+    "lock file made": ("lock .x.parquet.lock", 0),
+    "lock held": ("truncate .x.parquet.lock", 0),
     "holder written": ("list .", 0),
     "stock taken": ("mkdir .{x}.parts", 0),
     "folder of parts made": ("sync .", 0),
@@ -39,7 +39,7 @@ POINTS: dict[str, tuple[str, int]] = {
     "parts set aside": ("sync .", -1),
     "first part removed": ("remove .{x}.tmp/*", 1),
     "parts removed": ("rmdir .{x}.tmp", 0),
-    "all but unlocked": ("remove .{x}.lock", 0),
+    "all but unlocked": ("remove .x.parquet.lock", 0),
 }
 """The operation that never comes: its name, and which of that name."""
 

@@ -27,7 +27,7 @@ def some_case(case: Cases, seed: int) -> tuple[Case, random.Random]:
 
 def held(case: Case, chance: random.Random) -> Run:
     """A run that is paused somewhere while it holds the output."""
-    first = case.operations.index(f"write .{case.out.name}.lock") + 2
+    first = case.operations.index("write .x.parquet.lock") + 2
     run = case.stopped("pause", chance.randint(first, len(case.operations)))
     assert run.pauses()
     return run
@@ -53,7 +53,7 @@ def test_who_waits_goes_on_when_the_holder(case: Cases, trials: Trials, end: str
     for seed in trials("two runs at once, one waiting", 3):
         c, chance = some_case(case, seed)
         holder = held(c, chance)
-        other = another(c, "--wait", "3600", watch=str(c.folder), at=["pause", 2, [f"lock .{c.out.name}.lock"]])
+        other = another(c, "--wait", "3600", watch=str(c.folder), at=["pause", 2, ["lock .x.parquet.lock"]])
         assert other.pauses()  # it has asked once
         if end == "ends":
             holder.goes_on()
@@ -70,7 +70,7 @@ def test_who_waits_goes_on_when_the_holder(case: Cases, trials: Trials, end: str
 def test_who_waits_hears_a_signal(case: Cases, number: signal.Signals) -> None:
     c = case("transcribe", "x.parquet", "update")
     holder = held(c, random.Random(0))
-    other = another(c, "--wait", "3600", watch=str(c.folder), at=["pause", 2, [f"lock .{c.out.name}.lock"]])
+    other = another(c, "--wait", "3600", watch=str(c.folder), at=["pause", 2, ["lock .x.parquet.lock"]])
     assert other.pauses()
     other.signal(number)
     other.goes_on()
@@ -87,12 +87,30 @@ def test_two_outputs_in_one_folder_are_strangers(case: Cases, trials: Trials) ->
         beside = [f"out/y{suffix}" if part == f"out/{c.layout}" else part for part in c.command() for suffix in (c.layout[1:],)]
         other = c.nursery.start(beside, c.now, c.now / "said-too")
         assert other.ended() == c.code, other.said
-        assert leftovers(c.folder) <= {f".{c.out.name}.{suffix}" for suffix in ("lock", "parts")} | {
+        assert leftovers(c.folder) <= {".x.parquet.lock", f".{c.out.name}.parts"} | {
             p.name for p in c.folder.glob(f".{c.out.name}.tmp-*")
         }
         holder.goes_on()
         assert holder.ended() == c.code, holder.said
         c.is_new()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_file_and_a_folder_of_one_name_have_one_ledger_and_one_writer(case: Cases, layout: str) -> None:
+    c = case("transcribe", layout, "first")
+    holder = held(c, random.Random(0))
+    (unlike,) = set(LAYOUTS) - {layout}
+    beside = [f"out/{unlike}" if part == f"out/{layout}" else part for part in c.command()]
+    other = c.nursery.start(beside, c.now, c.now / "said-too")
+    assert other.ended() == 6, other.said
+    assert f"process {holder.pid} on " in other.said
+    holder.goes_on()
+    assert holder.ended() == c.code, holder.said
+    c.is_new()
+    late = c.nursery.start(beside, c.now, c.now / "said-too")
+    assert late.ended() == 2, late.said
+    assert "of the same name" in late.said
+    c.is_new()
 
 
 IN_THE_WAY: dict[str, Callable[[Path], object]] = {
@@ -109,7 +127,8 @@ IN_THE_WAY: dict[str, Callable[[Path], object]] = {
 def test_something_else_is_in_the_place_of(case: Cases, suffix: str, thing: str) -> None:
     for layout in LAYOUTS:
         c = case("transcribe", layout, "update")
-        victim, path = c.folder / "victim", c.folder / f".{c.out.name}.{suffix}"
+        name = "x.parquet" if suffix == "lock" else c.out.name
+        victim, path = c.folder / "victim", c.folder / f".{name}.{suffix}"
         victim.write_text("someone else's")
         IN_THE_WAY[thing](path)
         run = c.start()

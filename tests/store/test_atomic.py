@@ -82,12 +82,12 @@ def test_a_temporary_file_lies_beside_the_output_it_belongs_to(tmp_path: Path) -
 
 
 def test_a_sweep_takes_the_outputs_own_temporaries_only(tmp_path: Path) -> None:
-    stays = {"x", "x.tmp-1", ".x.lock", ".xy.tmp-1", "y", ".x.parts", ".x.seen"}
+    stays = {"x", "x.tmp-1", ".x.lock", ".xy.tmp-1", "y", ".x.parts", ".x.seen", ".x.tmp-0123abcd.parts", ".x.tmp-1.lock"}
     for name in stays | {".x.tmp-0123abcd"}:
         (tmp_path / name).touch()
-    (tmp_path / ".x.tmp-folder").mkdir()
-    (tmp_path / ".x.tmp-folder" / "file").touch()
-    (tmp_path / ".x.tmp-link").symlink_to(tmp_path / "y")
+    (tmp_path / ".x.tmp-a_folder").mkdir()
+    (tmp_path / ".x.tmp-a_folder" / "file").touch()
+    (tmp_path / ".x.tmp-abcd_ink").symlink_to(tmp_path / "y")
     sweep(tmp_path / "x")
     assert names_in(tmp_path) == stays
 

@@ -438,7 +438,7 @@ def test_what_is_not_our_output_is_never_overwritten(tmp_path: Path, make: Any, 
     assert stamps(str(out)) == before
 
 
-@pytest.mark.parametrize("out", ["", ".", "..", "/", "x" * 230, "x" * 230 + "/"])
+@pytest.mark.parametrize("out", ["", ".", "..", "/", "y.recordings.parquet", "x" * 230, "x" * 230 + "/"])
 def test_a_name_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
     (tmp_path / "other.txt").touch()
     (tmp_path / "folder").mkdir()
@@ -459,6 +459,13 @@ def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
 def test_folders_above_are_made(tmp_path: Path) -> None:
     run(f"{tmp_path}/deep/er/x.parquet", {"a": (1, 0)})
     assert table_of(f"{tmp_path}/deep/er/x.parquet") == expected({"a": (1, 0)})
+
+
+def test_a_tilde_is_a_name_like_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in range(2):
+        run("~/x.parquet", {"a": (2, seed)})
+    assert names_in(tmp_path / "~") == {"x.parquet", "x.recordings.parquet"}
 
 
 def test_a_link_is_written_through(tmp_path: Path) -> None:
@@ -482,6 +489,33 @@ def test_a_table_without_its_ledger_is_refused(out: str) -> None:
     ledger_path(out).unlink()
     with pytest.raises(UsageError, match=r"2 rows, and 0 in x\.recordings\.parquet"):
         run(out, {"b": (1, 0)})
+
+
+@pytest.mark.parametrize("older", ["table", "ledger"])
+def test_a_table_beside_another_run_s_ledger_is_refused(out: str, tmp_path: Path, older: str) -> None:
+    run(out, {"a": (2, 0), "b": (1, 0)})
+    stale = Path(out) if older == "table" else ledger_path(out)
+    kept = Path(shutil.copytree(stale, tmp_path / "kept") if stale.is_dir() else shutil.copy(stale, tmp_path / "kept"))
+    run(out, {"a": (2, 1)})  # as many rows as before
+    shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    kept.rename(stale)
+    with pytest.raises(UsageError, match="they do not belong together"):
+        run(out, {"a": (2, 1)})
+    run(out, {"a": (2, 1), "b": (1, 0)}, redo=True)
+    assert table_of(out) == expected({"a": (2, 1), "b": (1, 0)})
+
+
+def test_work_in_hand_that_someone_removes_is_missed(out: str) -> None:
+    with Output.open(out, COLUMNS, LINEAGE) as output:
+        add(output, "a", 2)
+        output.commit()
+        (parts,) = Path(out).parent.glob(".*.parts")
+        shutil.rmtree(parts)
+        add(output, "b", 1)
+        with pytest.raises(TableError, match="removed work in hand"):
+            output.publish()
+    run(out, {"a": (2, 0), "b": (1, 0)})
+    assert table_of(out) == expected({"a": (2, 0), "b": (1, 0)})
 
 
 def test_a_ledger_without_its_table_counts_for_nothing(out: str) -> None:
