@@ -60,7 +60,7 @@ def models_of(name: str) -> dict[str, list[str]]:
     used: dict[str, list[str]] = {}
     for stage, values in profile(name).items():
         for setting, value in values.items():
-            if value and (setting in ("model", "aligner") or setting.endswith("_model")):
+            if (setting in ("model", "aligner") or setting.endswith("_model")) and (value in registry() or "/" in value):
                 used.setdefault(value, []).append(stage)
     return used
 
