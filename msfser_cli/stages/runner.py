@@ -29,6 +29,7 @@ from msfser_cli.stages.chain import Chain, Step
 from msfser_cli.stages.corpus import Corpus, Recording, find, path_of
 from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.store import tables
+from msfser_cli.store.atomic import is_shortage
 from msfser_cli.store.audio import Audio, decode, file_sha256
 from msfser_cli.store.output import Output, ledger_path, read_ledger
 from msfser_cli.store.seen import Seen
@@ -431,6 +432,8 @@ def _rows(item: Item, audio: Audio, steps: Sequence[Step]) -> list[Row]:
     except MsfserError:
         raise
     except Exception as error:
+        if is_shortage(error):
+            raise ResourceError(f"{item.recording.path}: not enough memory or open files for this recording ({error})") from error
         logger.debug("%s failed", item.recording.path, exc_info=True)
         raise RecordingError("backend_error", f"{type(error).__name__}: {error}") from error
     return rows

@@ -39,6 +39,8 @@ _RANDOM = 8  # characters at the end of a temporary name, here as in `tempfile`
 
 def is_shortage(error: BaseException) -> bool:
     """Whether the machine has run out of memory or open files, and nothing is wrong with what was to be read."""
+    if isinstance(error, ImportError):  # a library that finds no room has no number for it
+        return "failed to map segment" in str(error)
     return isinstance(error, MemoryError) or getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
