@@ -16,6 +16,10 @@ A run that finishes with some recordings failed exits with `EXIT_SOME_FAILED`; a
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+
 EXIT_SOME_FAILED = 3
 
 # Why a recording has no rows. The ledger's `reason` column holds nothing else.
@@ -108,3 +112,26 @@ class RecordingError(MsfserError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_SHORTAGE = re.compile(
+    "|".join(map(os.strerror, _SHORTAGES)) + "|failed to map segment|(can't|cannot) allocate memory|bad_alloc|out of memory",
+    re.IGNORECASE,
+)
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether the machine has run out of memory or open files, and nothing is wrong with what was to be read.
+
+    Libraries that are not Python say it in words, in errors of every kind.
+    """
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SHORTAGES:
+        return True
+    return not isinstance(error, MsfserError) and _SHORTAGE.search(str(error)) is not None
+
+
+def shortage(error: Exception) -> str:
+    """What ran out, in words; of an error that `is_shortage`."""
+    what = "too many open files" if "open files" in str(error).lower() else "not enough memory"
+    return f"{what} ({error})" if str(error) else what

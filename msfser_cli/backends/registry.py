@@ -10,8 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from msfser_cli.errors import ModelError, MsfserError, UsageError
-from msfser_cli.store.atomic import is_shortage
+from msfser_cli.errors import ModelError, MsfserError, UsageError, is_shortage
 
 KINDS = ("transcribers", "emphasizers", "describers", "encoders")
 

@@ -24,9 +24,8 @@ from msfser_cli.cli.models import models
 from msfser_cli.cli.predict import predict
 from msfser_cli.cli.train import train
 from msfser_cli.cli.transcribe import transcribe
-from msfser_cli.errors import ModelError, MsfserError, ResourceError, Stopped, UsageError
+from msfser_cli.errors import ModelError, MsfserError, ResourceError, Stopped, UsageError, is_shortage, shortage
 from msfser_cli.stages.stopping import stop_on_signals
-from msfser_cli.store.atomic import is_shortage, shortage
 
 app = typer.Typer(
     name="msfser",

@@ -16,9 +16,11 @@ from typing import Any
 from msfser_cli.errors import MissingModelError, ModelError
 from msfser_cli.profiles import RegisteredModel, registry
 from msfser_cli.profiles.manifest import RECEIPT, Entry, cut_short, loaded, read_json, read_manifest, read_receipt
-from msfser_cli.store.atomic import replacing, resources
+from msfser_cli.store.atomic import replacing, resources, sweep
+from msfser_cli.store.lock import held
 
 _SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
+_ASSEMBLING_SECONDS = 600.0  # to wait for another run that assembles the same model
 _MOST = ((("layers", "n_layer"), 1000), (("hidden_size", "intermediate_size", "conv_dim", "d_model", "_heads"), 1 << 18),
          (("vocab_size", "max_position"), 1 << 24))
 """The largest sizes that a configuration may ask for, by words in their names: well above any published model's."""
@@ -257,10 +259,12 @@ def assembled(name: str, found: Found) -> Found:
     target = found.folder
     with resources(target):
         target.mkdir(parents=True, exist_ok=True)
-    for file, part in found.files.items():
-        with replacing(target / file) as out:
-            for path in part.paths:
-                out.write(path.read_bytes())
+    with held(target, wait=_ASSEMBLING_SECONDS):
+        for file, part in found.files.items():
+            sweep(target / file)  # what a killed run left
+            with replacing(target / file) as out:
+                for path in part.paths:
+                    out.write(path.read_bytes())
     return _find_registered(registry()[name], None) or found
 
 

@@ -23,13 +23,12 @@ import numpy as np
 
 from msfser_cli import __version__, schemas
 from msfser_cli.backends import Row
-from msfser_cli.errors import MsfserError, RecordingError, ResourceError, TableError
+from msfser_cli.errors import MsfserError, RecordingError, ResourceError, TableError, is_shortage, shortage
 from msfser_cli.settings import MAX_FAILED, as_dict, fingerprint
 from msfser_cli.stages.chain import Chain, Step
 from msfser_cli.stages.corpus import Corpus, Recording, find, path_of
 from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.store import tables
-from msfser_cli.store.atomic import is_shortage, shortage
 from msfser_cli.store.audio import Audio, decode, file_sha256
 from msfser_cli.store.output import Output, ledger_path, read_ledger
 from msfser_cli.store.seen import Seen

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import secrets
 import shutil
 import tempfile
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from msfser_cli.errors import MsfserError, ResourceError
+from msfser_cli.errors import ResourceError
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -36,28 +35,6 @@ _REASONS = {
 
 
 _RANDOM = 8  # characters at the end of a temporary name, here as in `tempfile`
-
-_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-_SHORTAGE = re.compile(
-    "|".join(map(os.strerror, _SHORTAGES)) + "|failed to map segment|(can't|cannot) allocate memory|bad_alloc|out of memory",
-    re.IGNORECASE,
-)
-
-
-def is_shortage(error: BaseException) -> bool:
-    """Whether the machine has run out of memory or open files, and nothing is wrong with what was to be read.
-
-    Libraries that are not Python say it in words, in errors of every kind.
-    """
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SHORTAGES:
-        return True
-    return not isinstance(error, MsfserError) and _SHORTAGE.search(str(error)) is not None
-
-
-def shortage(error: Exception) -> str:
-    """What ran out, in words; of an error that `is_shortage`."""
-    what = "too many open files" if "open files" in str(error).lower() else "not enough memory"
-    return f"{what} ({error})" if str(error) else what
 
 
 @contextlib.contextmanager

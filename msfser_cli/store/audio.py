@@ -14,9 +14,9 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 
-from msfser_cli.errors import RecordingError, ResourceError
+from msfser_cli.errors import RecordingError, ResourceError, is_shortage
 from msfser_cli.schemas import SAMPLE_RATE_HZ
-from msfser_cli.store.atomic import is_shortage, resources, scratch
+from msfser_cli.store.atomic import resources, scratch
 from msfser_cli.store.decoder import Decoder
 
 T = TypeVar("T")

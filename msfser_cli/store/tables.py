@@ -24,9 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from msfser_cli.errors import MsfserError, ResourceError, TableError
+from msfser_cli.errors import MsfserError, ResourceError, TableError, is_shortage
 from msfser_cli.schemas import SCHEMA_VERSION, STAGES, Column
-from msfser_cli.store.atomic import is_shortage, replacing
+from msfser_cli.store.atomic import replacing
 
 Row = dict[str, Any]
 

@@ -49,6 +49,15 @@ def test_models_out_of_wheels_are_assembled_once_and_verified(cache: Path) -> No
     assert {p: p.stat().st_mtime_ns for p in found.path.iterdir()} == written
 
 
+def test_what_a_killed_run_left_of_a_model_is_removed(cache: Path) -> None:
+    folder = models.locate("minilm-l6").path
+    (folder / "config.json").rename(folder / ".config.json.tmp-0123abcd")
+    models.locate.cache_clear()
+    models.locate("minilm-l6")
+    assert {p.name for p in folder.iterdir()} == set(registry()["minilm-l6"].files)
+    assert {p.name for p in folder.parent.iterdir()} == {folder.name}
+
+
 def test_an_altered_file_is_refused_and_named(cache: Path) -> None:
     config = models.locate("minilm-l6").path / "config.json"
     config.write_bytes(config.read_bytes().replace(b'"hidden_size": 384', b'"hidden_size": 385'))

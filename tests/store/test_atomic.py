@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from store_rows import names_in
 
-from msfser_cli.errors import ResourceError
-from msfser_cli.store.atomic import discard, is_shortage, replacing, resources, shortage, sweep
+from msfser_cli.errors import ResourceError, is_shortage, shortage
+from msfser_cli.store.atomic import discard, replacing, resources, sweep
 
 ROOT = Path(__file__).parent.parent.parent
 WRITE = """
 import pathlib, resource, sys
-from msfser_cli.errors import ResourceError
+from msfser_cli.errors import ResourceError, is_shortage, shortage
 from msfser_cli.store.atomic import replacing
 {before}
 try:
