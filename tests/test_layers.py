@@ -25,7 +25,7 @@ BELOW = {
     "store": GROUND,
     "profiles": {"store", *GROUND},
     "model": GROUND,
-    "backends": {"model", "store", *GROUND},
+    "backends": {"model", "profiles", "store", *GROUND},
     "stages": {"backends", "model", "profiles", "store", *GROUND},
     # The results of a stage hold what the model says: an epoch, an interval.
     "cli": {"stages", "model", "profiles", *GROUND},
