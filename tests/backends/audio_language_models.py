@@ -23,6 +23,11 @@ QWEN2_AUDIO_TEMPLATE = _TEMPLATE.replace("AUDIO", (
     "{% set audio_count.value = audio_count.value + 1 %}Audio {{ audio_count.value }}: <|audio_bos|><|AUDIO|><|audio_eos|>\n"
 ))  # fmt: skip
 OMNI_TEMPLATE = _TEMPLATE.replace("AUDIO", "<|audio_bos|><|AUDIO|><|audio_eos|>")
+_VOXTRAL_MARKS = (
+    "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [TOOL_CALLS] [IMG] <pad> "
+    "[IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CONTENT] [ARGS] [CALL_ID] [THINK] "
+    "[/THINK] [AUDIO] [BEGIN_AUDIO] [TRANSCRIBE]"
+)
 _ENCODER = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 24, "num_mel_bins": 16}
 _TEXT = {
     "hidden_size": 64, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
@@ -68,7 +73,8 @@ def save_qwen_omni(folder: Path, *, whole: bool = True, **text: Any) -> Path:
         "text_config": {**_TEXT, "vocab_size": len(tokenizer),
                         "rope_scaling": {"type": "default", "mrope_section": [4, 6, 6], "rope_type": "default"}, **text},
         "audio_token_index": token("<|AUDIO|>"), "image_token_index": token("<|IMAGE|>"), "video_token_index": token("<|VIDEO|>"),
-        "audio_start_token_id": token("<|audio_bos|>"), "audio_end_token_id": token("<|audio_eos|>"), "vision_start_token_id": token("<|vision_bos|>"),
+        "audio_start_token_id": token("<|audio_bos|>"), "audio_end_token_id": token("<|audio_eos|>"),
+        "vision_start_token_id": token("<|vision_bos|>"),
     }  # fmt: skip
     if whole:
         small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
@@ -98,11 +104,7 @@ def save_voxtral(folder: Path, **text: Any) -> Path:
     from transformers import VoxtralConfig, VoxtralForConditionalGeneration
 
     vocabulary = _words_and_bytes()
-    special = (
-        "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [TOOL_CALLS] [IMG] <pad> "
-        "[IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CONTENT] [ARGS] [CALL_ID] [THINK] "
-        "[/THINK] [AUDIO] [BEGIN_AUDIO] [TRANSCRIBE]"
-    ).split()
+    special = _VOXTRAL_MARKS.split()
     ids = {"vocab_size": len(special) + len(vocabulary), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 11}
     config = VoxtralConfig(
         audio_config={"hidden_size": 16, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -116,7 +118,7 @@ def save_voxtral(folder: Path, **text: Any) -> Path:
     _whisper_features().save_pretrained(folder)
     (folder / "tekken.json").write_text(json.dumps({
         "config": {"pattern": r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+", "num_vocab_tokens": len(vocabulary),
-                   "default_vocab_size": len(special) + len(vocabulary), "default_num_special_tokens": len(special), "version": "v7"},
+                   "default_vocab_size": ids["vocab_size"], "default_num_special_tokens": len(special), "version": "v7"},
         "special_tokens": [{"rank": i, "token_str": mark, "is_control": True} for i, mark in enumerate(special)],
         "vocab": [{"rank": i, "token_bytes": base64.b64encode(word).decode(), "token_str": word.decode(errors="replace")}
                   for i, word in enumerate(vocabulary)],
@@ -207,5 +209,5 @@ def _qwen_tokenizer() -> Any:
             "audio_bos_token": "<|audio_bos|>", "audio_eos_token": "<|audio_eos|>",
         },
     )  # fmt: skip
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]}, replace_additional_special_tokens=False)
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
     return tokenizer

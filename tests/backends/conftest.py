@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.audio import Audio, decode
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 # Two clips of LJ Speech (public domain) with the word times that Whisper-base gives.
 TIMED = {
@@ -30,9 +33,10 @@ Utterance = tuple[Audio, dict[str, Any]]
 
 
 def utterance_row(words: list[tuple[str, float, float]], end: float, **columns: Any) -> dict[str, Any]:
-    """A row of `transcribe` from words with their times."""
+    """A row as `describe` gets it, without emphasis, from words with their times."""
     timed = [{"word": w, "start": start, "end": end, "score": 0.9, "aligned": True} for w, start, end in words]
-    return {"start": 0.0, "end": end, "language": "en", "speaker": None, "words": timed, **columns}
+    said = {"text": " ".join(word["word"] for word in timed), "words": timed, "emphasis_spans": []}
+    return {"start": 0.0, "end": end, "language": "en", "speaker": None, **said, **columns}
 
 
 def buzzed(words: list[tuple[str, float, float, float]], gap: float = 0.05) -> Utterance:
@@ -61,3 +65,11 @@ def real_utterance(request: pytest.FixtureRequest, shared_data: Path) -> Utteran
     fields = TIMED[request.param].split()
     words = [(fields[i], float(fields[i + 1]), float(fields[i + 2])) for i in range(0, len(fields), 3)]
     return audio, utterance_row(words, audio.duration)
+
+
+@pytest.fixture(scope="session")
+def audio_language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small Qwen2-Audio that answers anything with `SENTENCE`."""
+    from audio_language_models import make_it_say, save_qwen2_audio
+
+    return make_it_say(save_qwen2_audio(tmp_path_factory.mktemp("models") / "sayer"))

@@ -81,10 +81,10 @@ class Listener:
         from transformers.utils import logging
 
         logging.set_verbosity_error()  # weights that are not for text, of Qwen2.5-Omni, are no news
-        config = transformers.AutoConfig.from_pretrained(folder, **SAFELY)
-        if config.model_type not in KINDS:
-            raise ModelError(f"{folder}: {config.model_type} is not one of {', '.join(KINDS)}, which can be asked about audio")
-        self._kind = KINDS[config.model_type]
+        config, _ = transformers.PretrainedConfig.get_config_dict(folder, **SAFELY)
+        if (named := config.get("model_type")) not in KINDS:
+            raise ModelError(f"{folder}: {named!r:.60} is no audio language model that is known here; {', '.join(KINDS)} are")
+        self._kind = KINDS[named]
         self._processor = _processor(self._kind, folder)
         if (rate := self._processor.feature_extractor.sampling_rate) != SAMPLE_RATE_HZ:
             raise ModelError(f"{folder}: expects {rate} Hz, msfser gives {SAMPLE_RATE_HZ} Hz")
@@ -157,12 +157,14 @@ class Listener:
         """What the model writes for questions that were made ready, together."""
         import torch
 
-        batch = {name: torch.cat([one[name] for one in inputs]) for name in inputs[0] if name not in ("input_ids", "attention_mask")}
         width = max(one["input_ids"].shape[1] for one in inputs)
-        for name, padding in (("input_ids", self._ends[0]), ("attention_mask", 0)):
-            rows = [torch.nn.functional.pad(one[name], (width - one[name].shape[1], 0), value=padding) for one in inputs]
-            batch[name] = torch.cat(rows)
-        batch = {name: tensor.to(self._device) for name, tensor in batch.items()}
+        padding = {"input_ids": self._ends[0], "attention_mask": 0}
+        batch = {}
+        for name in inputs[0]:
+            tensors = [one[name] for one in inputs]
+            if name in padding:
+                tensors = [torch.nn.functional.pad(t, (width - t.shape[1], 0), value=padding[name]) for t in tensors]
+            batch[name] = torch.cat(tensors).to(self._device)
         batch["input_features"] = batch["input_features"].to(self._model.dtype)
         with torch.inference_mode():
             tokens = self._model.generate(**batch)[:, width:].tolist()
@@ -178,7 +180,9 @@ def _processor(kind: Kind, folder: Path) -> Any:
     from transformers.utils import is_mistral_common_available, is_soundfile_available
 
     if not hasattr(transformers, kind.model):
-        raise ModelError(f"{folder}: transformers {transformers.__version__} has no {kind.model}; pip install -U 'transformers<5'")
+        raise ModelError(
+            f"{folder}: transformers {transformers.__version__} has no {kind.model}; pip install -U 'transformers<5'"
+        )
     if kind.inputs is _by_mistral and not (is_mistral_common_available() and is_soundfile_available()):
         raise ModelError(f"{folder}: Voxtral needs the package mistral-common; pip install 'mistral-common[audio]'")
     processor = getattr(transformers, kind.processor).from_pretrained(folder, **SAFELY)
@@ -204,13 +208,11 @@ def _ends(model: Any, tokenizer: Any) -> list[int]:
 
 
 def _chat(processor: Any, prompt: str) -> str:
-    """The conversation as the model was trained to read it. No text of the prompt is taken for one of its marks, like <|im_end|>."""
+    """The conversation as the model was trained to read it; no text of the prompt is taken for a mark such as <|im_end|>."""
     content = [{"type": "audio", "audio": ""}, {"type": "text", "text": prompt.replace("<", "< ")}]
-    return str(
-        processor.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], chat_template=processor.chat_template, tokenize=False, add_generation_prompt=True
-        )
-    )
+    chat = [{"role": "user", "content": content}]
+    template = processor.chat_template
+    return str(processor.tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, add_generation_prompt=True))
 
 
 def _by_template(processor: Any, clip: np.ndarray, prompt: str) -> Any:
