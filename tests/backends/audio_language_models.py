@@ -136,8 +136,8 @@ SAVED: dict[str, Callable[[Path], Path]] = {
 }
 
 
-def make_it_say(folder: Path, sentence: str = SENTENCE) -> Path:
-    """Change the weights of a Qwen2-Audio in `folder` so that it answers anything with `sentence`, whose words all differ.
+def make_it_say(folder: Path, *, without_end: bool = False) -> Path:
+    """Change the weights of a Qwen2-Audio in `folder` so that it answers anything with `SENTENCE`, once or without end.
 
     Its layers add nothing, each token of the sentence has a direction of its own, and the head turns it into the next one.
     """
@@ -146,8 +146,9 @@ def make_it_say(folder: Path, sentence: str = SENTENCE) -> Path:
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = Qwen2AudioForConditionalGeneration.from_pretrained(folder)
-    tokens = [tokenizer("\n").input_ids[-1], *tokenizer(sentence).input_ids, tokenizer.eos_token_id]
+    tokens = [*tokenizer("\n").input_ids, *tokenizer(SENTENCE).input_ids]
     assert len(set(tokens)) == len(tokens) <= 64
+    tokens.append(tokens[1] if without_end else tokenizer.eos_token_id)
     language = model.language_model
     with torch.no_grad():
         for layer in language.model.layers:
