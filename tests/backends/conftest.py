@@ -84,3 +84,11 @@ def chat_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cha
     yield server
     server.close()
     assert server.wrong == []
+
+
+@pytest.fixture(scope="session")
+def audio_language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small Qwen2-Audio that answers anything with `SENTENCE`."""
+    from audio_language_models import make_it_say, save_qwen2_audio
+
+    return make_it_say(save_qwen2_audio(tmp_path_factory.mktemp("models") / "sayer"))
