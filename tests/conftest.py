@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ settings.register_profile("msfser", deadline=None)
 settings.load_profile("msfser")
 
 OFFLINE = Path(__file__).parent / "offline"
+sys.path.insert(0, str(Path(__file__).parent / "backends"))  # for the small models, which tests of other parts use, too
 
 
 TRIALS = pytest.StashKey[Counter[str]]()

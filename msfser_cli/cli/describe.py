@@ -21,6 +21,7 @@ def describe(
     describer_key_file: o.DescriberKeyFile = None,
     pitch: o.Pitch = None,
     profile: o.Profile = "mini",
+    models_dir: o.ModelsDir = None,
     root: o.Root = None,
     redo: o.Redo = False,
     retry_failed: o.RetryFailed = False,

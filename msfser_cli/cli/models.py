@@ -27,6 +27,10 @@ Names = Annotated[
         help="Registered names, or owner/name or owner/name@revision of a hub; else all of the profile.",
     ),
 ]  # fmt: skip
+Languages = Annotated[
+    list[str] | None,
+    typer.Option("--language", help="Of a profile's aligners only those of this language, such as en. Repeatable."),
+]  # fmt: skip
 TrustPickle = Annotated[
     bool,
     typer.Option("--trust-pickle", help="Convert weights that are a pickle whose sha256 is not registered: where you trust its "
@@ -38,6 +42,7 @@ TrustPickle = Annotated[
 def list_(
     names: Names = None,
     profile: o.Profile = "mini",
+    language: Languages = None,
     models_dir: o.ModelsDir = None,
     json: o.Json = False,
     log_format: o.LogFormat = "text",
@@ -48,9 +53,9 @@ def list_(
     """
     log.set(log_format, quiet=False)
     from msfser_cli.profiles import models as m
-    from msfser_cli.profiles import models_of, registry
+    from msfser_cli.profiles import registry
 
-    used = _names(names, profile)
+    used = _names(names, profile, language)
     rows = []
     for name in used:
         found, known = m.find(name, m.models_dir()), registry().get(name)
@@ -71,8 +76,9 @@ def list_(
         typer.echo(dumps(rows, ensure_ascii=False))
         return
     _table(rows)
-    if not names and not models_of(profile).keys() <= {row["name"] for row in rows if row["present"]}:
+    if not names and not all(row["present"] for row in rows):
         option = "" if profile == "mini" else f" --profile {profile}"
+        option += "".join(f" --language {code}" for code in language or ())
         log.say("note", f"get what is missing with: msfser models fetch{option}")
 
 
@@ -80,6 +86,7 @@ def list_(
 def fetch(
     names: Names = None,
     profile: o.Profile = "mini",
+    language: Languages = None,
     trust_pickle: TrustPickle = False,
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
@@ -93,18 +100,26 @@ def fetch(
     Example: msfser models fetch --profile paper
     """
     log.set(log_format, quiet=quiet)
-    used = _names(names, profile)
+    used = _names(names, profile, language)
     if _OFFLINE is None:
         os.environ["HF_HUB_OFFLINE"] = "0"
     if quiet or log.json or not sys.stderr.isatty():
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     if quiet:
         os.environ["HF_HUB_VERBOSITY"] = "error"  # else it says when it tries again
+    from msfser_cli.errors import ModelError
     from msfser_cli.profiles.fetch import fetch as get
 
+    problems: list[Any] = []
     for name in used:
-        found, fetched = get(name, trust_pickle=trust_pickle)
-        log.say("note", f"{name}: {_about(found)}{'' if fetched else '; it was here'}", name=name, fetched=fetched)
+        try:
+            found, fetched = get(name, trust_pickle=trust_pickle)
+        except ModelError as error:  # the others can be had all the same
+            problems += error.args
+        else:
+            log.say("note", f"{name}: {_about(found)}{'' if fetched else '; it was here'}", name=name, fetched=fetched)
+    if problems:
+        raise ModelError(*problems)
     log.say("summary", _count(used, "here and verified"), exit_code=0)
 
 
@@ -112,6 +127,7 @@ def fetch(
 def verify(
     names: Names = None,
     profile: o.Profile = "mini",
+    language: Languages = None,
     models_dir: o.ModelsDir = None,
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
@@ -125,7 +141,7 @@ def verify(
     from msfser_cli.profiles import models as m
 
     problems: list[Any] = []
-    used = _names(names, profile)
+    used = _names(names, profile, language)
     for name in used:
         try:
             found = m.find(name, m.models_dir())
@@ -147,6 +163,7 @@ def export(
     folder: Annotated[Path, typer.Argument(help="The folder to copy to; models that are in it already stay.")],
     names: Names = None,
     profile: o.Profile = "mini",
+    language: Languages = None,
     models_dir: o.ModelsDir = None,
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
@@ -161,18 +178,18 @@ def export(
     log.set(log_format, quiet=quiet)
     from msfser_cli.profiles.export import export as copy
 
-    used = _names(names, profile)
+    used = _names(names, profile, language)
     for name, path, copied in copy(list(used), folder):
         log.say("note", f"{name}: {'copied to' if copied else 'was already in'} {path}", name=name, copied=copied)
     use = f"use them with: --models-dir {printable(str(folder))}"
     log.say("summary", f"{_count(used, 'copied and verified')}\n{use}", exit_code=0)
 
 
-def _names(names: list[str] | None, profile: str) -> dict[str, list[str]]:
+def _names(names: list[str] | None, profile: str, languages: list[str] | None) -> dict[str, list[str]]:
     """The models that are asked for, each with the stages of the profile that use it."""
     from msfser_cli.profiles import models_of
 
-    of_profile = models_of(profile)
+    of_profile = models_of(profile, languages or ())
     return {name: of_profile.get(name, []) for name in names} if names else of_profile
 
 
@@ -205,7 +222,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
         owner, _, published = row["source"].partition("/")
         source = f"{owner}/{'' if console.width >= 100 else chr(10)}{published}"
         cells = (
-            [row["name"], ", ".join(row["used_by"])],
+            [row["name"].rpartition("/")[2], ", ".join(row["used_by"])],
             [source, f"@{row['revision'][:12]}" if row["revision"] else ""],
             [row["license"] or "?"], [_size(row["size_bytes"])], [row["present"] or "missing"],
         )  # fmt: skip

@@ -100,7 +100,11 @@ Share = Annotated[float | None, _setting("share", "Share of an utterance's words
 
 Describer = Annotated[
     str | None,
-    _setting("describer", "Who describes the delivery: prosody, transformers:MODEL, openai:BASE-URL or kimi-audio.", _DELIVERY),
+    _setting(
+        "describer",
+        "Who describes the delivery: prosody, transformers:MODEL, openai:BASE-URL or kimi-audio (it runs the model's code).",
+        _DELIVERY,
+    ),
 ]
 DescriberModel = Annotated[
     str | None, _setting("describer-model", "With openai: what the server calls the model; else the only one it has.", _DELIVERY)

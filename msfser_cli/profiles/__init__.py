@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from msfser_cli.errors import UsageError
+from msfser_cli.settings import PER_LANGUAGE
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,14 +57,28 @@ def profile(name: str) -> dict[str, dict[str, Any]]:
     return _read(_FOLDER / f"{name}.toml")
 
 
-def models_of(name: str) -> dict[str, list[str]]:
-    """The models that profile `name` asks for, each with the stages that use it."""
+def models_of(name: str, languages: Iterable[str] = ()) -> dict[str, list[str]]:
+    """The models that profile `name` asks for, each with the stages that use it; of aligners those of `languages`, if any."""
     used: dict[str, list[str]] = {}
     for stage, values in profile(name).items():
         for setting, value in values.items():
-            if (setting in ("model", "aligner") or setting.endswith("_model")) and (value in registry() or "/" in value):
-                used.setdefault(value, []).append(stage)
+            if value == PER_LANGUAGE:
+                needed = list(_aligners(languages).values())
+            elif setting == "describer":
+                needed = [value.partition(":")[2]]
+            else:
+                needed = [value] if setting in ("model", "aligner") or setting.endswith("_model") else []
+            for model in needed:
+                if model in registry() or "/" in model:
+                    used.setdefault(model, []).append(stage)
     return used
+
+
+def _aligners(languages: Iterable[str]) -> dict[str, str]:
+    chosen = set(languages)
+    if unknown := sorted(chosen.difference(aligners())):
+        raise UsageError(f"no aligner is registered for {', '.join(unknown)}, only for {', '.join(sorted(aligners()))}")
+    return {language: name for language, name in aligners().items() if not chosen or language in chosen}
 
 
 @cache

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msfser_cli.errors import ModelError, UsageError
 from msfser_cli.profiles import PICKLE, SAFETENSORS, registry
-from msfser_cli.profiles.manifest import Entry, File, cut_short, loaded, write_receipt
+from msfser_cli.profiles.manifest import Entry, File, cut_short, loaded, read_json, write_receipt
 from msfser_cli.profiles.models import (
     CACHE,
     HUB_CACHE,
@@ -145,6 +145,11 @@ def _downloaded(wanted: _Wanted) -> tuple[Path, bool]:
                 raise ModelError(f"{file} of {wanted.source}@{wanted.commit}: what was fetched is not what was published (its "
                                  "sha256 differs), and was removed")  # fmt: skip
             snapshot, fetched = path.parent, True
+        if file == "config.json" and snapshot is not None and "auto_map" in read_json(snapshot / file):
+            raise ModelError(
+                f"model {wanted.name} comes with code of its own, which msfser neither fetches nor runs; only --describer "
+                f"kimi-audio leaves that to its package: for it, and where you trust the code, hf download {wanted.source}"
+            )
     assert snapshot is not None
     return snapshot, fetched
 

@@ -180,8 +180,8 @@ def checkpoint(name: str) -> ModelFolder:
 
 
 def folder_identity(folder: Path) -> str:
-    """The identity of a model that is known by its content alone: the folder's name, and a hash of weights and configuration."""
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json", ".txt") and p.is_file())
+    """The identity of a model that is known by its content alone: the folder's name, and a hash of its files."""
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json", ".txt", ".jinja") and p.is_file())
     return f"{folder.name} sha256:{sha256(files)[:16]}"
 
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from chat_server import ChatServer
 
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.audio import Audio, decode
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from chat_server import ChatServer
 
 # Two clips of LJ Speech (public domain) with the word times that Whisper-base gives.
 TIMED = {

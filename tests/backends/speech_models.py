@@ -1,7 +1,9 @@
-"""Small speech encoders with random weights, of the classes that real ones are of."""
+"""Small encoders and aligners with random weights, of the classes that real ones are of."""
 
 from __future__ import annotations
 
+import json
+import string
 from pathlib import Path
 from typing import Any
 
@@ -56,4 +58,44 @@ def save_speech_model(folder: Path, kind: str, *, do_normalize: bool = True) -> 
     model.save_pretrained(folder)
     masked = kind != "wav2vec2-group-norm"
     t.Wav2Vec2FeatureExtractor(do_normalize=do_normalize, return_attention_mask=masked).save_pretrained(folder)
+    return folder
+
+
+def save_roberta(folder: Path) -> Path:
+    """A RoBERTa that takes no more than 30 tokens."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
+
+    torch.manual_seed(0)
+    bpe = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bpe.train_from_iterator(["how are you today my friend"] * 20, vocab_size=300, special_tokens=special)
+    folder.mkdir(parents=True, exist_ok=True)
+    bpe.save_model(str(folder))
+    tokenizer = RobertaTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=30)
+    tokenizer.save_pretrained(folder)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
+        max_position_embeddings=32, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    RobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+def save_ctc(folder: Path) -> Path:
+    """A wav2vec 2.0 CTC model of the letters a to z."""
+    import torch
+    from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
+
+    torch.manual_seed(0)
+    tokens = ("<pad>", "<s>", "</s>", "<unk>", "|", *string.ascii_uppercase, "'")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))).save_pretrained(folder)
+    config = Wav2Vec2Config(
+        vocab_size=len(tokens), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
+        conv_dim=(16,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, pad_token_id=0,
+    )  # fmt: skip
+    Wav2Vec2ForCTC(config).save_pretrained(folder)
     return folder

@@ -20,7 +20,7 @@ from msfser_cli.errors import ModelError
 from msfser_cli.model import pooling
 from msfser_cli.profiles.models import locate
 
-from .speech_models import KINDS, RATE, WHISPER_SECONDS, save_speech_model, voice
+from .speech_models import KINDS, RATE, WHISPER_SECONDS, save_roberta, save_speech_model, voice
 
 
 def save_pooled_model(folder: Path, kind: str, **changes: Any) -> Path:
@@ -47,27 +47,6 @@ def test_code_that_comes_with_a_model_is_refused_without_a_question(tmp_path: Pa
         with pytest.raises(ModelError, match=str(folder)):
             load(folder)
     assert not (tmp_path / "ran").exists()
-
-
-def save_roberta(folder: Path) -> Path:
-    import torch
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
-
-    torch.manual_seed(0)
-    bpe = ByteLevelBPETokenizer()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    bpe.train_from_iterator(["how are you today my friend"] * 20, vocab_size=300, special_tokens=special)
-    folder.mkdir(parents=True, exist_ok=True)
-    bpe.save_model(str(folder))
-    tokenizer = RobertaTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=30)
-    tokenizer.save_pretrained(folder)
-    config = RobertaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
-        max_position_embeddings=32, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    RobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
-    return folder
 
 
 SPEECH: dict[str, Callable[[Path], Any]] = {

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from speech_models import save_speech_model
 from typer.testing import CliRunner
 
 from msfser_cli.backends.encoders import transformers_speech
@@ -32,7 +33,6 @@ from msfser_cli.stages.finetune import Clips, Voice
 from msfser_cli.stages.train import STATE, Trained, train
 from msfser_cli.stages.training_set import TrainingSet, read
 from msfser_cli.store.audio import decode
-from tests.backends.speech_models import save_speech_model
 
 from . import spoken_corpus
 

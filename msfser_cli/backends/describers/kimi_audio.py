@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from msfser_cli.backends import asking
 from msfser_cli.backends.describers import prosody, wav
-from msfser_cli.errors import ModelError, MsfserError
+from msfser_cli.errors import MissingModelError, ModelError, MsfserError
 from msfser_cli.profiles.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -48,7 +48,13 @@ def needs(settings: DescribeSettings) -> ModelFolder:
             "the describer kimi-audio needs the package kimia_infer; "
             "install it from its repository, MoonshotAI/Kimi-Audio on GitHub"
         )
-    found, tokens = locate(settings.target or MODEL), locate(SPEECH_TOKENS)
+    try:
+        found, tokens = locate(settings.target or MODEL), locate(SPEECH_TOKENS)
+    except MissingModelError as error:
+        raise MissingModelError(
+            f"the describer kimi-audio needs {settings.target or MODEL} and {SPEECH_TOKENS} with the code that comes with them; "
+            f"where you trust it, get them with: hf download {settings.target or MODEL} && hf download {SPEECH_TOKENS}"
+        ) from error
     return ModelFolder(found.path, f"{found.identity}, {tokens.identity}, {asking.PROMPT}")
 
 
