@@ -34,7 +34,7 @@ PLACES = {
     # Training is torch from the first batch to the last; no other stage needs it. A pickle of weights takes torch to read.
     "torch": ("model/", "backends/", "profiles/pickles.py", "stages/train.py", "stages/finetune.py"),
     "safetensors": ("model/", "profiles/pickles.py", "stages/train.py"),
-    "huggingface_hub": ("profiles/models.py", "profiles/fetch.py"),
+    "huggingface_hub": ("profiles/models.py", "profiles/fetch.py", "backends/describers/kimi_audio.py"),
     "transformers": ("backends/",),
     "aiohttp": ("backends/",),
     "pyarrow": ("store/", "stages/"),

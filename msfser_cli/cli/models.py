@@ -100,7 +100,7 @@ def fetch(
     Example: msfser models fetch --profile paper
     """
     log.set(log_format, quiet=quiet)
-    used = _names(names, profile, language)
+    used = _without_code(_names(names, profile, language))
     if _OFFLINE is None:
         os.environ["HF_HUB_OFFLINE"] = "0"
     if quiet or log.json or not sys.stderr.isatty():
@@ -141,7 +141,7 @@ def verify(
     from msfser_cli.profiles import models as m
 
     problems: list[Any] = []
-    used = _names(names, profile, language)
+    used = _without_code(_names(names, profile, language))
     for name in used:
         try:
             found = m.find(name, m.models_dir())
@@ -178,7 +178,7 @@ def export(
     log.set(log_format, quiet=quiet)
     from msfser_cli.profiles.export import export as copy
 
-    used = _names(names, profile, language)
+    used = _without_code(_names(names, profile, language))
     for name, path, copied in copy(list(used), folder):
         log.say("note", f"{name}: {'copied to' if copied else 'was already in'} {path}", name=name, copied=copied)
     use = f"use them with: --models-dir {printable(str(folder))}"
@@ -191,6 +191,15 @@ def _names(names: list[str] | None, profile: str, languages: list[str] | None) -
 
     of_profile = models_of(profile, languages or ())
     return {name: of_profile.get(name, []) for name in names} if names else of_profile
+
+
+def _without_code(used: dict[str, list[str]]) -> dict[str, list[str]]:
+    from msfser_cli.profiles import WITH_CODE
+
+    for name in used:
+        if name in WITH_CODE:
+            log.say("note", f"{name}: left out, as it comes with code; where you trust that: hf download {name}", name=name)
+    return {name: stages for name, stages in used.items() if name not in WITH_CODE}
 
 
 def _about(found: Found) -> str:

@@ -19,6 +19,9 @@ else:
 
 _FOLDER = Path(__file__).parent
 PROFILES = ("mini", "paper")
+WITH_CODE = ("moonshotai/Kimi-Audio-7B-Instruct",)
+"""Models of profiles that come with code of their own: msfser neither fetches nor exports them."""
+
 PICKLE, SAFETENSORS = "pytorch_model.bin", "model.safetensors"
 
 

@@ -147,8 +147,7 @@ def _downloaded(wanted: _Wanted) -> tuple[Path, bool]:
             snapshot, fetched = path.parent, True
         if file == "config.json" and snapshot is not None and "auto_map" in read_json(snapshot / file):
             raise ModelError(
-                f"model {wanted.name} comes with code of its own, which msfser neither fetches nor runs; only --describer "
-                f"kimi-audio leaves that to its package: for it, and where you trust the code, hf download {wanted.source}"
+                f"model {wanted.name} comes with code of its own, which msfser neither fetches nor runs"
             )
     assert snapshot is not None
     return snapshot, fetched

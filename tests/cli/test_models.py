@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from msfser_cli.profiles import models_of, registry
+from msfser_cli.profiles import WITH_CODE, models_of, registry
 
 
 def msfser(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -25,6 +25,9 @@ def test_every_model_of_a_profile_is_listed(tmp_path: Path, profile: str) -> Non
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert {name: row["used_by"] for name, row in rows.items()} == models_of(profile)
     for name, row in rows.items():
+        if name in WITH_CODE:
+            assert (row["source"], row["present"], row["used_by"]) == (name, None, ["describe"])
+            continue
         known = registry()[name]
         assert (row["source"], row["revision"], row["license"]) == (known.source, known.revision, known.license)
         assert row["present"] in (("cache", "wheels") if profile == "mini" else (None,))
@@ -56,7 +59,10 @@ def test_the_profile_comes_from_the_file_or_the_environment_too(tmp_path: Path) 
 def test_what_is_missing_is_an_error_of_verify_alone(tmp_path: Path) -> None:
     done = msfser(tmp_path, "models", "verify", "--profile", "paper")
     assert done.returncode == 5
-    lines = zip(models_of("paper"), done.stderr.splitlines(), strict=True)
+    said = done.stderr.splitlines()
+    left_out = [f"{name}: left out, as it comes with code; where you trust that: hf download {name}" for name in WITH_CODE]
+    assert said[: len(left_out)] == left_out
+    lines = zip([name for name in models_of("paper") if name not in WITH_CODE], said[len(left_out) :], strict=True)
     assert all(line.endswith(f"with: msfser models fetch {name}") for name, line in lines)
     done = msfser(tmp_path, "models", "verify", "nobody/nothing", "minilm-l6", "--log-format", "json")
     events = [json.loads(line) for line in done.stderr.splitlines()]
@@ -83,3 +89,12 @@ def test_a_run_reads_an_exported_folder_first(tmp_path: Path) -> None:
     assert not (tmp_path / "new.parquet").exists()
     done = msfser(tmp_path, *run, "--models-dir", "nowhere")
     assert (done.returncode, "nowhere: no models.json in it" in done.stderr) == (5, True)
+
+
+def test_a_profile_s_aligners_are_those_of_the_languages_that_are_asked_for(tmp_path: Path) -> None:
+    listed = msfser(tmp_path, "models", "list", "--profile", "paper", "--language", "en", "--language", "de", "--json")
+    names = [row["name"] for row in json.loads(listed.stdout)]
+    assert [name for name in names if name.startswith("aligner-")] == ["aligner-en", "aligner-de"]
+    assert {"whisper-large-v3", "wavlm-large", "roberta-large", *WITH_CODE} < set(names)
+    done = msfser(tmp_path, "models", "list", "--profile", "paper", "--language", "xx")
+    assert (done.returncode, "no aligner is registered for xx, only for de, en" in done.stderr) == (2, True)

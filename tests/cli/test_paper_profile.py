@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,3 +91,14 @@ def test_from_a_corpus_to_a_head_and_its_scores(program: Program, stand_ins: dic
 
 def _lineage(table: Any) -> dict[str, Any]:
     return next(json.loads(value) for key, value in table.schema.metadata.items() if key.startswith(b"msfser"))
+
+
+def test_the_commands_of_the_recipe_are_commands() -> None:
+    page = (QUICKSTART.parent / "paper" / "README.md").read_text()
+    lines = [line.split() for line in re.findall(r"^msfser .*", page, re.MULTILINE)]
+    assert len(lines) == 10
+    for line in lines:
+        words = line[1:3] if line[1] == "models" else line[1:2]
+        done = subprocess.run([*PROGRAM, *words, "--help"], env=os.environ | {"COLUMNS": "200"}, capture_output=True, text=True)
+        for option in re.findall(r"--[\w-]+", " ".join(line)):
+            assert f"{option} " in done.stdout, (line, option)

@@ -104,6 +104,21 @@ def test_which_weights_are_fetched(machine: Machine, hub: Hub, published: dict[s
     assert set(hub.asked) - {"info"} == {name for name, content in hub.models[SOURCE].items() if content != b"x"}
 
 
+def test_a_model_that_comes_with_code_is_refused_before_its_weights(machine: Machine, hub: Hub) -> None:
+    config = json.dumps({"auto_map": {"AutoModel": "modeling_own.OwnModel"}}).encode()
+    hub.publish(SOURCE, model__safetensors=large(), config__json=config, modeling_own__py=b"x")
+    machine.register("other", "other/other", "0" * 40, {"model.safetensors": ""})
+    assert f"model {SOURCE} comes with code of its own" in machine.run("models", "fetch", SOURCE, code=5)
+    assert set(hub.asked) <= {"info", "config.json"}
+
+
+def test_what_cannot_be_had_keeps_nothing_else_from_being_fetched(machine: Machine, hub: Hub) -> None:
+    machine.register("gone", "somebody/gone", "0" * 40, {"model.safetensors": ""})
+    registered(machine, hub, model__safetensors=large(), **TEXTS)
+    assert "gone: model.safetensors: " in machine.run("models", "fetch", code=5)
+    assert machine.listed()[NAME]["present"] == "hub cache"
+
+
 REFUSED: dict[str, tuple[dict[str, Any], dict[int, str], list[str]]] = {
     "gated": ({"config.json": 403, "info": 403}, {403: "GatedRepo"}, ["agree to terms", "HF_TOKEN"]),
     "gated, not said": ({"config.json": 403, "info": 403}, {}, ["agree to terms", "HF_TOKEN"]),
