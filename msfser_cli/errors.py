@@ -116,7 +116,8 @@ class RecordingError(MsfserError):
 
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _SHORTAGE = re.compile(
-    "|".join(map(os.strerror, _SHORTAGES)) + "|failed to map segment|(can't|cannot) allocate memory|bad_alloc|out of memory",
+    "|".join(map(os.strerror, _SHORTAGES)) + "|failed to map segment|(can't|cannot) allocate memory|bad_alloc|out of memory"
+    "|malloc of size [0-9]+ failed|could not create a (primitive|memory)",  # Arrow, oneDNN
     re.IGNORECASE,
 )
 
