@@ -70,7 +70,7 @@ def test_from_a_corpus_to_a_head_and_its_scores(program: Program, stand_ins: dic
     first = program(*predict)
     assert json.loads(first.stdout)["done"] == 7
     assert json.loads(first.stdout)["fallbacks"] == {}
-    assert json.loads(program(*predict).stdout)["unchanged"] == 7
+    assert json.loads(program(*predict).stdout)["unchanged"] == 8
 
     scores, embedded = (pq.read_table(tmp_path / name) for name in ("scores.parquet", table))
     for name in embedded.column_names:

@@ -48,14 +48,18 @@ def needs(settings: DescribeSettings) -> ModelFolder:
             "the describer kimi-audio needs the package kimia_infer; "
             "install it from its repository, MoonshotAI/Kimi-Audio on GitHub"
         )
+    found, tokens = _located(settings.target or MODEL), _located(SPEECH_TOKENS)
+    return ModelFolder(found.path, f"{found.identity}, {tokens.identity}, {asking.PROMPT}")
+
+
+def _located(name: str) -> ModelFolder:
     try:
-        found, tokens = locate(settings.target or MODEL), locate(SPEECH_TOKENS)
+        return locate(name)
     except MissingModelError as error:
         raise MissingModelError(
-            f"the describer kimi-audio needs {settings.target or MODEL} and {SPEECH_TOKENS} with the code that comes with them; "
-            f"where you trust it, get them with: hf download {settings.target or MODEL} && hf download {SPEECH_TOKENS}"
+            f"the describer kimi-audio needs {name}, whole and with its code; where you trust that, get it with: "
+            f"hf download {name}"
         ) from error
-    return ModelFolder(found.path, f"{found.identity}, {tokens.identity}, {asking.PROMPT}")
 
 
 def load(settings: DescribeSettings, model: ModelFolder) -> asking.Asked:
