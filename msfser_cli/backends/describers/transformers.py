@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msfser_cli.backends import asking
-from msfser_cli.backends.describers import prosody, wav
+from msfser_cli.backends.describers import pcm, prosody, wav
 from msfser_cli.backends.encoders import SAFELY, whole_model
 from msfser_cli.errors import ModelError, MsfserError, UsageError
 from msfser_cli.profiles.models import ModelFolder, locate
@@ -221,7 +221,7 @@ def _by_template(processor: Any, clip: np.ndarray, prompt: str) -> Any:
 
 def _by_mistral(processor: Any, clip: np.ndarray, prompt: str) -> Any:
     """mistral-common writes the conversation, and takes the audio as a file; it takes no text of the prompt for a mark."""
-    audio = {"type": "audio", "base64": base64.b64encode(wav(clip)).decode()}
+    audio = {"type": "audio", "base64": base64.b64encode(wav(pcm(clip))).decode()}
     return processor.apply_chat_template([{"role": "user", "content": [audio, {"type": "text", "text": prompt}]}])
 
 
