@@ -194,8 +194,11 @@ def _names(names: list[str] | None, profile: str, languages: list[str] | None) -
 
 
 def _without_code(used: dict[str, list[str]]) -> dict[str, list[str]]:
+    from msfser_cli.errors import ModelError
     from msfser_cli.profiles import WITH_CODE
 
+    if set(used) <= set(WITH_CODE):
+        raise ModelError(f"{', '.join(used)}: comes with code; where you trust that: hf download {' '.join(used)}")
     for name in used:
         if name in WITH_CODE:
             log.say("note", f"{name}: left out, as it comes with code; where you trust that: hf download {name}", name=name)

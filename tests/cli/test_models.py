@@ -91,6 +91,12 @@ def test_a_run_reads_an_exported_folder_first(tmp_path: Path) -> None:
     assert (done.returncode, "nowhere: no models.json in it" in done.stderr) == (5, True)
 
 
+def test_a_model_with_code_that_is_named_is_refused(tmp_path: Path) -> None:
+    for command in ("fetch", "verify"):
+        done = msfser(tmp_path, "models", command, *WITH_CODE)
+        assert (done.returncode, f"hf download {WITH_CODE[0]}" in done.stderr) == (5, True)
+
+
 def test_a_profile_s_aligners_are_those_of_the_languages_that_are_asked_for(tmp_path: Path) -> None:
     listed = msfser(tmp_path, "models", "list", "--profile", "paper", "--language", "en", "--language", "de", "--json")
     names = [row["name"] for row in json.loads(listed.stdout)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import signal
@@ -522,15 +521,3 @@ def test_who_leaves_early_does_not_wait_for_the_recording_that_is_prepared(corpu
     assert next(ahead) == "first"  # type: ignore[comparison-overlap]
     ahead.close()
     go_on.set()
-
-
-@pytest.mark.parametrize("error", [
-    ImportError("libx.so: failed to map segment from shared object"), OSError(errno.EMFILE, "Too many open files"),
-])  # fmt: skip
-def test_a_shortage_is_no_recording_s_failure(error: Exception) -> None:
-    def step(*_: object) -> list[Any]:
-        raise error
-
-    item = runner.Item(runner.Recording("a.wav", Path("a.wav")))
-    with pytest.raises(ResourceError, match="not enough memory"):
-        runner._rows(item, runner._NO_AUDIO, [step])

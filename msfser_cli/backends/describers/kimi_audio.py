@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msfser_cli.backends import asking
-from msfser_cli.backends.describers import prosody, wav
+from msfser_cli.backends.describers import pcm, prosody, wav
 from msfser_cli.errors import MissingModelError, ModelError, MsfserError
 from msfser_cli.profiles.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
@@ -98,7 +98,7 @@ class Listener:
         import torch
 
         with tempfile.NamedTemporaryFile(prefix="msfser", suffix=".wav") as file:
-            file.write(wav(question.samples[:]))
+            file.write(wav(pcm(question.samples)))
             file.flush()
             messages = [
                 {"role": "user", "message_type": "text", "content": question.prompt},

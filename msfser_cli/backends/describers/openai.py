@@ -15,7 +15,6 @@ import base64
 import contextlib
 import email.utils
 import hashlib
-import io
 import ipaddress
 import json
 import logging
@@ -23,7 +22,6 @@ import os
 import random
 import stat
 import time
-import wave
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -37,7 +35,7 @@ import numpy as np
 
 from msfser_cli import __version__
 from msfser_cli.backends import asking
-from msfser_cli.backends.describers import prosody
+from msfser_cli.backends.describers import pcm, prosody, wav
 from msfser_cli.errors import ModelError, ResourceError, UsageError
 from msfser_cli.profiles.models import ModelFolder, cache_folder
 from msfser_cli.schemas import SAMPLE_RATE_HZ
@@ -45,7 +43,6 @@ from msfser_cli.store.answers import Answers
 
 if TYPE_CHECKING:
     from msfser_cli.settings import DescribeSettings
-    from msfser_cli.store.audio import Samples
 
 REQUIRES = ("aiohttp",)
 
@@ -257,7 +254,7 @@ class Served:
     async def _one(self, session: aiohttp.ClientSession, question: asking.Question) -> str | None:
         if not 0 < len(question.samples) <= LONGEST_SECONDS * SAMPLE_RATE_HZ:
             return None
-        sound = _pcm(question.samples)
+        sound = pcm(question.samples)
         asked = json.dumps([self.name, question.prompt, PARAMETERS], sort_keys=True)
         key = hashlib.sha256(asked.encode() + b"\0" + sound).hexdigest()
         if (known := self.answers.get(key)) is not None:
@@ -420,19 +417,8 @@ def _proxy(base: str) -> str | None:
     return proxy
 
 
-def _pcm(samples: Samples) -> bytes:
-    """16-bit samples, sliced a minute at a time."""
-    step = 60 * SAMPLE_RATE_HZ
-    parts = (samples[first : first + step] for first in range(0, len(samples), step))
-    return b"".join(np.clip(np.rint(part * 32768.0), -32768, 32767).astype("<i2").tobytes() for part in parts)
-
-
 def _request(model: str, prompt: str, sound: bytes) -> bytes:
-    with io.BytesIO() as file:
-        with wave.open(file, "wb") as out:
-            out.setparams((1, 2, SAMPLE_RATE_HZ, 0, "NONE", ""))
-            out.writeframes(sound)
-        data = base64.b64encode(file.getvalue()).decode()
+    data = base64.b64encode(wav(sound)).decode()
     audio = {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
     message = {"role": "user", "content": [audio, {"type": "text", "text": prompt}]}
     return json.dumps({"model": model, "messages": [message], **PARAMETERS}).encode()

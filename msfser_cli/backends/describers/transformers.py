@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msfser_cli.backends import asking
-from msfser_cli.backends.describers import prosody, wav
+from msfser_cli.backends.describers import pcm, prosody, wav
 from msfser_cli.backends.encoders import SAFELY, whole_model
-from msfser_cli.errors import ModelError, MsfserError, UsageError
+from msfser_cli.errors import ModelError, MsfserError, UsageError, is_shortage
 from msfser_cli.profiles.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -132,7 +132,9 @@ class Listener:
         answers: list[str | None] = [None] * len(questions)
         try:
             written = self._written([inputs[i] for i in fits]) if fits else []
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
             written = None
         if written is not None:
             for i, text in zip(fits, written, strict=True):
@@ -141,7 +143,7 @@ class Listener:
         # Here and not where it is caught: there, the traceback would keep the tensors.
         torch.cuda.empty_cache()
         if len(questions) == 1:
-            raise MemoryError("the GPU's memory is too small for this model and one utterance")
+            raise MemoryError("too little memory for this model and one utterance")
         half = len(questions) // 2
         return self._answered(questions[:half]) + self._answered(questions[half:])
 
@@ -221,7 +223,7 @@ def _by_template(processor: Any, clip: np.ndarray, prompt: str) -> Any:
 
 def _by_mistral(processor: Any, clip: np.ndarray, prompt: str) -> Any:
     """mistral-common writes the conversation, and takes the audio as a file; it takes no text of the prompt for a mark."""
-    audio = {"type": "audio", "base64": base64.b64encode(wav(clip)).decode()}
+    audio = {"type": "audio", "base64": base64.b64encode(wav(pcm(clip))).decode()}
     return processor.apply_chat_template([{"role": "user", "content": [audio, {"type": "text", "text": prompt}]}])
 
 

@@ -197,7 +197,7 @@ def test_the_model_is_known_by_its_content_and_the_prompt(copy: Path) -> None:
 @pytest.mark.parametrize(("target", "error", "said"), [
     ("", UsageError, "transformers:MODEL"),
     (":", UsageError, "transformers:MODEL"),
-    (":nobody/nothing", ModelError, "hf download nobody/nothing"),
+    (":nobody/nothing", ModelError, "msfser models fetch nobody/nothing"),
     (":no-such-folder", ModelError, "no-such-folder"),
 ])  # fmt: skip
 def test_a_model_that_is_not_here_ends_the_run_before_it_begins(target: str, error: type[Exception], said: str) -> None:
@@ -300,5 +300,5 @@ def test_what_is_no_description_is_flagged_and_counted(emphasized: Path, copy: P
 
 def test_a_model_that_is_not_here_is_exit_code_5(emphasized: Path) -> None:
     said = msfser(emphasized, "describe", "emphasized.parquet", "--describer", "transformers:nobody/nothing", code=5)
-    assert "hf download nobody/nothing" in said
+    assert "msfser models fetch nobody/nothing" in said
     assert not (emphasized / "described.parquet").exists()
