@@ -33,7 +33,8 @@ def test_a_folder_is_searched_and_ids_are_paths_below_it(corpus: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "hidden", [".AppleDouble", ".Trashes/501", ".git", "@eaDir", "$RECYCLE.BIN", "__MACOSX", "lost+found", "System Volume Information"]
+    "hidden",
+    [".AppleDouble", ".Trashes/501", ".git", "@eaDir", "$RECYCLE.BIN", "__MACOSX", "lost+found", "System Volume Information"],
 )
 def test_hidden_folders_are_counted_and_searched_only_when_named(corpus: Path, hidden: str) -> None:
     for name in ("b.wav", "deep/c.wav"):
