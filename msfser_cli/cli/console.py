@@ -75,7 +75,8 @@ class Progress:
     def _say(self, line: dict[str, Any]) -> None:
         failed = line["status"] == "failed"
         self._failed += failed
-        about = {name: line[name] for name in ("recording_id", "status", "reason", "detail", "utterances", "duration", "seconds")}
+        names = ("recording_id", "status", "reason", "detail", "note", "utterances", "duration", "seconds")
+        about = {name: line[name] for name in names}
         message = line["recording_id"]
         if failed:
             detail = line["detail"]  # which is a library's whole complaint sometimes
@@ -102,8 +103,9 @@ def summary(result: Summary) -> str:
     gone = f"\n{result.gone} no longer there: {stay}" if result.gone else ""
     parts = ", ".join(f"{count} {why}" for why, count in sorted(result.fallbacks.items()))
     measured = f"\n{sum(result.fallbacks.values())} descriptions are measured, for want of a model's: {parts}" if parts else ""
+    noted = f"\n{result.noted} with a note: see the column note of {printable(result.ledger)}" if result.noted else ""
     table = f"{printable(result.out)}: {result.published['utterances']} utterances{failed}"
-    return f"{counts}; {speed}{others}{gone}{measured}\n{table}"
+    return f"{counts}; {speed}{others}{gone}{measured}{noted}\n{table}"
 
 
 def as_json(result: dict[str, Any]) -> str:

@@ -36,7 +36,10 @@ from msfser_cli.store.tables import Lineage
 
 logger = logging.getLogger("msfser")
 
-_NO_AUDIO = Audio(np.empty(0, np.float32))
+
+def _no_audio() -> Audio:
+    return Audio(np.empty(0, np.float32))
+
 
 LEAST_FAILED = 10
 """Fewer failures stop no run, whatever their share."""
@@ -96,6 +99,7 @@ class Summary:
 
     gone: recordings that the output has and the corpus has not any more; `pruned` says that they are out of the output, too.
     fallbacks: how many utterances a model was asked to describe in vain, by `schemas.FALLBACKS`.
+    noted: how many of the recordings that were tried have a note in the ledger.
     """
 
     out: str
@@ -109,6 +113,7 @@ class Summary:
     gone: int = 0
     pruned: bool = False
     utterances: int = 0
+    noted: int = 0
     fallbacks: dict[str, int] = field(default_factory=dict)
     audio_seconds: float = 0.0
     seconds: float = 0.0
@@ -134,7 +139,7 @@ class _Prepared:
     item: Item
     line: dict[str, Any]
     unchanged: bool = False
-    audio: Audio = field(default_factory=lambda: _NO_AUDIO)
+    audio: Audio = field(default_factory=_no_audio)
     error: RecordingError | None = None
 
 
@@ -223,7 +228,7 @@ def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[
         for item in items:
             found: list[Row] | RecordingError
             try:
-                found = _rows(item, _audio(item, None) if _is_heard(item, chain) else _NO_AUDIO, steps)
+                found = _rows(item, _audio(item, None) if _is_heard(item, chain) else _no_audio(), steps)
             except RecordingError as error:
                 found = error
             stopping.check()
@@ -465,6 +470,8 @@ def _annotate(prepared: _Prepared, steps: Sequence[Step]) -> list[Row]:
     except RecordingError as error:
         rows = []
         line |= {"status": "failed", "reason": error.reason, "detail": error.detail}
+    sentences = [sentence for sentence in prepared.audio.notes if sentence not in (line["note"] or "")]
+    line["note"] = "; ".join(filter(None, [line["note"], *sentences])) or None
     line["utterances"] = len(rows)
     line["seconds"] = round(line["seconds"] + time.perf_counter() - began, 3)
     return rows
@@ -513,6 +520,7 @@ def _count(summary: Summary, prepared: _Prepared, rows: Sequence[Row]) -> None:
     setattr(summary, outcome, getattr(summary, outcome) + 1)
     if not prepared.unchanged:
         summary.utterances += line["utterances"]
+        summary.noted += line["note"] is not None
         summary.audio_seconds = round(summary.audio_seconds + (line["duration"] or 0.0), 3)
         for row in rows:
             if why := row.get("description_fallback"):

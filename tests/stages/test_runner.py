@@ -22,7 +22,7 @@ from msfser_cli.stages import chain, runner
 from msfser_cli.stages.runner import Destination, Summary
 from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.store import seen
-from msfser_cli.store.audio import Audio
+from msfser_cli.store.audio import Audio, decode
 from msfser_cli.store.output import read_ledger
 
 DOUBLES = Path(__file__).parents[1] / "doubles"
@@ -104,6 +104,25 @@ def test_every_recording_ends_as_rows_or_as_a_reason(corpus: Path, tmp_path: Pat
     ]
     assert summary.utterances == len(table) == summary.published["utterances"]
     assert summary.audio_seconds == pytest.approx(3 + 4 + 5 + 2 + 2)
+
+
+def test_what_is_to_be_known_of_a_recording_is_in_its_ledger_line(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(path: Path, output: Path | None) -> Audio:
+        audio = decode(path, output)
+        audio.notes += [f"a note on {path.name}", "and another"]
+        return audio
+
+    monkeypatch.setattr(runner, "decode", noted)
+    out = tmp_path / "u.parquet"
+    summary = transcribe(corpus, out)
+    notes = {name: line["note"] for name, line in read_ledger(out).items()}
+    heard = {name for name, line in read_ledger(out).items() if line["duration"] is not None}
+    assert notes == {name: f"a note on {Path(name).name}; and another" if name in heard else None for name in notes}
+    assert summary.noted == len(heard) >= 4
+    follow("emphasize", out, tmp_path / "e.parquet")
+    assert {name: line["note"] for name, line in read_ledger(tmp_path / "e.parquet").items()} == notes
 
 
 def test_want_of_memory_is_not_held_against_a_recording(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
