@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, plain, table_of
 
+from kit.store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, plain, table_of
 from msfser_cli.errors import OutputHeldError, TableError, UsageError
 from msfser_cli.store import output as output_module
 from msfser_cli.store import tables
