@@ -56,7 +56,7 @@ RetryFailed = Annotated[bool, _option("retry-failed", "Try recordings again that
 Prune = Annotated[bool, _option("prune", "Take recordings that are no longer there out of the output.", _RUN)]
 MaxFailed = Annotated[
     float,
-    _option("max-failed", "Stop if this share is passed and all fail in a row: a disk or set-up problem.", _RUN, metavar="SHARE", min=0),
+    _option("max-failed", "Stop when more than this share fail, in a row: a set-up problem.", _RUN, metavar="SHARE", min=0),
 ]
 Wait = Annotated[
     float, _option("wait", "Seconds to wait where another run writes to the same output.", _RUN, metavar="SECONDS", min=0)
