@@ -66,7 +66,10 @@ RetryFailed = Annotated[bool, _option("retry-failed", "Try recordings again that
 Prune = Annotated[bool, _option("prune", "Remove recordings from the output that the corpus no longer has.", _RUN)]
 MaxFailed = Annotated[
     float,
-    _option("max-failed", "Stop with exit code 7 if more than this share of the recordings fail.", _RUN, metavar="SHARE", min=0),
+    _option(
+        "max-failed", "Stop with exit code 7 if more than this share fail, in a row: likely a disk or setup problem.", _RUN,
+        metavar="SHARE", min=0,
+    ),
 ]
 Wait = Annotated[
     float, _option("wait", "Wait up to SECONDS if another run is using the output.", _RUN, metavar="SECONDS", min=0)
