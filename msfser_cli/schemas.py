@@ -41,17 +41,22 @@ TRANSCRIBE = (
            "where speakers are told apart", nullable=True),
     Column("language", "string", "ISO 639-1 code: the recording's own language, detected or given"),
     Column("language_probability", "float64", "the detector's probability; null when the language was given", "", "0..1", True),
-    Column("text", "string", "the transcript; empty when no word was recognised"),
-    Column("words", WORDS, "the words with their times in the recording (s); score is the recogniser's or aligner's probability "
-           "(null for a word that was not aligned), aligned is false where the times are interpolated"),
+    Column("text", "string", "the transcript, as the recogniser or the manifest spells and spaces it; empty when no word was "
+           "recognised"),
+    Column("words", WORDS, "the words with their times in the recording (s). They and the blanks between them make up the "
+           "text. A word is what stands between blanks, with its punctuation; what stands alone and has neither letter "
+           "nor digit belongs to the word before it ('3,5 %'). In Chinese, Thai, Lao, Burmese and Khmer a word is one of ICU's "
+           "dictionaries, in Japanese a phrase: a word with its particles and endings. score is the recogniser's or aligner's "
+           "probability (null for a word that was not aligned), aligned is false where the times are interpolated"),
 )
 
 EMPHASIZE = (
     Column("emphasis", "list<float64>", "prominence of each word, in the order of words; null for a word without a score",
            "weighted z-scores within the utterance"),
     Column("emphasis_cues", CUES, "the z-scores of log-F0, energy and phone duration behind each prominence"),
-    Column("emphasis_spans", SPANS, "runs of the most prominent words: times (s), word indices (inclusive), highest score"),
-    Column("emphasized_text", "string", "the most prominent words in order: the LES text; null for none", nullable=True),
+    Column("emphasis_spans", SPANS, "runs of the most prominent words: their text as it stands in the transcript, without the "
+           "punctuation around it, times (s), word indices (inclusive), highest score"),
+    Column("emphasized_text", "string", "the texts of emphasis_spans in order: the LES text; null for none", nullable=True),
 )
 
 DESCRIBE = (
