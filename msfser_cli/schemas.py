@@ -12,13 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SAMPLE_RATE_HZ = 16_000
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, type, unit, range and meaning, and whether it may be null."""
+    """One column: its name, type, unit, range and meaning, and whether it may be null.
+
+    since: the first schema version that has it. A column that may be null reads as null from an older table.
+    """
 
     name: str
     type: str
@@ -26,6 +29,7 @@ class Column:
     unit: str = ""
     range: str = ""
     nullable: bool = False
+    since: int = 1
 
 
 WORDS = "list<struct<word: string, start: float64, end: float64, score: float64, aligned: bool>>"
@@ -142,6 +146,8 @@ RECORDINGS = (
     Column("seconds", "float64", "time spent on it", "s"),
     Column("input_key", "string", "hash of what the rows are made from: the content, and segments or input rows if given; "
            "the reason where the file cannot be read"),
+    Column("note", "string", "what a reader should know of how the recording was read, such as a choice among several audio "
+           "tracks: sentences, joined by '; '", nullable=True, since=4),
 )
 """The ledger beside every table: one row a recording, so that every input ends somewhere."""
 

@@ -56,27 +56,28 @@ def options(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", envvar="MSFSER_DEBUG", help="Show tracebacks and what the libraries say.")
+        bool, typer.Option("--debug", envvar="MSFSER_DEBUG", help="Show tracebacks and the messages of libraries.")
     ] = False,
 ) -> None:
-    """Annotate speech for emotion: words, emphasis, delivery, and valence, arousal and dominance for every utterance.
+    """Annotate speech for emotion: words, emphasis, delivery, and valence, arousal and dominance of every utterance.
 
-    `msfser predict FOLDER` does it all; the other commands are its steps.
+    `msfser predict FOLDER` runs all steps. Each step is also a command.
 
-    An option comes from the command line, else from the variable of its name
-    (--max-utterance: MSFSER_MAX_UTTERANCE), else from msfser.toml in the
-    working directory, else from the profile. Defaults shown are mini's.
+    Each option comes from the first of these that sets it: the command line; an
+    environment variable, such as MSFSER_MAX_UTTERANCE for --max-utterance;
+    msfser.toml in the working directory; the profile. The help shows the defaults
+    of the profile mini.
 
     Exit codes:
       0      all done
       1      a bug
       2      the command line or a setting is wrong
-      3      finished, some recordings failed: the ledger names them
+      3      finished, but some recordings failed: the ledger names them
       4      an input table or label file is wrong
-      5      a model is missing or unsafe
-      6      another run holds the output
-      7      disk, memory or permission ran out
-      128+N  stopped by signal N, safe to run again
+      5      a model is missing, altered or unsafe
+      6      another run is writing to this output
+      7      disk, memory or a permission ran out
+      128+N  stopped by signal N; run the same command again to continue
     """
     context.default_map = _configured()
 

@@ -75,7 +75,8 @@ class Progress:
     def _say(self, line: dict[str, Any]) -> None:
         failed = line["status"] == "failed"
         self._failed += failed
-        about = {name: line[name] for name in ("recording_id", "status", "reason", "detail", "utterances", "duration", "seconds")}
+        names = ("recording_id", "status", "reason", "detail", "note", "utterances", "duration", "seconds")
+        about = {name: line[name] for name in names}
         message = line["recording_id"]
         if failed:
             detail = line["detail"]  # which is a library's whole complaint sometimes
@@ -96,14 +97,15 @@ def summary(result: Summary) -> str:
     counts = f"{result.recordings} recordings: {result.done} done ({result.utterances} utterances), "
     counts += f"{result.no_speech} without speech, {result.failed} failed, {result.unchanged} unchanged"
     speed = f"{clock(result.audio_seconds)} of audio in {clock(result.seconds)}"
-    others = f"; {result.ignored} other files ignored" if result.ignored else ""
+    others = f"; {result.ignored} other files and hidden folders ignored" if result.ignored else ""
     failed = f"\n{result.published['failed']} failed: see {printable(result.ledger)}" if result.published["failed"] else ""
     stay = "out of the table now" if result.pruned else "the table keeps them; --prune takes them out"
     gone = f"\n{result.gone} no longer there: {stay}" if result.gone else ""
     parts = ", ".join(f"{count} {why}" for why, count in sorted(result.fallbacks.items()))
     measured = f"\n{sum(result.fallbacks.values())} descriptions are measured, for want of a model's: {parts}" if parts else ""
+    noted = f"\n{result.noted} with a note: see the column note of {printable(result.ledger)}" if result.noted else ""
     table = f"{printable(result.out)}: {result.published['utterances']} utterances{failed}"
-    return f"{counts}; {speed}{others}{gone}{measured}\n{table}"
+    return f"{counts}; {speed}{others}{gone}{measured}{noted}\n{table}"
 
 
 def as_json(result: dict[str, Any]) -> str:

@@ -71,7 +71,7 @@ def _from_sample(
     rows = []
     for item, result in annotated(chain, items):
         if isinstance(result, RecordingError):
-            logger.warning("%s is left out of the calibration: %s", item.recording.path, result)
+            logger.warning("%s is left out of the calibration: %s", item.recording.recording_id, result)
         else:
             rows += [{name: row[name] for name in kinds} for row in result]
     pairs = pair(pl.DataFrame(rows, schema=kinds), labels).frame

@@ -66,6 +66,8 @@ class Audio:
     """A decoded recording; as it may be of any length, no more of its samples is to be sliced at once than is needed."""
 
     samples: Samples
+    notes: list[str] = field(default_factory=list)
+    """What a reader should know of how the recording was read, a sentence each: the ledger's `note`. Stages may add to it."""
     _derived: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property

@@ -180,11 +180,14 @@ def _of_fixed_size(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArra
 
 
 def conform(table: pa.Table, target: pa.Schema) -> pa.Table:
-    """`table` with the columns of `target`; vectors whose length was not known before take their type."""
+    """`table` with the columns of `target`, null where it lacks one; vectors of a length unknown before take their type."""
     if table.schema == target:
         return table.replace_schema_metadata(target.metadata)
     columns = []
     for wanted in target:
+        if wanted.name not in table.column_names:
+            columns.append(pa.chunked_array([pa.nulls(len(table), wanted.type)]))
+            continue
         column = table.column(wanted.name)
         if column.type != wanted.type and _is_vector(column.type):
             column = _of_fixed_size(column, wanted.type)
@@ -387,9 +390,14 @@ def vector_lengths(found: pa.Schema) -> dict[str, int]:
 
 
 def _check_columns(file: Path, found: pa.Schema, lineage: Lineage, columns: Iterable[Column]) -> None:
-    """TableError unless `found` has `columns` with their types; says which command writes what is missing."""
+    """TableError unless `found` has `columns` with their types; says which command writes what is missing.
+
+    A table of an older schema may lack what came later and may be null.
+    """
     for column in columns:
         if column.name not in found.names:
+            if column.nullable and column.since > lineage.schema_version:
+                continue
             writer = next((stage for stage, written in STAGES.items() if column in written), None)
             remedy = f"`msfser {writer}` writes it" if writer else ""
             raise TableError(file, f"a table of `{lineage.stage}` without the column {column.name!r}", remedy)
@@ -443,11 +451,12 @@ def _runs(file: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Table
 def _row_groups(file: Path, columns: Sequence[Column]) -> Iterator[pa.Table]:
     """The `columns` of a verified file, a row group or less at a time. TableError for one that takes absurdly much memory."""
     with _reading(file):
-        wanted = pq.read_schema(_literal(file))
-        target = pa.schema([wanted.field(c.name) for c in columns])
+        stored = pq.read_schema(_literal(file))
+        present = pa.schema([stored.field(c.name) for c in columns if c.name in stored.names])
+        target = schema(columns, vector_lengths(present))
         required = [c.name for c in columns if not c.nullable]
         with pq.ParquetFile(_literal(file), metadata=_footer(file), page_checksum_verification=True) as parquet:
-            for table in _bounded(file, parquet, target):
+            for table in _bounded(file, parquet, present):
                 if empty := [name for name in required if table.column(name).null_count]:
                     raise TableError(file, f"the column {empty[0]!r} has no value in some row", "restore it, or make it again")
                 yield conform(table, target)

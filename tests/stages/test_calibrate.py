@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from kit.training_tables import Corpus, corpus
 from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, UsageError
 from msfser_cli.model.config import DIMENSIONS
@@ -18,8 +19,6 @@ from msfser_cli.settings import TrainSettings
 from msfser_cli.stages.train import train
 from msfser_cli.stages.training_set import read
 from msfser_cli.store import tables
-
-from .training_tables import Corpus, corpus
 
 LABELS = ("file", *DIMENSIONS, "speaker")
 
@@ -130,7 +129,7 @@ def test_too_few_ratings_are_refused(head: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("idle", [("--level", "0.5"), ("--scale", "1:7")])
 def test_what_only_calibration_heeds_is_refused_without_it(head: Path, tmp_path: Path, idle: tuple[str, str]) -> None:
-    with pytest.raises(UsageError, match=f"{idle[0]} is for intervals .* add --calibrate"):
+    with pytest.raises(UsageError, match=f"{idle[0]} needs --calibrate"):
         predicted(corpus(20).write(tmp_path)[0], head, *idle)
 
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_rows import COLUMNS, LINEAGE, make_rows, plain
 
+from kit.store_rows import COLUMNS, LINEAGE, make_rows, plain
 from msfser_cli import schemas
 from msfser_cli.errors import TableError
 from msfser_cli.schemas import Column, columns_through
@@ -278,3 +278,16 @@ def test_bytes_of_any_kind_are_refused(new_folder: Callable[[], Path], content: 
         path.write_bytes(whole)
         with pytest.raises(TableError):
             tables.read(path, COLUMNS)
+
+
+def test_what_came_later_reads_as_null_from_an_older_table(tmp_path: Path) -> None:
+    path, later = tmp_path / "x.parquet", Column("note", "string", "", nullable=True, since=schemas.SCHEMA_VERSION)
+    rows = make_rows("a", 3)
+    tables.write_rows(path, rows, COLUMNS, replace(LINEAGE, schema_version=schemas.SCHEMA_VERSION - 1))
+    assert tables.read(path, [*COLUMNS, later])["note"].to_pylist() == [None] * 3
+    [(_, back)] = tables.iter_recordings(path, [later, *COLUMNS])
+    assert plain(back) == plain([{"note": None, **row} for row in rows])
+    for of_now, missing in ((replace(LINEAGE), later), (replace(LINEAGE, schema_version=3), replace(later, nullable=False))):
+        tables.write_rows(path, rows, COLUMNS, of_now)
+        with pytest.raises(TableError, match="without the column 'note'"):
+            tables.iter_recordings(path, [*COLUMNS, missing])
