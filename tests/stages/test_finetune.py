@@ -375,7 +375,7 @@ def test_a_table_of_another_kind_of_voice_needs_a_backbone(embedded: tuple[Path,
         (("--finetune", "--train-layers", "3"), "train_layers must be at most 2"),
         (("--finetune", "--encoder-rate", "0"), "encoder_rate must be above 0"),
         (("--finetune", "--crop", "0.5"), "crop must be at least 1 s"),
-        (("--finetune", "--without", "acoustic"), "nothing for an encoder to learn"),
+        (("--finetune", "--without", "acoustic"), "leaves nothing for the encoder to learn"),
         (("--finetune", "--rate", "1e30", "--batch-size", "5"), "diverged"),
     ],
 )
