@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msfser_cli import processors
 from msfser_cli.backends import Word
 from msfser_cli.backends.writing import is_said, split
 from msfser_cli.errors import UsageError
@@ -49,7 +50,7 @@ class Whisper:
             str(folder),
             device="cuda" if on_gpu else "cpu",
             compute_type="float16" if on_gpu else "float32",
-            cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else min(4, os.cpu_count() or 1),
+            cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else min(4, processors.available()),
             local_files_only=True,
         )
 
