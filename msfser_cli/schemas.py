@@ -49,18 +49,23 @@ TRANSCRIBE = (
     Column("language", "string", "ISO 639-1 code of the row's language, detected or given"),
     Column("language_probability", "float64", "probability of the detected language; null if the language was given", "", "0..1",
            True),
-    Column("text", "string", "the transcript; empty if no word was recognised"),
+    Column("text", "string", "the transcript, spelt and spaced as the recogniser or the manifest has it; empty if no word was "
+           "recognised"),
     Column("words", WORDS, "the words with start and end in the recording (s); score: probability from the recogniser or the "
-           "aligner, null for a word that was not aligned; aligned: false if the times are interpolated"),
+           "aligner, null for a word that was not aligned; aligned: false if the times are interpolated. The words and the "
+           "blanks between them make up the text. A word is what stands between blanks, with its punctuation. What stands alone "
+           "without a letter or a digit belongs to the word before it ('3,5 %'). Chinese, Thai, Lao, Burmese and Khmer have the "
+           "words of ICU's dictionaries; in Japanese a word is a phrase (bunsetsu): a word with its particles and endings"),
 )
 
 EMPHASIZE = (
     Column("emphasis", "list<float64>", "prominence of each word, in the order of words; null if it cannot be measured",
            "weighted sum of z-scores within the utterance"),
     Column("emphasis_cues", CUES, "z-scores of log-F0, energy and phone duration of each word, in the order of words"),
-    Column("emphasis_spans", SPANS, "runs of emphasised words: start and end (s), first and last word (indices, inclusive), and "
-           "the highest prominence (score)"),
-    Column("emphasized_text", "string", "the emphasised words in order; null if the utterance has none", nullable=True),
+    Column("emphasis_spans", SPANS, "runs of emphasised words: text as in the transcript, without the punctuation around it, "
+           "start and end (s), first and last word (indices, inclusive), and the highest prominence (score)"),
+    Column("emphasized_text", "string", "the texts of emphasis_spans in order, a blank between them; null if there are none",
+           nullable=True),
 )
 
 DESCRIBE = (
