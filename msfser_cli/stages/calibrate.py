@@ -79,7 +79,7 @@ def _from_sample(
     matched = pair(pl.DataFrame(rows, schema=kinds), labels).frame
     pairs = matched.filter(pl.col("utterances") == 1)
     if several := len(matched) - len(pairs):
-        logger.warning("%d of %d labels are about several utterances each, and are not used for the intervals of single utterances",
+        logger.warning("%d of %d labels are about several utterances each: intervals of single utterances do not use them",
                        several, len(matched))
     scores, ratings = (
         pairs.select(pl.col(d + ending).cast(pl.Float64).fill_null(float("nan")) for d in DIMENSIONS).to_numpy()

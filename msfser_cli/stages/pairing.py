@@ -29,9 +29,10 @@ class Pairs:
     """Labels beside the scores that belong to them.
 
     frame: one row a matched label, in the label file's order: the columns of `Labels.frame`, `recording_id`, `utterances` (how
-    many it is about), `duration` (s: the time that these share with it), and for each dimension `<dimension>_score`, in the scores' own scale (null where
-    every score is missing), `<dimension>_low` and `<dimension>_high` (null unless it is one utterance with an interval). A
-    speaker whom the labels do not name is the one that all of the label's utterances have, if the scores know one.
+    many it is about), `duration` (s: the time that these share with it), and for each dimension `<dimension>_score`, in the
+    scores' own scale (null where every score is missing), `<dimension>_low` and `<dimension>_high` (null unless it is one
+    utterance with an interval). A speaker whom the labels do not name is the one that all of the label's utterances have, if the
+    scores know one.
     joined: how they were found.
     """
 

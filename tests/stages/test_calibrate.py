@@ -127,11 +127,9 @@ def in_pairs(content: Corpus) -> Corpus:
     for i in range(0, len(content.rows), 2 * speakers):
         for first, second in zip(range(i, i + speakers), range(i + speakers, i + 2 * speakers), strict=True):
             recording = content.rows[first]["recording_id"]
-            rows += [
-                content.rows[place] | {"recording_id": recording, "utterance_id": f"{recording}#{number:04d}", "start": 2.0 * number,
-                                       "end": 2.0 * number + 2}
-                for number, place in enumerate((first, second))
-            ]  # fmt: skip
+            for number, place in enumerate((first, second)):
+                where = {"recording_id": recording, "utterance_id": f"{recording}#{number:04d}", "start": 2.0 * number}
+                rows.append(content.rows[place] | where | {"end": 2.0 * number + 2})
             both = (content.labels[first], content.labels[second])
             labels.append(both[0] | {d: sum(line[d] for line in both) / 2 for d in DIMENSIONS})
     return Corpus(rows, labels)

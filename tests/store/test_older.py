@@ -1,5 +1,8 @@
-"""Tables of older versions of msfser. tests/golden/schema_3 was written by version 0.1.0 as it was before schema 4, with back ends
-that are doubles: two recordings with words, a silent one, and one that is no audio."""
+"""Tables of older versions of msfser.
+
+tests/golden/schema_3 was written before schema 4, with doubles as back ends: two recordings with words, a silent one, and one that
+is no audio.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +49,8 @@ def test_a_table_of_schema_3_is_not_added_to_and_the_message_says_why(tmp_path: 
         (tmp_path / file.name).write_bytes(file.read_bytes())
     old = tables.read_lineage(TABLE)
     now = Lineage(stage="embed", tool_version="1", fingerprint="1", settings=old.settings, models=old.models)
-    with pytest.raises(UsageError, match=rf"(?s)schema 3, now {schemas.SCHEMA_VERSION}: another version of msfser made it.*--redo"), Output.open(
-        tmp_path / TABLE.name, schemas.columns_through("embed"), now
-    ):
+    why = rf"(?s)schema 3, now {schemas.SCHEMA_VERSION}: another version of msfser made it.*--redo"
+    with pytest.raises(UsageError, match=why), Output.open(tmp_path / TABLE.name, schemas.columns_through("embed"), now):
         pass
 
 
