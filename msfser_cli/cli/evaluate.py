@@ -27,7 +27,7 @@ _WIDE = 160
 
 def evaluate(
     gold: o.GoldIfAny = None,
-    scores: Annotated[Path, typer.Argument(metavar="[TABLE]", help="Table of msfser predict.")] = Path("scores.parquet"),
+    scores: Annotated[Path, typer.Argument(metavar="TABLE", help="Table of msfser predict.")] = Path("scores.parquet"),
     scale: o.Scale = None,
     vs: o.Vs = None,
     by: o.By = None,
