@@ -1,7 +1,7 @@
 """Tables of older versions of msfser.
 
-tests/golden/schema_3 was written before schema 4, with doubles as back ends: two recordings with words, a silent one, and one that
-is no audio.
+tests/golden/schema_3 was written before schema 4, with doubles as back ends: two recordings with words, a silent one, and one
+that is no audio.
 """
 
 from __future__ import annotations
