@@ -367,7 +367,7 @@ def test_unknown_speakers_are_grouped_by_podcast_and_others_by_recording(tmp_pat
                     "x,.5,\ny,.9,Anna\nz,1,Anna\n")
     found = stage.evaluate(write_scores(tmp_path / "scores.parquet", table), gold, resamples=FEW)
     assert found.clusters == {"speaker": 2, "recording": 1, "podcast": 1}
-    assert found.dimensions["valence"].intervals["ccc"].not_defined == "4 clusters, and at least 5 are needed"
+    assert found.dimensions["valence"].intervals["ccc"].not_defined == "4 clusters, but at least 5 are needed"
 
 
 def test_speakers_that_only_the_scores_know_are_the_clusters(tmp_path: Path) -> None:
