@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -28,13 +28,17 @@ NEAR = 1.0
 
 @dataclass(frozen=True)
 class Segment:
-    """What a manifest says of a stretch of a recording: times in seconds, its text, speaker and language, where given."""
+    """What a manifest says of a stretch of a recording: times in seconds, its text, speaker and language, where given.
+
+    place: where it stands in the manifest, such as `line 3`, for messages; it does not change the work.
+    """
 
     start: float | None = None
     end: float | None = None
     text: str | None = None
     speaker: str | None = None
     language: str | None = None
+    place: str = field(default="", compare=False)
 
     @property
     def is_utterance(self) -> bool:
