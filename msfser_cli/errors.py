@@ -39,7 +39,11 @@ REASONS: dict[str, str] = {
     "bad_segment": "a manifest's start and end do not fit the recording",
     "changed": "the file was written to while it was read, or is not the one that the input table was made from",
     "backend_error": "a model failed on this recording",
+    "out_of_memory": "memory ran out over this recording in two runs",
 }
+
+MACHINE_REASONS = frozenset({"missing", "unreadable", "decoder_crashed", "timeout", "backend_error", "out_of_memory"})
+"""Those that a fault of the disk, of memory or of the set-up gives as well. All others say what is wrong with the file itself."""
 
 
 class MsfserError(Exception):

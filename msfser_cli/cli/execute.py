@@ -27,8 +27,8 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     plan = chain.plan(settings_of(stages, options))
     if options.get("calibrate"):
         plan = _calibrated(plan, source, options)
-    elif idle := [name for name in ("level", "scale") if options.get(name) is not None]:
-        raise UsageError(f"--{idle[0]} is for intervals that are calibrated here; add --calibrate, or leave it out")
+    elif idle := [name for name in ("level", "scale", "ignore_outside") if options.get(name) not in (None, False)]:
+        raise UsageError(f"--{idle[0].replace('_', '-')} needs --calibrate")
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
     destination = runner.Destination(
@@ -71,4 +71,5 @@ def _calibrated(plan: Chain, source: Source, options: dict[str, Any]) -> Chain:
     level = LEVEL if options["level"] is None else options["level"]
     if not 0 < level < 1:
         raise UsageError(f"level must be above 0 and below 1, not {level!r}")
-    return calibrate(plan, source.items, options["calibrate"], Path(options["out"]), scale=scale, level=level)
+    return calibrate(plan, source.items, options["calibrate"], Path(options["out"]), scale=scale, level=level,
+                     ignore_outside=options["ignore_outside"])

@@ -56,7 +56,7 @@ RetryFailed = Annotated[bool, _option("retry-failed", "Try recordings again that
 Prune = Annotated[bool, _option("prune", "Take recordings that are no longer there out of the output.", _RUN)]
 MaxFailed = Annotated[
     float,
-    _option("max-failed", "Stop when more than this share fail: it is the disk or the set-up.", _RUN, metavar="SHARE", min=0),
+    _option("max-failed", "Stop when more than this share fail, in a row: a set-up problem.", _RUN, metavar="SHARE", min=0),
 ]
 Wait = Annotated[
     float, _option("wait", "Seconds to wait where another run writes to the same output.", _RUN, metavar="SECONDS", min=0)
@@ -138,6 +138,9 @@ GoldIfAny = Annotated[Path | None, _GOLD]
 Scale = Annotated[
     str | None,
     _option("scale", "The labels' scale, such as 1:7, when neither declared nor shown by the values.", None, metavar="LOW:HIGH"),
+]
+IgnoreOutside = Annotated[
+    bool, _option("ignore-outside", "Count labels outside their scale as missing (-1 or 99 on 1:7). Without it msfser stops.", None)
 ]
 Vs = Annotated[Path | None, _option("vs", "Another table of scores: how much better are these, on the same labels?", _REPORT)]
 By = Annotated[

@@ -26,7 +26,7 @@ from msfser_cli.store import tables
 logger = logging.getLogger("msfser")
 
 
-def calibrate(chain: Chain, items: Iterable[Item], gold: Path, out: Path, *, scale: Scale | None, level: float) -> Chain:
+def calibrate(chain: Chain, items: Iterable[Item], gold: Path, out: Path, *, scale: Scale | None, level: float, ignore_outside: bool = False) -> Chain:
     """The chain with intervals that hold the share `level` of ratings like those in `gold`.
 
     The recordings among `items` that the labels name are annotated for it, except where the table `out` was begun with the same
@@ -34,14 +34,16 @@ def calibrate(chain: Chain, items: Iterable[Item], gold: Path, out: Path, *, sca
     """
     settings = chain.settings["predict"]
     assert isinstance(settings, st.PredictSettings)
-    labels = read_labels(gold)
-    resolved = resolve_scale(labels, scale).scale
+    resolved = resolve_scale(read_labels(gold), scale, ignore_outside=ignore_outside)
+    labels = resolved.labels
+    if resolved.ignored:
+        logger.warning("labels far outside their scale, %s, counted as missing: %d", resolved.scale, resolved.ignored)
     settings = replace(settings, calibrated_on=hashlib.sha256(gold.read_bytes()).hexdigest() if gold.is_file() else str(gold))
     known = _known(chain, settings, out, level)
     if known is None:
         config = load_config(chain.models["head"].path)
         score_scale = Scale(config.low, config.high)
-        known = _from_sample(chain, list(_named(items, labels)), labels, resolved, score_scale, level).to_json()
+        known = _from_sample(chain, list(_named(items, labels)), labels, resolved.scale, score_scale, level).to_json()
     return replace(chain, settings={**chain.settings, "predict": replace(settings, intervals=known)})
 
 
@@ -71,7 +73,7 @@ def _from_sample(
     rows = []
     for item, result in annotated(chain, items):
         if isinstance(result, RecordingError):
-            logger.warning("%s is left out of the calibration: %s", item.recording.path, result)
+            logger.warning("%s is left out of the calibration: %s", item.recording.recording_id, result)
         else:
             rows += [{name: row[name] for name in kinds} for row in result]
     pairs = pair(pl.DataFrame(rows, schema=kinds), labels).frame

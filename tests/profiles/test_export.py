@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save
-from small_hub import Hub, Machine, sha256
 
+from kit.small_hub import Hub, Machine, sha256
 from msfser_cli.errors import ModelError
 from msfser_cli.profiles import manifest, models
 

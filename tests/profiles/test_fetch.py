@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_hub import Hub, Machine, sha256
+
+from kit.small_hub import Hub, Machine, sha256
 
 Trials = Callable[[str, int], Iterator[int]]
 TEXTS = {"config__json": b'{"model_type": "wavlm"}', "preprocessor_config__json": b"{}"}

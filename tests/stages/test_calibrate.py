@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from kit.training_tables import Corpus, corpus
 from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, UsageError
 from msfser_cli.model.config import DIMENSIONS
@@ -18,8 +19,6 @@ from msfser_cli.settings import TrainSettings
 from msfser_cli.stages.train import train
 from msfser_cli.stages.training_set import read
 from msfser_cli.store import tables
-
-from .training_tables import Corpus, corpus
 
 LABELS = ("file", *DIMENSIONS, "speaker")
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from typer.testing import CliRunner
 
+from kit import training_tables
 from msfser_cli.backends import Row, Spans
 from msfser_cli.cli.app import app
 from msfser_cli.errors import ModelError, UsageError
@@ -21,8 +22,6 @@ from msfser_cli.stages.emphasize import emphasize
 from msfser_cli.stages.train import train
 from msfser_cli.stages.training_set import read
 from msfser_cli.store.audio import Audio
-
-from . import training_tables
 
 SILENCE = Audio(np.zeros(16_000, np.float32))
 

@@ -18,9 +18,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from speech_models import save_speech_model
 from typer.testing import CliRunner
 
+from kit import spoken_corpus
+from kit.speech_models import save_speech_model
 from msfser_cli.backends.encoders import transformers_speech
 from msfser_cli.cli.app import app
 from msfser_cli.errors import ModelError, TableError, UsageError
@@ -33,8 +34,6 @@ from msfser_cli.stages.finetune import Clips, Voice
 from msfser_cli.stages.train import STATE, Trained, train
 from msfser_cli.stages.training_set import TrainingSet, read
 from msfser_cli.store.audio import decode
-
-from . import spoken_corpus
 
 PROGRAM = "from msfser_cli.cli.app import main; main()"
 DIMENSIONS = ("valence", "arousal", "dominance")

@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from store_rows import names_in
 
+from kit.store_rows import names_in
 from msfser_cli.errors import OutputHeldError
 from msfser_cli.store.lock import held
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -32,18 +32,19 @@ def beyond(scale: Scale) -> float:
 class ResolvedScale:
     """The labels' scale and how it is known.
 
-    outside: how many values lie a little outside of it (see `beyond`), and stay as they are. ignored: how many lie further outside,
-    and count as missing.
+    outside: how many values lie a little outside of it (see `beyond`), and stay as they are. ignored: how many lie further outside.
+    labels: the labels, in which the ignored are missing.
     """
 
     scale: Scale
     source: str
+    labels: Labels = field(repr=False, compare=False)
     outside: int = 0
     ignored: int = 0
 
 
-def resolve_scale(labels: Labels, given: Scale | None = None, *, ignore_outside: bool = False) -> tuple[ResolvedScale, Labels]:
-    """The scale of `labels` (`given`, else the format's own, else the only known one that the values show), and the labels on it.
+def resolve_scale(labels: Labels, given: Scale | None = None, *, ignore_outside: bool = False) -> ResolvedScale:
+    """The scale of `labels`: `given`, else the format's own, else the only known one that the values show.
 
     With `ignore_outside`, values far outside of a given or declared scale (see `beyond`) become missing. LabelError, with the row,
     for such a value without it, and when the values show no scale or too many lie outside.
@@ -67,7 +68,7 @@ def resolve_scale(labels: Labels, given: Scale | None = None, *, ignore_outside:
                 raise LabelError(labels.path, f"the values run from {low:g} to {high:g}, but {labels.columns[dimension]!r} is "
                                  f"never below 0 and may be on 0..{scale.high:g}",
                                  f"if all columns are on {scale}, say --scale {scale.low:g}:{scale.high:g}; if not, rescale one")
-    return ResolvedScale(scale, f"detected from values {low:g} to {high:g}"), labels
+    return ResolvedScale(scale, f"detected from values {low:g} to {high:g}", labels)
 
 
 def _ends(labels: Labels) -> tuple[float, float]:
@@ -77,25 +78,25 @@ def _ends(labels: Labels) -> tuple[float, float]:
     return float(values.min()), float(values.max())  # type: ignore[arg-type]
 
 
-def _on(scale: Scale, source: str, labels: Labels, *, ignore: bool) -> tuple[ResolvedScale, Labels]:
+def _on(scale: Scale, source: str, labels: Labels, *, ignore: bool) -> ResolvedScale:
     """`labels` on `scale`; see `resolve_scale`."""
     values = labels.frame.unpivot(labels.rated, index="row", variable_name="dimension").drop_nulls("value").sort("row")
     excess = pl.max_horizontal(scale.low - pl.col("value"), pl.col("value") - scale.high)
     outside, far = values.filter(excess > 0), values.filter(excess > beyond(scale))
-    if outside.height > STRAY * values.height and not (ignore and outside.height == far.height):
+    near = outside.height - far.height
+    if near > STRAY * values.height or far.height > values.height / 2:
         low, high = _ends(labels)
         raise LabelError(labels.path, f"{outside.height} of {values.height} values lie outside {scale}, the scale {source} (they run "
-                         f"from {low:g} to {high:g})", "give the scale of these values with --scale LOW:HIGH")
+                         f"from {low:g} to {high:g})", "give the scale of these values with --scale LOW:HIGH; if some stand for "
+                         "missing labels, add --ignore-outside")
     if far.height and not ignore:
         row, dimension, value = far.row(0)
-        others = f", and {far.height - 1} more such values" if far.height > 1 else ""
-        raise LabelError(
-            labels.path, f"{labels.row_word} {row} has {value:g} under {labels.columns[dimension]!r}, which lies outside {scale}, the "
-            f"scale {source}{others}", "correct it, or add --ignore-outside to take such values for missing",
-        )  # fmt: skip
-    kept = (pl.when((pl.col(d) >= scale.low - beyond(scale)) & (pl.col(d) <= scale.high + beyond(scale))).then(pl.col(d)).alias(d)
-            for d in labels.rated)
-    labels = replace(labels, frame=labels.frame.with_columns(kept)) if far.height else labels
+        others = f", and so do {far.height - 1} more values" if far.height > 1 else ""
+        raise LabelError(labels.path, f"{labels.row_word} {row} has {value:g} under {labels.columns[dimension]!r}, which lies outside "
+                         f"{scale}, the scale {source}{others}",
+                         "correct it, or add --ignore-outside to count such values as missing")
     if far.height:
-        _ends(labels)  # refuses labels of which none is left
-    return ResolvedScale(scale, source, outside.height - far.height, far.height), labels
+        near_enough = (pl.col(d).is_between(scale.low - beyond(scale), scale.high + beyond(scale)) for d in labels.rated)
+        kept = labels.frame.with_columns(pl.when(ok).then(d).alias(d) for d, ok in zip(labels.rated, near_enough, strict=True))
+        labels = replace(labels, frame=kept)
+    return ResolvedScale(scale, source, labels, near, far.height)
