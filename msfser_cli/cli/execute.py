@@ -24,7 +24,10 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     from msfser_cli.stages import chain, runner
 
     stages, source = runner.source_of(command, inputs, options["root"])
+    for note in source.notes:
+        log.say("note", note)
     plan = chain.plan(settings_of(stages, options))
+    runner.require_languages(plan, source)
     if options.get("calibrate"):
         plan = _calibrated(plan, source, options)
     elif idle := [name for name in ("level", "scale", "ignore_outside") if options.get(name) not in (None, False)]:

@@ -140,7 +140,7 @@ Scale = Annotated[
     _option("scale", "The labels' scale, such as 1:7, when neither declared nor shown by the values.", None, metavar="LOW:HIGH"),
 ]
 IgnoreOutside = Annotated[
-    bool, _option("ignore-outside", "Count labels outside their scale as missing (-1 or 99 on 1:7). Without it msfser stops.", None)
+    bool, _option("ignore-outside", "Count labels outside their scale as missing, such as 99 on 1:7; else msfser stops.", None)
 ]
 Vs = Annotated[Path | None, _option("vs", "Another table of scores: how much better are these, on the same labels?", _REPORT)]
 By = Annotated[

@@ -26,7 +26,9 @@ from msfser_cli.store import tables
 logger = logging.getLogger("msfser")
 
 
-def calibrate(chain: Chain, items: Iterable[Item], gold: Path, out: Path, *, scale: Scale | None, level: float, ignore_outside: bool = False) -> Chain:
+def calibrate(
+    chain: Chain, items: Iterable[Item], gold: Path, out: Path, *, scale: Scale | None, level: float, ignore_outside: bool = False
+) -> Chain:
     """The chain with intervals that hold the share `level` of ratings like those in `gold`.
 
     The recordings among `items` that the labels name are annotated for it, except where the table `out` was begun with the same

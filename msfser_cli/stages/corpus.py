@@ -55,6 +55,7 @@ class Corpus:
     root: Path
     recordings: tuple[Recording, ...]
     ignored: int = 0
+    manifest: Path | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -155,4 +156,4 @@ def _identified(root: Path, found: Iterable[tuple[Path, tuple[Segment, ...]]]) -
 def _from_manifest(path: Path, root: Path | None) -> Corpus:
     folder = path.parent if root is None else root
     manifest = read_manifest(path, folder)
-    return Corpus(folder, _identified(folder, manifest.segments.items()), notes=manifest.notes)
+    return Corpus(folder, _identified(folder, manifest.segments.items()), manifest=path, notes=manifest.notes)

@@ -1,7 +1,7 @@
-"""The languages that a recording may be in, however they are written: as the recogniser's code.
+"""Codes of languages, from what people and tools write.
 
-Codes and locales (`en-US`, `pt_BR`, `eng`, `iw`) are read by langcodes, names (`English`, `Deutsch`) by the table below. The codes
-are ISO 639-1 where it has one; Javanese alone is `jw`, as Whisper calls it.
+langcodes reads codes and locales (`en-US`, `pt_BR`, `eng`, `iw`), the table below names (`English`, `Deutsch`). The codes are
+those of ISO 639-1 where it has one; Javanese alone is `jw`, as Whisper calls it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import unicodedata
 UNKNOWN = frozenset(("", "auto", "detect", "unknown", "und", "undetermined", "unk", "mul", "zxx"))
 """What stands where a language is not known, and is to be detected."""
 
-_OWN = {"jv": "jw", "nb": "no", "fil": "tl", "cmn": "zh", "arb": "ar", "pes": "fa", "swh": "sw", "zsm": "ms", "ekk": "et", "lvs": "lv"}
+_OWN = {
+    "jv": "jw", "nb": "no", "fil": "tl", "cmn": "zh", "arb": "ar", "pes": "fa", "swh": "sw", "zsm": "ms",
+    "ekk": "et", "lvs": "lv",
+}  # fmt: skip
 """Whisper's code for what langcodes calls otherwise: the main language of a group, or another name of the same."""
 
 _NAMES = """
@@ -25,7 +28,8 @@ ht Haitian HaitianCreole Kreyòl | hu Hungarian Magyar | hy Armenian | id Indone
 it Italian Italiano | ja Japanese 日本語 | jw Javanese | ka Georgian | kk Kazakh | km Khmer | kn Kannada | ko Korean 한국어
 la Latin | lb Luxembourgish Letzeburgesch Lëtzebuergesch | ln Lingala | lo Lao | lt Lithuanian Lietuvių | lv Latvian Latviešu
 mg Malagasy | mi Maori Māori | mk Macedonian | ml Malayalam | mn Mongolian | mr Marathi | ms Malay BahasaMelayu | mt Maltese
-my Burmese Myanmar | ne Nepali | nl Dutch Nederlands Flemish | nn Nynorsk NorwegianNynorsk | no Norwegian Norsk Bokmål NorwegianBokmål
+my Burmese Myanmar | ne Nepali | nl Dutch Nederlands Flemish
+nn Nynorsk NorwegianNynorsk | no Norwegian Norsk Bokmål NorwegianBokmål
 oc Occitan | pa Punjabi Panjabi | pl Polish Polski | ps Pashto Pushto | pt Portuguese Português | ro Romanian Română Moldavian
 ru Russian Русский | sa Sanskrit | sd Sindhi | si Sinhala Sinhalese | sk Slovak Slovenčina | sl Slovenian Slovene Slovenščina
 sn Shona | so Somali | sq Albanian Shqip | sr Serbian Српски Srpski | su Sundanese | sv Swedish Svenska | sw Swahili Kiswahili

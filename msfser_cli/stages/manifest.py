@@ -50,8 +50,8 @@ class _Roles:
 def read_manifest(path: Path, folder: Path) -> Manifest:
     """The recordings of the manifest at `path`, whose paths are relative to `folder`.
 
-    TableError, with the row, for what cannot be read without guessing: columns or values that look like times and are not understood,
-    a recording that is named twice without times, a language that is none, an address on the network.
+    TableError, with the row, for what cannot be read without guessing: columns or values that look like times and are not
+    understood, a recording that is named twice without times, a language that is none, an address on the network.
     """
     columns = read_columns(path)
     try:
@@ -91,7 +91,7 @@ def _roles(columns: Columns) -> _Roles:
 def _segments(columns: Columns, found: _Roles) -> list[Segment]:
     starts, ends = _times(columns, found)
     none: list[str | None] = [None] * len(columns.rows)
-    texts = none if found.text is None else [text and text.strip() or None for text in columns.written(found.text)]
+    texts = none if found.text is None else [(text and text.strip()) or None for text in columns.written(found.text)]
     speakers = none if found.speaker is None else columns.texts(found.speaker)
     codes = none if found.language is None else _languages(columns, found.language)
     segments = []
@@ -166,7 +166,7 @@ def _paths(columns: Columns, index: int, folder: Path) -> tuple[list[Path], list
             try:
                 found[name] = places.find(name, without_extension=bare)
             except Elsewhere:
-                columns.refuse(f"{columns.where(place)} has {name!r} under {columns.header[index]!r}, and msfser reads files only",
+                columns.refuse(f"{columns.where(place)} has {name!r} under {columns.header[index]!r}, which is not a file",
                                "download it, and name the file")
     respelled = [name for name, path in found.items() if path != places.below(name)]
     note = [f"{columns.path}: {len(respelled)} paths are spelled otherwise on disk, such as {respelled[0]!r}: "
@@ -213,7 +213,7 @@ def _warn_of_repeats(columns: Columns, recordings: dict[Path, list[Segment]]) ->
         if pairs:
             examples = ", ".join(f"{one.place} and {other.place}" for one, other in pairs[:_EXAMPLES])
             more = " ..." if len(pairs) > _EXAMPLES else ""
-            logger.warning("%s: %d rows %s (%s%s); each is annotated as it stands", columns.path, len(pairs), what, examples, more)
+            logger.warning("%s: %d rows %s (%s%s); each is annotated", columns.path, len(pairs), what, examples, more)
 
 
 def _span(segment: Segment) -> tuple[float, float]:
@@ -221,18 +221,20 @@ def _span(segment: Segment) -> tuple[float, float]:
 
 
 def _account(columns: Columns, found: _Roles) -> Iterable[str]:
-    """How the columns were understood, where their names do not say it, and which were not used."""
+    """What the columns mean, where their names do not say it, and which were not used."""
     header, times = columns.header, found.times
-    read = {"path": (found.path,), "text": (found.text,), "speaker": (found.speaker,), "language": (found.language,)}
-    read["start"] = (times.start and times.start.index,)
-    read["end"] = (times.end and times.end.index,)
-    if times.end is None and times.start is not None and times.duration is not None:
-        read["end"] = (times.start.index, times.duration.index)
-    renamed = [f"{role} from {' + '.join(repr(header[index]) for index in indexes)}" for role, indexes in read.items()
-               if None not in indexes and [roles.key(header[index]) for index in indexes] != [role]]  # type: ignore[index]
-    if renamed:
-        yield f"{columns.path}: {', '.join(renamed)}"
-    if times.duration is not None and times.duration.index in found.unused and times.start is None:
-        yield f"{columns.path}: {header[times.duration.index]!r} without a start is not used; recordings are read as a whole"
+    read: dict[str, list[int | None]] = {
+        "path": [found.path], "text": [found.text], "speaker": [found.speaker], "language": [found.language],
+    }  # fmt: skip
+    start, end, duration = (None if c is None else c.index for c in (times.start, times.end, times.duration))
+    read["start"] = [end, duration] if start is None and None not in (end, duration) else [start]
+    read["end"] = [start, duration] if end is None and None not in (start, duration) else [end]
+    for role, indexes in read.items():
+        names = [header[index] for index in indexes if index is not None]
+        if names and [roles.key(name) for name in names] != [role]:
+            sign = " - " if role == "start" else " + "
+            yield f"{columns.path}: the {role} is {sign.join(map(repr, names))}"
+    if duration in found.unused and start is None and duration is not None:
+        yield f"{columns.path}: {header[duration]!r} without a start is not used; recordings are read as a whole"
     if found.unused:
         yield f"{columns.path}: columns not used: {columns.shown(found.unused)}"

@@ -72,7 +72,8 @@ class Item:
 class Source:
     """What a run reads: its items in order, their recording ids and bytes, and the lineage of an input table.
 
-    `ignored` counts the files in the corpus that are no recordings by their names.
+    ignored: how many files in the corpus are no recordings by their names. manifest: the file that names the items, if one does.
+    notes: what a user should know of how it was read, a sentence each.
     """
 
     root: Path
@@ -81,6 +82,8 @@ class Source:
     items: Iterable[Item]
     lineage: Lineage | None = None
     ignored: int = 0
+    manifest: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def gone(self, recording_ids: Iterable[str]) -> list[str]:
         """Those of the recordings that are neither among the items nor, unless a table is read, files below the root."""
@@ -185,6 +188,18 @@ def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[t
     return names[first : last + 1], _from_table(table, lineage, root)
 
 
+def require_languages(chain: Chain, source: Source) -> None:
+    """TableError, with the row, for a language of the manifest that the chain's transcriber does not know."""
+    if source.manifest is None:
+        return
+    segments = [segment for item in source.items for segment in item.recording.segments if segment.language]
+    known = chain.known_languages() if segments else None
+    for segment in segments:
+        if known is not None and segment.language not in known:
+            problem = f"{segment.place} has the language {segment.language!r}, which the model does not know"
+            raise TableError(source.manifest, problem, f"it knows {', '.join(sorted(known))}")
+
+
 def pending(chain: Chain, source: Source, destination: Destination) -> tuple[list[str], list[str]]:
     """The recordings that `run` would do now, and those that are gone; nothing is done by asking."""
     if not Path(destination.out).parent.exists():
@@ -283,7 +298,8 @@ def _may_exist(root: Path, recording_id: str) -> bool:
 def _from_corpus(corpus: Corpus) -> Source:
     size = sum(_size(r.path) for r in corpus.recordings)
     names = frozenset(r.recording_id for r in corpus.recordings)
-    return Source(corpus.root, names, size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored)
+    return Source(corpus.root, names, size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored,
+                  manifest=corpus.manifest, notes=corpus.notes)
 
 
 def _size(path: Path) -> int:

@@ -60,7 +60,8 @@ def read_cells(columns: Columns) -> Labels:
     path, cells = columns.path, [cell or "" for cell in columns.written(1)]
     ratings = [_ratings(path, row, cell) for row, cell in zip(columns.rows, cells, strict=True)]
     names = pl.Series(columns.texts(0), dtype=pl.String)
-    frame = label_frame(path, {"row": pl.Series(columns.rows), "recording": names, **_columns(ratings)}, row_word=columns.row_word)
+    values = {"row": pl.Series(columns.rows), "recording": names, **_columns(ratings)}
+    frame = label_frame(path, values, row_word=columns.row_word)
     letters = [letter for letter, _ in _RATING.findall(cells[0])]
     header = columns.header
     roles = {"recording": header[0], **{LETTERS[letter]: f"{letter}: in {header[1]}" for letter in letters}}

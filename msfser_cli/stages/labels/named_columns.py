@@ -114,7 +114,8 @@ def _require_roles(columns: Columns, layout: LabelFormat, places: dict[str, int]
         return ", ".join(name for tier in layout.columns[role] for name in tier)
 
     if "recording" not in places:
-        columns.refuse(f"no column names the recording (its columns are {columns.shown()})", f"name it one of {names('recording')}")
+        columns.refuse(f"no column names the recording (its columns are {columns.shown()})",
+                       f"name it one of {names('recording')}")
     if not any(d in places for d in DIMENSIONS):
         columns.refuse(f"no column holds valence, arousal or dominance (its columns are {columns.shown()})",
                        f"name them {'; '.join(names(d) for d in DIMENSIONS)}")

@@ -32,7 +32,7 @@ def beyond(scale: Scale) -> float:
 class ResolvedScale:
     """The labels' scale and how it is known.
 
-    outside: how many values lie a little outside of it (see `beyond`), and stay as they are. ignored: how many lie further outside.
+    outside: how many values lie a little outside of it (see `beyond`), and stay as they are. ignored: how many lie further out.
     labels: the labels, in which the ignored are missing.
     """
 
@@ -46,8 +46,8 @@ class ResolvedScale:
 def resolve_scale(labels: Labels, given: Scale | None = None, *, ignore_outside: bool = False) -> ResolvedScale:
     """The scale of `labels`: `given`, else the format's own, else the only known one that the values show.
 
-    With `ignore_outside`, values far outside of a given or declared scale (see `beyond`) become missing. LabelError, with the row,
-    for such a value without it, and when the values show no scale or too many lie outside.
+    With `ignore_outside`, values far outside of a given or declared scale (see `beyond`) become missing. LabelError, with the
+    row, for such a value without it, and when the values show no scale or too many lie outside.
     """
     low, high = _ends(labels)
     scale = given or labels.scale
@@ -86,14 +86,14 @@ def _on(scale: Scale, source: str, labels: Labels, *, ignore: bool) -> ResolvedS
     near = outside.height - far.height
     if near > STRAY * values.height or far.height > values.height / 2:
         low, high = _ends(labels)
-        raise LabelError(labels.path, f"{outside.height} of {values.height} values lie outside {scale}, the scale {source} (they run "
-                         f"from {low:g} to {high:g})", "give the scale of these values with --scale LOW:HIGH; if some stand for "
-                         "missing labels, add --ignore-outside")
+        raise LabelError(labels.path, f"{outside.height} of {values.height} values lie outside {scale}, the scale {source} (they "
+                         f"run from {low:g} to {high:g})", "give the scale of these values with --scale LOW:HIGH; if some stand "
+                         "for missing labels, add --ignore-outside")
     if far.height and not ignore:
         row, dimension, value = far.row(0)
         others = f", and so do {far.height - 1} more values" if far.height > 1 else ""
-        raise LabelError(labels.path, f"{labels.row_word} {row} has {value:g} under {labels.columns[dimension]!r}, which lies outside "
-                         f"{scale}, the scale {source}{others}",
+        raise LabelError(labels.path, f"{labels.row_word} {row} has {value:g} under {labels.columns[dimension]!r}, which lies "
+                         f"outside {scale}, the scale {source}{others}",
                          "correct it, or add --ignore-outside to count such values as missing")
     if far.height:
         near_enough = (pl.col(d).is_between(scale.low - beyond(scale), scale.high + beyond(scale)) for d in labels.rated)

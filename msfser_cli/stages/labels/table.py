@@ -55,8 +55,9 @@ _MAY_BE_UNKNOWN = ("speaker", "gender", "language")
 class Labels:
     """A label file, read.
 
-    columns: role -> the name it has in the file. scale: what the format declares, or None. row_word: what the file's rows are
-    called, such as `line`. frame: one row a label, in the file's order. `row` (its line or row number), `recording` (as the file writes it), `start` and
+    columns: role -> the name it has in the file. scale: what the format declares, or None. row_word: what a row of the file is
+    called, such as `line`.
+    frame: one row a label, in the file's order. `row` (its line or row number), `recording` (as the file writes it), `start` and
     `end` (s; null: the recording's own), `utterance_id`, `valence`, `arousal`, `dominance` (null where not rated), `speaker`,
     `gender` (`female`, `male` or as written), `language`, `split` (as written), and `cluster`: who varies together. That is the
     speaker; where it is unknown, the speaker or the podcast that a name of IEMOCAP or MSP-Podcast tells; else null. A column that

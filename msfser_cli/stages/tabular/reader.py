@@ -13,7 +13,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -88,7 +88,7 @@ class Columns:
                 raise ValueError
             return value
 
-        return self._parsed(index, number, "not a number", "write numbers as 3.5, and leave a cell empty where a value is missing")
+        return self._parsed(index, number, "not a number", "write numbers as 3.5, and leave the cell of a missing one empty")
 
     def seconds(self, index: int, unit: float = 1.0) -> list[float | None]:
         """The cells as times in seconds, where a bare number is in `unit` (in seconds); none is negative."""
@@ -131,8 +131,8 @@ class Columns:
         commas = {place: match for place, text in enumerate(texts) if text and (match := _COMMA.fullmatch(text))}
         if self.separator == "\t" and commas and all(1 <= len(m[2]) <= 3 and len(m[3]) == 3 for m in commas.values()):
             place = min(commas)
-            self.refuse(f"{self.where(place)} has {texts[place]!r} under {self.header[index]!r}, which may be with thousands or with "
-                        "decimals", "write numbers as 3.5")
+            self.refuse(f"{self.where(place)} has {texts[place]!r} under {self.header[index]!r}, whose comma may stand before "
+                        "decimals or thousands", "write numbers as 3.5")
         return [f"{commas[place][1]}{commas[place][2] or 0}.{commas[place][3]}" if place in commas else text
                 for place, text in enumerate(texts)]
 
@@ -185,8 +185,8 @@ def _encoding(file: BinaryIO) -> str:
     for bom, name in _BOMS.items():
         if start.startswith(bom):
             return name
-    zeros = [byte == 0 for byte in start]
-    return {(False, True, False, True): "utf-16-le", (True, False, True, False): "utf-16-be"}.get(tuple(zeros), "utf-8")
+    zeros = [place for place, byte in enumerate(start) if byte == 0]
+    return "utf-16-le" if zeros == [1, 3] else "utf-16-be" if zeros == [0, 2] else "utf-8"
 
 
 def _not_unicode(path: Path, refusal: type[TableError]) -> TableError:
@@ -268,7 +268,8 @@ def _json(path: Path, file: BinaryIO, refusal: type[TableError], *, lines: bool)
         if numbered is None:
             file.seek(0)
             numbered, word = _lines(path, file, encoding, refusal), "line"
-        rows, entries = [], []
+        rows: list[int] = []
+        entries: list[Mapping[str, Any]] = []
         for number, entry in numbered:
             if not isinstance(entry, dict):
                 raise refusal(path, _NO_ROWS)

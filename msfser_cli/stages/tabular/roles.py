@@ -1,7 +1,7 @@
 """Which column means what, by the names that tools give them.
 
-Names are compared without case, blanks and punctuation: `File Name` is `file_name` is `FileName`. A name may bear a unit and a word
-or two that add nothing: `start_ms`, `Begin Time (s)`, `segment_end`.
+Names are compared without case, blanks and punctuation: `File Name` is `file_name` is `FileName`. A name may bear a unit, and
+words that add nothing: `start_ms`, `Begin Time (s)`, `segment_end`.
 """
 
 from __future__ import annotations
@@ -92,8 +92,7 @@ def find_role(header: Sequence[str], role: str, tiers: Tiers) -> int | None:
 def time_columns(header: Sequence[str]) -> TimeColumns:
     """The columns of times. Ambiguous where two may be the same time, or where `offset` may be a start or an end.
 
-    `offset` is where a segment ends beside `onset`, as in pyannote's and SAIL's tables, and where it begins beside a duration or an
-    end, as in NeMo's manifests.
+    Beside `onset`, `offset` is where a segment ends. Beside a duration or an end, as in NeMo's manifests, it is where one begins.
     """
     found: dict[str, list[TimeColumn]] = {kind: [] for kind in ("start", "end", "duration", "offset")}
     names: dict[str, set[str]] = {kind: set() for kind in found}
@@ -119,7 +118,8 @@ def _place_offset(header: Sequence[str], found: dict[str, list[TimeColumn]], nam
     elif not found["start"] and (found["duration"] or found["end"]):
         found["start"] = offsets
     elif not (found["start"] and (found["end"] or found["duration"])):
-        raise Ambiguous(f"{header[offsets[0].index]!r} may be where a segment begins or where it ends", "rename it to start or to end")
+        raise Ambiguous(f"{header[offsets[0].index]!r} may be where a segment begins or where it ends",
+                        "rename it to start or to end")
 
 
 def is_like_time(name: str) -> bool:

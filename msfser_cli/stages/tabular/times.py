@@ -18,8 +18,8 @@ UNITS = SECONDS | MILLISECONDS
 def seconds(text: str, unit: float = 1.0) -> float:
     """The time `text` in seconds; ValueError for what is not one. A bare number is in `unit` (in seconds).
 
-    Understood are `12.5`, `12.5 s`, `12500 ms`, `M:S.s`, `H:M:S.s` (with a comma as well, as in SRT), `0 days 00:00:12.5` (pandas)
-    and `PT12.5S` (ISO 8601).
+    Understood are `12.5`, `12.5 s`, `12500 ms`, `M:S.s`, `H:M:S.s` (with a comma as well, as in SRT), `0 days 00:00:12.5` as
+    pandas writes it, and ISO 8601's `PT12.5S`.
     """
     text = text.strip()
     if match := _NUMBER.fullmatch(text):
@@ -29,9 +29,7 @@ def seconds(text: str, unit: float = 1.0) -> float:
         hours, minutes, rest = match.groups()
         if hours is None or int(minutes) < 60:
             return _total(0, hours, minutes, rest.replace(",", "."))
-    elif match := _TIMEDELTA.fullmatch(text):
-        return _total(*match.groups())
-    elif match := _ISO.fullmatch(text):
+    elif match := _TIMEDELTA.fullmatch(text) or _ISO.fullmatch(text):
         return _total(*match.groups())
     raise ValueError(f"{text!r} is not a time")
 
