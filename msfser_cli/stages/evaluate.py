@@ -175,8 +175,8 @@ def evaluate(
     """Agreement of the table `scores`, which predict wrote, with the labels in `gold`.
 
     scale: the labels', where it is neither declared nor to be detected. ignore_outside: labels far outside of it count as
-    missing. vs: another table of scores to compare with. by: columns of `BY` to report groups of. split: only the labels of this split. clusters: what varies together, `speaker` (where it is not
-    known, the podcast or the recording) or `recording`.
+    missing. vs: another table of scores to compare with. by: columns of `BY` to report groups of. split: only the labels of this
+    split. clusters: what varies together, `speaker` (where it is not known, the podcast or the recording) or `recording`.
 
     Raises TableError for a table without scores, LabelError for labels whose format, scale or join cannot be settled without
     guessing, or that lack what `split` or `by` asks for.

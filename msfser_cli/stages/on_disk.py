@@ -32,7 +32,7 @@ class Places:
         self._names = cache(_names)
 
     def find(self, name: str, *, without_extension: bool = False) -> Path:
-        """The path of the file that `name` stands for; `name` as it is written where there is none.
+        """The path of the file that `name` stands for; where there is none, that of `name` as it is written, without blanks around.
 
         With `without_extension`, a name may also lack the extension of the only recording that it fits. Raises Elsewhere for an
         address that is not a file's.
@@ -44,7 +44,7 @@ class Places:
             path = self.below(spelled)
             if found := self._as_on_disk(path, without_extension=without_extension):
                 return found
-        return written
+        return self.below(name.strip())
 
     def below(self, name: str) -> Path:
         """The path of `name` as it is written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(ms|msecs?|milliseconds?|s|secs?|seconds?)?", re.IGNORECASE)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d{1,2}(?:[.,]\d*)?)")
@@ -39,7 +40,8 @@ def _scaled(number: float, unit: float) -> float:
 
 
 def _total(days: str | int | None, hours: str | None, minutes: str | None, rest: str | None) -> float:
-    if float(rest or 0) >= 60:
+    last = Decimal(rest or 0)
+    if last >= 60:
         raise ValueError("a minute has 60 seconds")
     whole = int(days or 0) * 86400 + int(hours or 0) * 3600 + int(minutes or 0) * 60
-    return whole + float(rest or 0)
+    return float(whole + last)  # the number that 683.089 is, not that which 660 + 23.089 makes
