@@ -1,4 +1,4 @@
-"""The one call behind the five commands that write a table."""
+"""What the five commands that write a table have in common."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
-    """Run `command` on `inputs`; `options` are its parameters by name. Exits with 3 when the ledger holds failures."""
+    """Run `command` on `inputs`. `options` are the command's parameters by name. Exits with 3 if the ledger has failures."""
     log.set(options["log_format"], quiet=options["quiet"])
     from msfser_cli.cli import console
     from msfser_cli.cli.options import settings_of
@@ -30,8 +30,13 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     runner.require_languages(plan, source)
     if options.get("calibrate"):
         plan = _calibrated(plan, source, options)
+<<<<<<< HEAD
     elif idle := [name for name in ("level", "scale", "ignore_outside") if options.get(name) not in (None, False)]:
         raise UsageError(f"--{idle[0].replace('_', '-')} needs --calibrate")
+=======
+    elif idle := [name for name in ("level", "scale") if options.get(name) is not None]:
+        raise UsageError(f"--{idle[0]} needs --calibrate")
+>>>>>>> main
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
     destination = runner.Destination(
@@ -58,9 +63,10 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
         progress.close()
     if options["json"]:
         typer.echo(console.as_json(asdict(result)))
-    code = EXIT_SOME_FAILED if result.published["failed"] else 0
+    code = EXIT_SOME_FAILED if result.published["failed"] or result.published["incomplete"] else 0
     # What failed before was said then: a run of every night is silent about it.
-    log.say("summary", console.summary(result), level="warning" if result.failed else "info", **asdict(result), exit_code=code)
+    level = "warning" if result.failed or result.incomplete else "info"
+    log.say("summary", console.summary(result), level=level, **asdict(result), exit_code=code)
     raise typer.Exit(code)
 
 

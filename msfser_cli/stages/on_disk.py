@@ -32,7 +32,7 @@ class Places:
         self._names = cache(_names)
 
     def find(self, name: str, *, without_extension: bool = False) -> Path:
-        """The path of the file that `name` stands for; where there is none, that of `name` as it is written, without blanks around.
+        """The path of the file that `name` stands for; if there is none, that of `name` as it is written, without blanks around.
 
         With `without_extension`, a name may also lack the extension of the only recording that it fits. Raises Elsewhere for an
         address that is not a file's.

@@ -116,6 +116,7 @@ class Summary:
 
     gone: recordings that the output has and the corpus has not any more; `pruned` says that they are out of the output, too.
     fallbacks: how many utterances a model was asked to describe in vain, by `schemas.FALLBACKS`.
+    incomplete: how many of the recordings that were tried have rows for a part of them only.
     noted: how many of the recordings that were tried have a note in the ledger.
     """
 
@@ -131,6 +132,7 @@ class Summary:
     pruned: bool = False
     utterances: int = 0
     noted: int = 0
+    incomplete: int = 0
     fallbacks: dict[str, int] = field(default_factory=dict)
     audio_seconds: float = 0.0
     seconds: float = 0.0
@@ -545,6 +547,7 @@ def _annotate(prepared: _Prepared, chain: Chain, steps: Sequence[Step]) -> list[
         else:
             rows = _rows(item, prepared.audio, chain, steps)
             line["status"] = "done" if rows else "no_speech"
+            line["reason"] = prepared.audio.incomplete or (item.known or {}).get("reason")
     except RecordingError as error:
         rows = []
         _fail(line, error)
@@ -665,6 +668,7 @@ def _count(summary: Summary, prepared: _Prepared, rows: Sequence[Row]) -> None:
     if not prepared.unchanged:
         summary.utterances += line["utterances"]
         summary.noted += line["note"] is not None
+        summary.incomplete += line["status"] != "failed" and line["reason"] is not None
         summary.audio_seconds = round(summary.audio_seconds + (line["duration"] or 0.0), 3)
         for row in rows:
             if why := row.get("description_fallback"):

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from msfser_cli.backends import Row, Transcriber, Transcript, Word
-from msfser_cli.backends.spelling import UNSPACED
+from msfser_cli.backends import Row, Transcriber, Transcript, Word, text_of
 from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import Audio
 
@@ -24,6 +23,8 @@ MARGIN = 0.1
 """Seconds kept before the first and after the last word: word times cut into soft onsets and endings."""
 NEAR = 1.0
 """A short utterance joins a neighbour no further away than this, in seconds."""
+
+_SHOWN = 20  # segments that a note names
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,14 @@ def transcribe(
 
     A segment that has times or a text is one utterance as given; otherwise utterances are cut by `settings.unit`. With a
     `diarizer`, the speaker is the one who is heard most, unless the segment names one, and utterances that are cut have only one.
-    Raises RecordingError for a segment whose times do not fit the recording.
+    A segment whose times do not fit the recording is left out, and noted in the `audio`. Raises RecordingError if none fits.
     """
     rows: list[Row] = []
     if not segments and not round(audio.duration, 3):
         return rows  # nobody speaks within half a millisecond
-    segments = segments or (Segment(),)
+    stretches = _fitting(segments or (Segment(),), audio)
     turns = cache(lambda: diarizer.turns(audio.samples) if diarizer else [])  # of the whole recording, and only where it is asked
-    for segment in segments:
-        start, end = _times(segment, audio.duration)
+    for segment, start, end in stretches:
         language = segment.language or settings.language
         samples = audio.stretch(start, end)
         if segment.text is not None:
@@ -178,22 +178,37 @@ def _split(group: list[Word], settings: TranscribeSettings) -> list[list[Word]]:
     return _split(group[:cut], settings) + _split(group[cut:], settings)
 
 
-def _times(segment: Segment, duration: float) -> tuple[float, float]:
+def _fitting(segments: Sequence[Segment], audio: Audio) -> list[tuple[Segment, float, float]]:
+    """The segments that fit the recording, with their times; the `audio` notes the others. RecordingError if none fits."""
+    timed = [(segment, _times(segment, audio.duration)) for segment in segments]
+    misfits = [segment for segment, times in timed if times is None]
+    if misfits:
+        shown = ", ".join(f"{s.place}: {s.start or 0:g} to {'its end' if s.end is None else f'{s.end:g}'} s".lstrip(": ")
+                          for s in misfits[:_SHOWN])  # fmt: skip
+        more = f" and {len(misfits) - _SHOWN} more" if len(misfits) > _SHOWN else ""
+        problem = f"{len(misfits)} of {len(segments)} segments do not fit the recording of {audio.duration:.3f} s ({shown}{more})"
+        if len(misfits) == len(segments):
+            raise RecordingError("bad_segment", problem)
+        audio.notes.append(f"{problem} and are left out")
+        audio.incomplete = "bad_segment"
+    return [(segment, *times) for segment, times in timed if times is not None]
+
+
+def _times(segment: Segment, duration: float) -> tuple[float, float] | None:
+    """Start and end of a segment in seconds; None if they are not within the recording."""
     start = 0.0 if segment.start is None else segment.start
     # Manifests round their times: a last frame's worth beyond the end is the end.
     end = duration if segment.end is None else (duration if duration < segment.end <= duration + 0.1 else segment.end)
-    if not 0 <= round(start, 3) < round(end, 3) <= round(duration, 3):
-        raise RecordingError("bad_segment", f"the manifest gives {start:g} to {end:g} s, the recording has {duration:.3f} s")
-    return round(start, 3), round(end, 3)
+    fits = 0 <= round(start, 3) < round(end, 3) <= round(duration, 3)
+    return (round(start, 3), round(end, 3)) if fits else None
 
 
 def _moved(word: Word, offset: float) -> Word:
     start, end = round(word.start + offset, 3), round(word.end + offset, 3)
-    return Word(word.word, start, end, None if word.score is None else round(word.score, 4), word.aligned)
+    return replace(word, start=start, end=end, score=None if word.score is None else round(word.score, 4))
 
 
 def _row(speaker: str | None, transcript: Transcript, words: Sequence[Word], start: float, end: float, text: str | None) -> Row:
-    space = "" if transcript.language in UNSPACED else " "
     probability = transcript.language_probability
     return {
         "start": start,
@@ -201,7 +216,7 @@ def _row(speaker: str | None, transcript: Transcript, words: Sequence[Word], sta
         "speaker": speaker,
         "language": transcript.language,
         "language_probability": None if probability is None else round(probability, 4),
-        "text": space.join(w.word for w in words) if text is None else text,
+        "text": text_of(words) if text is None else text.strip(),
         "words": [
             {"word": w.word, "start": w.start, "end": w.end, "score": w.score, "aligned": w.aligned} for w in words
         ],

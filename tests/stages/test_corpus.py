@@ -410,7 +410,7 @@ def test_lhotse_cuts_are_read_supervision_by_supervision(corpus: Path) -> None:
     assert segments(corpus / "recordings.jsonl") == ()
     for entry in (lhotse_cut(type="MixedCut"), lhotse_cut(recording={"id": "b", "sources": []})):
         (corpus / "cuts.jsonl").write_text(json.dumps(entry) + "\n")
-        with pytest.raises(TableError, match="line 1 (is a MixedCut|names a recording, 'b', that is not one audio file)"):
+        with pytest.raises(TableError, match=r"line 1 (is a MixedCut|names a recording, 'b', that is not one audio file)"):
             find([str(corpus / "cuts.jsonl")])
 
 
@@ -434,5 +434,5 @@ def test_a_time_reads_the_same_however_it_is_written(milliseconds: int) -> None:
 @pytest.mark.parametrize("text", ["", "soon", "1:2:3:4", "0:75", "1:75:00", "1.2.3", "12h", "P", "PT", "days", "1,234.5", "1970-01-01",
                                   "1970-01-01T00:00:01", "0x10", "1_000", "--1", "5 m"])  # fmt: skip
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="time|seconds"):
+    with pytest.raises(ValueError, match=r"time|seconds"):
         seconds(text)
