@@ -30,13 +30,8 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     runner.require_languages(plan, source)
     if options.get("calibrate"):
         plan = _calibrated(plan, source, options)
-<<<<<<< HEAD
     elif idle := [name for name in ("level", "scale", "ignore_outside") if options.get(name) not in (None, False)]:
         raise UsageError(f"--{idle[0].replace('_', '-')} needs --calibrate")
-=======
-    elif idle := [name for name in ("level", "scale") if options.get(name) is not None]:
-        raise UsageError(f"--{idle[0]} needs --calibrate")
->>>>>>> main
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
     destination = runner.Destination(

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING
 from msfser_cli.backends import Transcript, Word, text_of
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, windows, within_speech
 from msfser_cli.backends.whisper_ct2 import MAX_FRAMES, Decoded, likeliest, load_whisper, padded_frames
-<<<<<<< HEAD
 from msfser_cli.backends.whisper_languages import known_languages
-from msfser_cli.backends.word_times import align_by_attention, shifted
-=======
 from msfser_cli.backends.word_times import align_by_attention, continued, shifted
->>>>>>> main
 from msfser_cli.errors import UsageError
 
 if TYPE_CHECKING:

@@ -21,13 +21,9 @@ from msfser_cli.backends.spelling import UNSPACED
 from msfser_cli.backends.spoken import spoken
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, within_speech
 from msfser_cli.backends.whisper_ct2 import load_whisper, padded_frames
-<<<<<<< HEAD
 from msfser_cli.backends.whisper_languages import known_languages
-from msfser_cli.backends.word_times import LONGEST_ALIGNED, align_by_attention, interpolated, regrouped, shifted
-=======
 from msfser_cli.backends.word_times import LONGEST_ALIGNED, align_by_attention, continued, interpolated, shifted
 from msfser_cli.backends.writing import split
->>>>>>> main
 from msfser_cli.errors import ModelError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
