@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msfser_cli.errors import ResourceError, UsageError
 from msfser_cli.stages.manifest import read_manifest
+from msfser_cli.stages.on_disk import Places
 from msfser_cli.stages.tabular import is_table_name
 from msfser_cli.stages.transcribe import Segment
 from msfser_cli.store.audio import is_audio_name
@@ -70,10 +71,11 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
     paths: list[Path] = []
     folders: list[Path] = []
     ignored = 0
-    if absent := [given for given in inputs if given != "-" and not os.path.lexists(given)]:
+    places = Places(Path())
+    if absent := [given for given in inputs if given != "-" and not places.as_on_disk(Path(given))]:
         raise UsageError(f"{', '.join(absent)}: no such file or folder")
     for given in _expanded(inputs):
-        path = Path(given)
+        path = places.as_on_disk(Path(given)) or Path(given)
         if os.path.isdir(path):  # noqa: PTH112 - Path's raises for a name that is too long, or that may not be looked up
             folders.append(path)
             inside, unlisted, hidden = _inside(path)

@@ -229,11 +229,13 @@ def _account(columns: Columns, found: _Roles) -> Iterable[str]:
     start, end, duration = (None if c is None else c.index for c in (times.start, times.end, times.duration))
     read["start"] = [end, duration] if start is None and None not in (end, duration) else [start]
     read["end"] = [start, duration] if end is None and None not in (start, duration) else [end]
+    renamed = []
     for role, indexes in read.items():
         names = [header[index] for index in indexes if index is not None]
         if names and [roles.key(name) for name in names] != [role]:
-            sign = " - " if role == "start" else " + "
-            yield f"{columns.path}: the {role} is {sign.join(map(repr, names))}"
+            renamed.append(f"the {role} is {(' - ' if role == 'start' else ' + ').join(map(repr, names))}")
+    if renamed:
+        yield f"{columns.path}: {', '.join(renamed)}"
     if duration in found.unused and start is None and duration is not None:
         yield f"{columns.path}: {header[duration]!r} without a start is not used; recordings are read as a whole"
     if found.unused:

@@ -42,7 +42,7 @@ class Places:
             return written
         for spelled in _spellings(name):
             path = self.below(spelled)
-            if found := self._as_on_disk(path, without_extension=without_extension):
+            if found := self.as_on_disk(path, without_extension=without_extension):
                 return found
         return self.below(name.strip())
 
@@ -50,13 +50,13 @@ class Places:
         """The path of `name` as it is written."""
         return Path(os.path.normpath(self._folder / name))
 
-    def _as_on_disk(self, path: Path, *, without_extension: bool) -> Path | None:
+    def as_on_disk(self, path: Path, *, without_extension: bool = False) -> Path | None:
         """`path` as its folders' lists spell it, each name in any Unicode form; None where it is not in them."""
         if os.path.lexists(path):
             return path
         if path == path.parent:
             return None
-        folder = self._as_on_disk(path.parent, without_extension=False)
+        folder = self.as_on_disk(path.parent)
         if folder is None:
             return None
         names = self._names(folder)

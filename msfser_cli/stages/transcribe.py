@@ -183,7 +183,7 @@ def _fitting(segments: Sequence[Segment], audio: Audio) -> list[tuple[Segment, f
     timed = [(segment, _times(segment, audio.duration)) for segment in segments]
     misfits = [segment for segment, times in timed if times is None]
     if misfits:
-        shown = ", ".join(f"{s.place}: {s.start or 0:g} to {'its end' if s.end is None else f'{s.end:g}'} s".lstrip(": ")
+        shown = ", ".join(f"{s.place}: {s.start or 0:g} s to {'its end' if s.end is None else f'{s.end:g} s'}".lstrip(": ")
                           for s in misfits[:_SHOWN])  # fmt: skip
         more = f" and {len(misfits) - _SHOWN} more" if len(misfits) > _SHOWN else ""
         problem = f"{len(misfits)} of {len(segments)} segments do not fit the recording of {audio.duration:.3f} s ({shown}{more})"

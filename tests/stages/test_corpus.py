@@ -297,8 +297,7 @@ def test_columns_that_are_not_used_are_named(corpus: Path) -> None:
     (corpus / "m.csv").write_text("audio_filepath,offset,duration,speaker_id,title,channel\nb.wav,0.5,1,7,Show,0\n")
     found = find([str(corpus / "m.csv")])
     assert [note.partition(": ")[2] for note in found.notes] == [
-        "the path is 'audio_filepath'", "the speaker is 'speaker_id'", "the start is 'offset'",
-        "the end is 'offset' + 'duration'",
+        "the path is 'audio_filepath', the speaker is 'speaker_id', the start is 'offset', the end is 'offset' + 'duration'",
         "columns not used: 'title', 'channel'",
     ]
     (corpus / "m.csv").write_text("path,duration,published_time\nb.wav,3600,2024-05-01 07:30\n")
@@ -351,6 +350,16 @@ def test_a_name_is_found_in_another_unicode_form(tmp_path: Path, on_disk: str, l
     found = find([str(tmp_path / "m.csv")])
     assert sorted(ids(found)) == sorted(unicodedata.normalize(on_disk, name) for name in names)
     assert all(recording.path.exists() for recording in found.recordings)
+
+
+def test_a_name_on_the_command_line_or_on_stdin_is_found_in_another_unicode_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "M\u00fcller.wav") for form in ("NFC", "NFD"))
+    (tmp_path / decomposed).write_bytes(b"x")
+    assert ids(find([str(tmp_path / composed)])) == [decomposed]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{tmp_path}/{composed}\n".encode()), encoding="utf-8"))
+    assert ids(find(["-"])) == [decomposed]
 
 
 def test_of_two_unicode_forms_the_listed_one_is_taken(tmp_path: Path) -> None:
