@@ -458,6 +458,8 @@ def _differences(old: Lineage, new: Lineage, old_columns: Sequence[str], new_col
     ]
     if old.fingerprint == new.fingerprint:
         lines = []
+    elif old.schema_version != new.schema_version:
+        lines.append(f"columns as in schema {old.schema_version}, now {new.schema_version}: another version of msfser made it")
     elif not lines:
         lines = [f"fingerprint: {old.fingerprint}, now {new.fingerprint}"]
     for told, there, missing in (("with", old_columns, new_columns), ("without", new_columns, old_columns)):

@@ -39,11 +39,11 @@ from the raw data.
 ## Training data
 - **EmoDB** (Berlin Database of Emotional Speech; CC0-1.0): 535 clips of 10 actors. They are used as recorded, cut to their
   speech, and in altered copies: other microphones, rooms and codecs, and speakers of other pitch and size, made by a vocoder.
-  The labels are not ratings. Each emotion category stands for its mean pleasure, arousal and dominance in Russell and Mehrabian (1977),
-  rescaled to the range from 0 to 1.
-- **EmoBank** (Buechel and Hahn 2017; CC-BY-SA 4.0, https://github.com/JULIELab/EmoBank): the training split. Its mean
-  ratings, from 1 to 5, are rescaled to the range from 0 to 1. The sentences are used as text. Some are also
-  read aloud by espeak-ng and flite.
+  The labels are not ratings. Each emotion category stands for its mean pleasure, arousal and dominance in Russell and Mehrabian
+  (1977), rescaled to the range from 0 to 1.
+- **EmoBank** (Buechel and Hahn 2017; CC-BY-SA 4.0, https://github.com/JULIELab/EmoBank): the training split. Its mean ratings,
+  from 1 to 5, are rescaled to the range from 0 to 1. The sentences are used as text. Some are also read aloud by espeak-ng and
+  flite.
 
 The head learned from pairs of a voice and a text. No person rated these pairs: the label of a pair is the voice's label plus the
 sentence's.

@@ -146,8 +146,8 @@ def test_a_segment_that_does_not_fit_is_left_out_and_noted(whisper: faster_whisp
     rows = transcribe("jfk", audio, segments, whisper, SETTINGS)
     assert [(row["start"], row["end"]) for row in rows] == [(0.0, 2.3), (7.9, 10.5), (8.0, round(audio.duration, 3))]
     assert audio.incomplete == "bad_segment"
-    assert audio.notes == [f"2 of 5 segments do not fit the recording of {audio.duration:.3f} s (line 3: 8 s to 40 s, line 5: 99 s "
-                           "to its end) and are left out"]
+    assert audio.notes == [f"2 of 5 segments do not fit the recording of {audio.duration:.3f} s (line 3: 8 s to 40 s, line 5: "
+                           "99 s to its end) and are left out"]
 
 
 @pytest.mark.parametrize("unit", ["utterance", "file"])
