@@ -210,7 +210,7 @@ def _separated(path: Path, file: BinaryIO, refusal: type[TableError]) -> Columns
             raise refusal(path, "is empty", "the first line must name the columns")
         rows, cells = [], []
         for row in reader:
-            if not any(cell.strip() for cell in row):
+            if not any(cell.strip() for cell in row) and row != [""]:  # in a table of one column, "" is a cell
                 continue
             number = before + reader.line_num
             if len(row) < len(header) or any(cell.strip() for cell in row[len(header):]):
