@@ -11,7 +11,7 @@ import pytest
 
 MARKS = {
     "process": "starts a process, or decodes a recording, which msfser does in a process",
-    "model": "loads a model, or imports one of the libraries that run them",
+    "model": "loads or trains a model, or imports one of the libraries that run them",
     "slow": "takes more than a few seconds, or tries again what another test tries: only with --all",
     "quick": "needs none of these (set by itself)",
 }

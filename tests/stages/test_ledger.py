@@ -24,6 +24,8 @@ from msfser_cli.stages.runner import Destination, Source, Summary
 from msfser_cli.store import seen
 from msfser_cli.store.output import ledger_path
 
+pytestmark = pytest.mark.process
+
 DOUBLES = Path(__file__).parents[1] / "doubles"
 
 

@@ -25,6 +25,8 @@ from msfser_cli.store import seen
 from msfser_cli.store.audio import Audio, decode
 from msfser_cli.store.output import read_ledger
 
+pytestmark = pytest.mark.process
+
 DOUBLES = Path(__file__).parents[1] / "doubles"
 
 
