@@ -94,7 +94,8 @@ def test_every_option_that_is_mentioned_exists() -> None:
 
 def test_every_option_has_a_help_text_and_every_command_says_what_it_does() -> None:
     for command in PROGRAM:
-        assert command.help, command.name
+        assert re.match(r"[A-Z][a-z]+,? ", command.help), command.name
+        assert all(len(line) <= 78 for line in command.help.splitlines()[1:]), command.name  # or 80 columns break its lines
         for parameter in command.params:
             assert getattr(parameter, "help", None), (command.name, parameter.name)
 

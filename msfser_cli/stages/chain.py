@@ -49,6 +49,19 @@ class Chain:
         """Whether any stage listens; scoring vectors does not."""
         return self.stages != ("predict",)
 
+    def backend_of(self, stage: str) -> str:
+        """The stage's back end as a user knows it: its kind and its name."""
+        s = self.settings[stage]
+        if isinstance(s, st.TranscribeSettings):
+            return f"transcriber {s.transcriber}"
+        if isinstance(s, st.EmphasizeSettings):
+            return f"emphasizer {s.emphasizer}"
+        if isinstance(s, st.DescribeSettings):
+            return f"describer {s.kind}"
+        if isinstance(s, st.EmbedSettings):
+            return f"encoder {s.acoustic_encoder} or {s.text_encoder}"
+        return "head"
+
     def identities(self) -> dict[str, str]:
         """The models by their role, with revision or sha256."""
         return {role: folder.identity for role, folder in self.models.items()}

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from msfser_cli.backends import Row, Transcriber, Transcript, Word
-from msfser_cli.backends.spelling import UNSPACED
+from msfser_cli.backends import Row, Transcriber, Transcript, Word, text_of
 from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import Audio
 
@@ -185,11 +184,10 @@ def _times(segment: Segment, duration: float) -> tuple[float, float]:
 
 def _moved(word: Word, offset: float) -> Word:
     start, end = round(word.start + offset, 3), round(word.end + offset, 3)
-    return Word(word.word, start, end, None if word.score is None else round(word.score, 4), word.aligned)
+    return replace(word, start=start, end=end, score=None if word.score is None else round(word.score, 4))
 
 
 def _row(speaker: str | None, transcript: Transcript, words: Sequence[Word], start: float, end: float, text: str | None) -> Row:
-    space = "" if transcript.language in UNSPACED else " "
     probability = transcript.language_probability
     return {
         "start": start,
@@ -197,7 +195,7 @@ def _row(speaker: str | None, transcript: Transcript, words: Sequence[Word], sta
         "speaker": speaker,
         "language": transcript.language,
         "language_probability": None if probability is None else round(probability, 4),
-        "text": space.join(w.word for w in words) if text is None else text,
+        "text": text_of(words) if text is None else text.strip(),
         "words": [
             {"word": w.word, "start": w.start, "end": w.end, "score": w.score, "aligned": w.aligned} for w in words
         ],

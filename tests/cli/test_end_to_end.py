@@ -320,7 +320,7 @@ def test_terminating_a_run_keeps_what_was_finished(predicted: tuple[Path, Proces
                 finished = int(counts[-1])
                 run.send_signal(signal.SIGTERM)
     assert run.wait() == 128 + signal.SIGTERM, seen
-    assert "stopped by SIGTERM; what was finished is kept" in seen
+    assert "stopped by SIGTERM; finished work is kept" in seen
     assert not out.exists()
 
     document = json.loads(ok(folder, *command, "--json").stdout)
