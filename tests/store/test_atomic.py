@@ -11,7 +11,7 @@ import pytest
 
 from kit.store_rows import names_in
 from msfser_cli.errors import ResourceError, is_shortage, shortage
-from msfser_cli.store.atomic import discard, replacing, resources, sweep
+from msfser_cli.store.atomic import discard, replacing, resources, sweep, sync_tree
 
 ROOT = Path(__file__).parent.parent.parent
 WRITE = """
@@ -152,3 +152,13 @@ def test_what_a_library_says_of_memory_and_files_is_understood(error: Exception,
 ])  # fmt: skip
 def test_what_is_no_shortage_is_none(error: Exception) -> None:
     assert not is_shortage(error)
+
+
+def test_a_tree_that_a_library_wrote_is_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tree" / "below").mkdir(parents=True)
+    for name in ("a", "below/b"):
+        (tmp_path / "tree" / name).write_bytes(b"x")
+    fsync, synced = os.fsync, set[int]()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (fsync(descriptor), synced.add(os.fstat(descriptor).st_ino)))
+    sync_tree(tmp_path / "tree")
+    assert synced == {(tmp_path / "tree" / name).stat().st_ino for name in ("", "a", "below", "below/b")}
