@@ -143,5 +143,5 @@ def test_a_table_and_a_ledger_that_do_not_belong_together_are_refused(tmp_path: 
     for lines in (lines_of(["a.wav", "b.wav"]), lines_of(["a.wav", "b.wav", "c.wav", "d.wav"]),
                   lines_of(["a.wav", "b.wav", "c.wav"], utterances=2)):
         tables.write_rows(ledger_path(path), lines, RECORDINGS, lineage)
-        with pytest.raises(TableError, match="keep the two together"):
+        with pytest.raises(TableError, match="keep the two files together"):
             list(source_of(command, [str(path)], None)[1].items)
