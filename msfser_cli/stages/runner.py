@@ -571,7 +571,7 @@ def _remember_shortage(line: dict[str, Any], error: _ShortageError, output: Outp
     """
     identity, remembered = line["recording_id"], _SHORT + line["input_key"]
     _fail(line, RecordingError("out_of_memory", str(error)))
-    if output.input_key(identity) != remembered:
+    if output.input_key(identity) not in (remembered, line["input_key"]):  # the latter had failed, and was tried again
         output.add(line | {"input_key": remembered})
         raise ResourceError(
             f"{identity}: {error}. Run the same command again; if memory runs out over this recording once more, it is left out"

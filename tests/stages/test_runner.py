@@ -567,6 +567,7 @@ def test_memory_that_runs_out_twice_over_one_recording_is_that_recordings_failur
     assert (summary.done, summary.no_speech, summary.failed, summary.unchanged) == (1, 1, 3, 2)
     assert read_ledger(out)["b2.wav"]["reason"] == "out_of_memory"
     assert transcribe(corpus, out).unchanged == 7
+    assert transcribe(corpus, out, retry=True).failed == 3
     speak(corpus / "b2.wav", 2.0, 0.3)
     assert transcribe(corpus, out).done == 1
 
