@@ -169,7 +169,7 @@ def _paths(columns: Columns, index: int, folder: Path) -> tuple[list[Path], list
                 columns.refuse(f"{columns.where(place)} has {name!r} under {columns.header[index]!r}, which is not a file",
                                "download it, and name the file")
     respelled = [name for name, path in found.items() if path != places.below(name)]
-    note = [f"{columns.path}: {len(respelled)} paths are spelled otherwise on disk, such as {respelled[0]!r}: "
+    note = [f"{columns.path}: paths that are spelled differently on disk: {len(respelled)}, such as {respelled[0]!r} for "
             f"{str(found[respelled[0]])!r}"] if respelled else []
     return [found[name] for name in names if name is not None], note
 
@@ -209,11 +209,11 @@ def _warn_of_repeats(columns: Columns, recordings: dict[Path, list[Segment]]) ->
                     within.append((longest, segment))
                 else:
                     longest = segment
-    for pairs, what in ((repeated, "repeat another's recording and times"), (within, "lie within another")):
+    for pairs, what in ((repeated, "repeat another"), (within, "lie within another")):
         if pairs:
             examples = ", ".join(f"{one.place} and {other.place}" for one, other in pairs[:_EXAMPLES])
             more = " ..." if len(pairs) > _EXAMPLES else ""
-            logger.warning("%s: %d rows %s (%s%s); each is annotated", columns.path, len(pairs), what, examples, more)
+            logger.warning("%s: rows that %s: %d (%s%s); each is annotated", columns.path, what, len(pairs), examples, more)
 
 
 def _span(segment: Segment) -> tuple[float, float]:

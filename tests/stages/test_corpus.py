@@ -312,10 +312,10 @@ def test_columns_that_are_not_used_are_named(corpus: Path) -> None:
 
 
 @pytest.mark.parametrize(("rows", "says"), [
-    (["b.wav,0,1,A", "b.wav,1,2,A", "b.wav,0,1,A"], "1 rows repeat another's recording and times (line 2 and line 4)"),
-    (["b.wav,0,9,A", "b.wav,1,2,A"], "1 rows lie within another (line 2 and line 3)"),
-    (["b.wav,1,2,", "b.wav,0,9,"], "1 rows lie within another (line 3 and line 2)"),
-    (["b.wav,,,", "b.wav,0,1,A", "b.wav,1,2,B"], "2 rows lie within another (line 2 and line 3, line 2 and line 4)"),
+    (["b.wav,0,1,A", "b.wav,1,2,A", "b.wav,0,1,A"], "rows that repeat another: 1 (line 2 and line 4)"),
+    (["b.wav,0,9,A", "b.wav,1,2,A"], "rows that lie within another: 1 (line 2 and line 3)"),
+    (["b.wav,1,2,", "b.wav,0,9,"], "rows that lie within another: 1 (line 3 and line 2)"),
+    (["b.wav,,,", "b.wav,0,1,A", "b.wav,1,2,B"], "rows that lie within another: 2 (line 2 and line 3, line 2 and line 4)"),
     (["b.wav,0,2,A", "b.wav,1,3,A"], None), (["b.wav,0,9,A", "b.wav,1,2,B"], None),
     (["b.wav,0,1,A", "a.MP3,0,1,A"], None),
 ])
