@@ -24,6 +24,8 @@ from msfser_cli.cli.log import EVENTS
 from msfser_cli.store.lock import held
 from msfser_cli.store.output import read_ledger
 
+pytestmark = pytest.mark.process
+
 TESTS = Path(__file__).parents[1]
 PROGRAM = "from msfser_cli.cli.app import main; main()"
 COMMAND = ["transcribe", "corpus", "--transcriber", "double", "--model", "model", "--max-failed", "1"]

@@ -27,6 +27,8 @@ from msfser_cli.stages.train import STATE, Trained, train
 from msfser_cli.stages.training_set import TrainingSet, read
 from msfser_cli.store.lock import held
 
+pytestmark = pytest.mark.model
+
 QUICK = TrainSettings(epochs=30, rate=5e-3, dropout=0.0, hidden_dim=32, batch_size=32)
 
 

@@ -110,6 +110,7 @@ def test_what_the_machine_refuses_is_a_sentence_with_the_path(tmp_path: Path) ->
         raise OSError("ours")
 
 
+@pytest.mark.process
 def test_the_limit_of_a_file_is_told(tmp_path: Path) -> None:
     script = WRITE.format(before="resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))")
     command = [sys.executable, "-c", script, str(tmp_path / "x")]
@@ -118,6 +119,7 @@ def test_the_limit_of_a_file_is_told(tmp_path: Path) -> None:
     assert names_in(tmp_path) == set()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("options", "message"), [("size=1m", "the disk is full"), ("size=8m,ro", "the file system is read-only")]
 )
