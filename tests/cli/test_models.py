@@ -66,7 +66,7 @@ def test_what_is_missing_is_an_error_of_verify_alone(tmp_path: Path) -> None:
                 for name in WITH_CODE]
     assert said[: len(left_out)] == left_out
     lines = zip([name for name in models_of("paper") if name not in WITH_CODE], said[len(left_out) :], strict=True)
-    assert all(line.endswith(f"with: msfser models fetch {name}") for name, line in lines)
+    assert all(line.endswith(f"run: msfser models fetch {name}") for name, line in lines)
     done = msfser(tmp_path, "models", "verify", "nobody/nothing", "minilm-l6", "--log-format", "json")
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert [event["event"] for event in events] == ["note", "error"]

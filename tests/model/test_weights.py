@@ -119,7 +119,7 @@ def test_a_forged_config_is_refused_before_anything_is_allocated(folder: Path, c
     ("text", "problem"),
     [
         ("", "not JSON"),
-        ("[1]", "not the config of a msf-ser"),
+        ("[1]", "not a config of msf-ser"),
         ('{"format": "msf-ser", "version": 99}', "version 99"),
         ('{"format": "msf-ser", "version": 1, "model": 3}', "not a JSON object"),
         ("[" * 100_000, "not JSON"),

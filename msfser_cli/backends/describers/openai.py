@@ -238,7 +238,7 @@ class ServedModel:
     _takes_audio: bool = False
 
     def answer(self, questions: Sequence[asking.Question]) -> list[str | None]:
-        """The answers in the order of `questions`; None where the server refuses an utterance, or where it is empty or too long.
+        """The answers in the order of `questions`; None for an utterance that the server refuses, or that is empty or too long.
 
         ModelError if the server fails.
         """

@@ -296,7 +296,7 @@ def test_what_is_no_description_is_flagged_and_counted(emphasized: Path, copy: P
     said = msfser(emphasized, "predict", "corpus", "--out", str(out), "--describer", f"transformers:{looping}")
     rows = pq.read_table(out).to_pylist()
     assert {row["description_fallback"] for row in rows} == {"looped"}
-    assert f"{len(rows)} descriptions are measured, for want of a model's: {len(rows)} looped" in said
+    assert f"{len(rows)} descriptions fall back to measurements, the model gave no usable answer: {len(rows)} looped" in said
     assert all("pitch" in row["description"] for row in rows)
 
 
