@@ -166,7 +166,7 @@ TEXTS: dict[str, bytes] = {
     "open quote.csv": b'path,valence\n"a\n' + b"b\n" * 1_000_000,
     "columns.csv": b",".join(b"c%d" % i for i in range(200_000)) + b"\n",
     "nothing.csv": b"", "zeros.csv": bytes(100_000), "lines.csv": b"\n" * 100_000, "ragged.csv": b"path,valence\na,1,2,3\n",
-    "bytes.csv": b"path,valence\n\xff\xfe.wav,1\n", "wide.csv": "path,valence\na.wav,1\n".encode("utf-16"),
+    "bytes.csv": b"path,valence\n\xff\xfe.wav,1\n", "half.csv": "path,valence\na.wav,1\n".encode("utf-16")[:-1],
     "twice.csv": b"path,PATH,valence\na,b,1\n",
     "deep.jsonl": b"[" * 200_000, "number.jsonl": b'{"path":' + b"9" * 100_000 + b"}\n", "array.jsonl": b"[1,2]\n",
     "one line.jsonl": b'{"path":"' + b"x" * 3_000_000 + b'"}\n', "bytes.jsonl": b'{"path":"\xff"}\n', "nothing.jsonl": b"",

@@ -145,6 +145,18 @@ def test_times_that_do_not_fit_are_a_reason(whisper: faster_whisper.FasterWhispe
 
 
 @pytest.mark.model
+def test_a_segment_that_does_not_fit_is_left_out_and_noted(whisper: faster_whisper.FasterWhisper) -> None:
+    audio = speech("jfk")
+    segments = (Segment(0.0, 2.3, place="line 2"), Segment(8.0, 40.0, place="line 3"), Segment(7.9, 10.5, place="line 4"),
+                Segment(99.0, None, place="line 5"), Segment(8.0, audio.duration + 0.05, place="line 6"))  # fmt: skip
+    rows = transcribe("jfk", audio, segments, whisper, SETTINGS)
+    assert [(row["start"], row["end"]) for row in rows] == [(0.0, 2.3), (7.9, 10.5), (8.0, round(audio.duration, 3))]
+    assert audio.incomplete == "bad_segment"
+    assert audio.notes == [f"2 of 5 segments do not fit the recording of {audio.duration:.3f} s (line 3: 8 s to 40 s, line 5: "
+                           "99 s to its end) and are left out"]
+
+
+@pytest.mark.model
 @pytest.mark.parametrize("unit", ["utterance", "file"])
 def test_where_nobody_speaks_there_are_no_utterances(whisper: faster_whisper.FasterWhisper, unit: str) -> None:
     noise = 0.01 * np.random.default_rng(0).standard_normal(16000 * 5).astype(np.float32)
