@@ -71,7 +71,7 @@ def test_a_quiet_night_mails_new_failures_once_and_briefly(transcribe: Transcrib
     lines = first.stderr.splitlines()
     assert [line.partition(": ")[0] for line in lines[:10]] == ["failed"] * 10
     assert lines[1] == r"failed: page00\x1b[31m\r.mp3: not_audio: " + lines[0].partition("not_audio: ")[2]
-    assert lines[10] == "failed: 22 more"
+    assert lines[10] == "failed or incomplete: 22 more"
     assert lines[11].startswith("34 recordings: 2 done (2 utterances), 0 without speech, 32 failed, 0 unchanged; ")
     assert lines[12:] == ["utterances.parquet: 2 utterances", "32 failed: see utterances.recordings.parquet"]
     assert all(c == "\n" or c.isprintable() for c in first.stderr)
