@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from kit.program import AFRESH
 from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, UsageError
 from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.stages.pairing import COLUMNS
 from msfser_cli.store import tables
-
-MSFSER = (sys.executable, "-c", "from msfser_cli.cli.app import main; main()")
 
 
 @pytest.fixture
@@ -141,7 +139,7 @@ def test_the_output_fits_eighty_columns(folder: Path) -> None:
     (("--gold", "labels.csv", "--resamples", "1000000000000"), 7, "msfser: not enough memory"),
 ])
 def test_what_is_wrong_is_said_in_a_sentence(folder: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
-    done = subprocess.run([*MSFSER, "evaluate", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([*AFRESH, "evaluate", *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (code, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr
@@ -206,4 +204,4 @@ def test_groups_may_be_configured(corpus: Path) -> None:
 
 
 def run_program(*arguments: str) -> str:
-    return subprocess.run([*MSFSER, "evaluate", *arguments], capture_output=True, text=True, check=True).stdout
+    return subprocess.run([*AFRESH, "evaluate", *arguments], capture_output=True, text=True, check=True).stdout
