@@ -94,8 +94,9 @@ def test_json_holds_everything_and_only_json(folder: Path) -> None:
     document = json.loads(out)
     assert err == ""
     assert set(document) == {
-        "scores", "gold", "label_format", "columns", "label_scale", "label_scale_source", "labels_ignored", "labels_outside_scale",
-        "score_scale", "splits", "split", "unit", "matched", "matched_by", "unmatched_labels", "unmatched_recordings", "unmatched_utterances",
+        "scores", "gold", "label_format", "columns", "label_scale", "label_scale_source", "labels_ignored",
+        "labels_outside_scale", "score_scale", "splits", "split", "unit", "matched", "matched_by",
+        "unmatched_labels", "unmatched_recordings", "unmatched_utterances",
         "clusters", "resamples", "seed", "dimensions", "coverage", "other", "differences", "groups",
     }
     assert document["columns"] == {"recording": "file", "valence": "V", "arousal": "A", "dominance": "D"}
