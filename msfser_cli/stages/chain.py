@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from msfser_cli import settings as st
 from msfser_cli.backends import Row
 from msfser_cli.backends.registry import backend, loaded
-from msfser_cli.errors import MissingModelError, ModelError
-from msfser_cli.profiles import aligners
+from msfser_cli.errors import MissingModelError, ModelError, UsageError
+from msfser_cli.profiles import aligners, registry
 from msfser_cli.profiles.models import ModelFolder, checkpoint, locate
+from msfser_cli.stages import languages
 from msfser_cli.stages.corpus import Recording
 from msfser_cli.stages.embed import made_by
 from msfser_cli.store.audio import Audio
@@ -89,8 +90,8 @@ class Chain:
     def check_vectors(self, embed: Mapping[str, Any], models: Mapping[str, str]) -> None:
         """ModelError where the head was trained on the vectors of other encoders than those of the table, or on another LES.
 
-        embed: the table's settings; models: its models' identities by role. A head knows an encoder by its name, and one that was
-        trained with it by its identity.
+        embed: the table's settings; models: its models' identities by role. A head knows an encoder by its identity. Older heads
+        know it by its name alone: unless the registry says which model that is, a warning says so.
         """
         if "head" not in self.models:
             return
@@ -98,12 +99,24 @@ class Chain:
 
         config = load_config(self.models["head"].path)
         for role, trained in (("acoustic", config.acoustic_encoder), ("text", config.text_encoder)):
-            made = made_by(embed, role, config.streams, models.get(role, "") if " sha256:" in trained else None)
-            if trained and made != trained:
+            made, by_name = (made_by(embed, role, config.streams, model) for model in (models.get(role), None))
+            if trained in ("", made):
+                continue
+            head = self.models["head"].path
+            if trained != by_name:
                 raise ModelError(
-                    f"{self.models['head'].path}: this head was trained on the {role} vectors of {trained}, these are of {made}; "
-                    "embed with what it knows, or name another head with --head"
+                    f"{head}: this head was trained on the {role} vectors of {trained}, these are of {made}; "
+                    "embed with the encoder that it was trained on, or name another head with --head"
                 )
+            model = registry().get(embed[f"{role}_model"])
+            if model is None or f"{model.source}@{model.revision}" != models.get(role):
+                logger.warning("%s: this head knows its %s encoder only by the name %s, and these vectors are of %s; make sure "
+                               "that they are the same model", head, role, trained, made)
+
+    def known_languages(self) -> frozenset[str] | None:
+        """The codes of the languages that the transcriber knows; None if it does not say, or the chain has none."""
+        settings = self.settings.get("transcribe")
+        return _known_languages(settings, self.models["transcriber"]) if isinstance(settings, st.TranscribeSettings) else None
 
     def load(self) -> list[Step]:
         """The stages, ready to run: models are loaded here and nowhere later."""
@@ -122,6 +135,7 @@ def plan(settings: dict[str, st.Settings]) -> Chain:
     for name, s in settings.items():
         if isinstance(s, st.TranscribeSettings):
             models["transcriber"] = locate(s.model)
+            s = _in_known_language(s, models["transcriber"])
             settings[name], found = _aligned(s)
             models |= found
             if s.language is None and s.aligned_languages is not None:
@@ -143,6 +157,27 @@ def plan(settings: dict[str, st.Settings]) -> Chain:
         elif isinstance(s, st.PredictSettings):
             models["head"] = checkpoint(s.head)
     return Chain(settings, models, notes)
+
+
+def _in_known_language(settings: st.TranscribeSettings, model: ModelFolder) -> st.TranscribeSettings:
+    """The settings with the code of their language; UsageError for one that is none, or that the model does not know."""
+    if settings.language is None:
+        return settings
+    code = languages.code_of(settings.language)
+    if code is None:
+        raise UsageError(f"language must be a code or a name, such as en or English, not {settings.language!r}; leave it out "
+                         "to have the language detected")
+    known = _known_languages(settings, model)
+    if known is not None and code not in known:
+        raise UsageError(f"the model {settings.model} does not know the language {settings.language!r}; it knows "
+                         f"{', '.join(sorted(known))}")
+    return replace(settings, language=code)
+
+
+def _known_languages(settings: st.TranscribeSettings, model: ModelFolder) -> frozenset[str] | None:
+    """The codes of the languages that the transcriber knows; None if it does not say."""
+    says = getattr(backend("transcribers", settings.transcriber), "languages", None)
+    return None if says is None else says(model.path)
 
 
 def _aligned(settings: st.TranscribeSettings) -> tuple[st.TranscribeSettings, dict[str, ModelFolder]]:

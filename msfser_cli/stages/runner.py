@@ -61,30 +61,33 @@ _SHORT = "memory ran out once: "
 
 @dataclass(frozen=True)
 class Item:
-    """One recording to be done: from a corpus, or with the rows and the ledger line that an input table has of it."""
+    """One recording to be done: from a corpus, or with its rows and its ledger line from an input table."""
 
     recording: Recording
     rows: list[Row] = field(default_factory=list)
-    known: dict[str, Any] | None = None
+    input_line: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a run reads: its items in order, their recording ids and bytes, and the lineage of an input table.
+    """What a run reads: its items in order, their ids, their size in bytes, and the lineage of an input table.
 
-    `ignored` counts the files in the corpus that are no recordings by their names.
+    ignored: how many files and hidden folders of the corpus were left out for their names. manifest: the file that names the
+    items, if one does. notes: what a user should know of how it was read, a sentence each.
     """
 
     root: Path
-    names: frozenset[str]
+    recording_ids: frozenset[str]
     size_bytes: int
     items: Iterable[Item]
     lineage: Lineage | None = None
     ignored: int = 0
+    manifest: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def gone(self, recording_ids: Iterable[str]) -> list[str]:
-        """Those of the recordings that are neither among the items nor, unless a table is read, files below the root."""
-        absent = set(recording_ids).difference(self.names)
+        """Those of `recording_ids` that are not among the items, and whose files are gone, too, where a corpus is read."""
+        absent = set(recording_ids).difference(self.recording_ids)
         return sorted(name for name in absent if self.lineage or not _may_exist(self.root, name))
 
 
@@ -113,6 +116,7 @@ class Summary:
 
     gone: recordings that the output has and the corpus has not any more; `pruned` says that they are out of the output, too.
     fallbacks: how many utterances a model was asked to describe in vain, by `schemas.FALLBACKS`.
+    incomplete: how many of the recordings that were tried have rows for a part of them only.
     noted: how many of the recordings that were tried have a note in the ledger.
     """
 
@@ -128,6 +132,7 @@ class Summary:
     pruned: bool = False
     utterances: int = 0
     noted: int = 0
+    incomplete: int = 0
     fallbacks: dict[str, int] = field(default_factory=dict)
     audio_seconds: float = 0.0
     seconds: float = 0.0
@@ -164,7 +169,7 @@ class _Prepared:
     @property
     def is_readable(self) -> bool:
         """Whether its file was opened: from an input table, only one that is to be heard is."""
-        return self.item.known is None and self.error is None
+        return self.item.input_line is None and self.error is None
 
 
 def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[tuple[str, ...], Source]:
@@ -185,8 +190,20 @@ def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[t
     return names[first : last + 1], _from_table(table, lineage, root)
 
 
+def require_languages(chain: Chain, source: Source) -> None:
+    """TableError, with the row, for a language of the manifest that the chain's transcriber does not know."""
+    if source.manifest is None:
+        return
+    segments = [segment for item in source.items for segment in item.recording.segments if segment.language]
+    known = chain.known_languages() if segments else None
+    for segment in segments:
+        if known is not None and segment.language not in known:
+            problem = f"{segment.place} has the language {segment.language!r}, which the model does not know"
+            raise TableError(source.manifest, problem, f"it knows {', '.join(sorted(known))}")
+
+
 def pending(chain: Chain, source: Source, destination: Destination) -> tuple[list[str], list[str]]:
-    """The recordings that `run` would do now, and those that are gone; nothing is done by asking."""
+    """The recordings that `run` would do now, and those that are gone. Nothing is written."""
     if not Path(destination.out).parent.exists():
         return [item.recording.recording_id for item in source.items], []
     with _open(chain, source, destination) as output:
@@ -205,7 +222,7 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
     """
     began = time.monotonic()
     out = destination.out
-    summary = Summary(out=out, ledger=str(ledger_path(out)), recordings=len(source.names), ignored=source.ignored)
+    summary = Summary(out=out, ledger=str(ledger_path(out)), recordings=len(source.recording_ids), ignored=source.ignored)
     steps: list[Step] = []
     failures = _Failures(destination.max_failed)
     turns = _Turns(source.items)
@@ -248,7 +265,7 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
         finally:
             with stopping.postponed():
                 output.commit()
-                seen.save((source.names | output.recordings).difference(source.gone(output.recordings)))
+                seen.save((source.recording_ids | output.recordings).difference(source.gone(output.recordings)))
     summary.seconds = round(time.monotonic() - began, 3)
     return summary
 
@@ -263,6 +280,8 @@ def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[
                 result = _rows(item, _audio(item, None) if _is_heard(item, chain) else _no_audio(), chain, steps)
             except RecordingError as error:
                 result = error
+            except _ShortageError as error:
+                raise ResourceError(f"{item.recording.recording_id}: {error}") from error
             stopping.check()
             yield item, result
 
@@ -283,7 +302,8 @@ def _may_exist(root: Path, recording_id: str) -> bool:
 def _from_corpus(corpus: Corpus) -> Source:
     size = sum(_size(r.path) for r in corpus.recordings)
     names = frozenset(r.recording_id for r in corpus.recordings)
-    return Source(corpus.root, names, size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored)
+    return Source(corpus.root, names, size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored,
+                  manifest=corpus.manifest, notes=corpus.notes)
 
 
 def _size(path: Path) -> int:
@@ -419,17 +439,17 @@ def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Gener
 
 def _look(item: Item, output: Output, seen: Seen) -> _Prepared:
     """Whether the item was done already, from the same content."""
-    recording, known = item.recording, item.known
-    line: dict[str, Any] = dict(known) if known else dict.fromkeys(schemas.names(schemas.RECORDINGS))
+    recording, input_line = item.recording, item.input_line
+    line: dict[str, Any] = dict(input_line) if input_line else dict.fromkeys(schemas.names(schemas.RECORDINGS))
     line |= {"recording_id": recording.recording_id, "status": "done", "reason": None, "detail": None, "utterances": 0}
     line |= {"seconds": 0.0, "input_key": ""}
     prepared = _Prepared(item, line)
     try:
-        if known is None:
+        if input_line is None:
             line["sha256"], line["size_bytes"] = seen.sha256(recording.recording_id, recording.path)
             line["input_key"] = recording.input_key(line["sha256"])
         else:
-            line["input_key"] = _rows_key(known["input_key"], item.rows)
+            line["input_key"] = _rows_key(input_line["input_key"], item.rows)
     except RecordingError as error:
         # There is no content that could be the same: it is looked at in every run, but fails anew only for another reason.
         prepared.error, line["input_key"] = error, error.reason
@@ -469,12 +489,12 @@ def _state(path: Path) -> tuple[int, ...] | None:
 
 def _is_heard(item: Item, chain: Chain) -> bool:
     """Whether a stage listens to the item; there is nothing to hear where the input table has no rows of it."""
-    return chain.needs_audio and not (item.known and not item.rows)
+    return chain.needs_audio and not (item.input_line and not item.rows)
 
 
 def _audio(item: Item, output: Path | None) -> Audio:
     """RecordingError where there is none, or not that which the input table was made from."""
-    if item.known and file_sha256(item.recording.path)[0] != item.known["sha256"]:
+    if item.input_line and file_sha256(item.recording.path)[0] != item.input_line["sha256"]:
         raise RecordingError("changed", "its content is not what the input table was made from; transcribe it again")
     return decode(item.recording.path, output)
 
@@ -524,11 +544,12 @@ def _annotate(prepared: _Prepared, chain: Chain, steps: Sequence[Step]) -> list[
     try:
         if prepared.error:
             raise prepared.error
-        if item.known and not rows:
-            line |= {name: item.known[name] for name in ("status", "reason", "detail")}
+        if item.input_line and not rows:
+            line |= {name: item.input_line[name] for name in ("status", "reason", "detail")}
         else:
             rows = _rows(item, prepared.audio, chain, steps)
             line["status"] = "done" if rows else "no_speech"
+            line["reason"] = prepared.audio.incomplete or (item.input_line or {}).get("reason")
     except RecordingError as error:
         rows = []
         _fail(line, error)
@@ -550,7 +571,7 @@ def _remember_shortage(line: dict[str, Any], error: _ShortageError, output: Outp
     """
     identity, remembered = line["recording_id"], _SHORT + line["input_key"]
     _fail(line, RecordingError("out_of_memory", str(error)))
-    if output.input_key(identity) != remembered:
+    if output.input_key(identity) not in (remembered, line["input_key"]):  # the latter had failed, and was tried again
         output.add(line | {"input_key": remembered})
         raise ResourceError(
             f"{identity}: {error}. Run the same command again; if memory runs out over this recording once more, it is left out"
@@ -631,7 +652,7 @@ class _Failures:
 
 def _was_over(prepared: _Prepared) -> bool:
     """Whether the recording had failed, or had no speech, when the input table was made: nothing is done with it now."""
-    return bool(prepared.item.known and not prepared.item.rows)
+    return bool(prepared.item.input_line and not prepared.item.rows)
 
 
 def _is_gone_alone(prepared: _Prepared) -> bool:
@@ -649,6 +670,7 @@ def _count(summary: Summary, prepared: _Prepared, rows: Sequence[Row]) -> None:
     if not prepared.unchanged:
         summary.utterances += line["utterances"]
         summary.noted += line["note"] is not None
+        summary.incomplete += line["status"] != "failed" and line["reason"] is not None
         summary.audio_seconds = round(summary.audio_seconds + (line["duration"] or 0.0), 3)
         for row in rows:
             if why := row.get("description_fallback"):

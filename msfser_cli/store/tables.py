@@ -111,7 +111,7 @@ def to_table(rows: Sequence[Row], columns: Sequence[Column]) -> pa.Table:
         except KeyError:
             raise ValueError(f"a row lacks the column {column.name!r}") from None
         except (pa.ArrowException, UnicodeError, ValueError, TypeError) as error:
-            raise ValueError(f"the column {column.name!r} does not fit its type, {column.type}: {error}") from error
+            raise ValueError(f"the column {column.name!r} does not fit its type, {column.type} ({error})") from error
         if array.null_count and not column.nullable:
             raise ValueError(f"the column {column.name!r} may not be null")
         arrays[column.name] = array
@@ -604,14 +604,14 @@ def _foreign(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether polars has the type, and a manifest or label file a use for it."""
+    """Whether a manifest or label file has a use for the type."""
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
     return any(
         holds(kind) for holds in (
             types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_floating, types.is_boolean,
-            types.is_decimal128, types.is_null, types.is_date, types.is_time, types.is_timestamp,
+            types.is_decimal128, types.is_null, types.is_date, types.is_time, types.is_timestamp, types.is_duration,
         )
     )  # fmt: skip
 

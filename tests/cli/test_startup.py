@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from typer.main import get_command
@@ -14,6 +15,8 @@ from typer.main import get_command
 from msfser_cli import __version__, processors
 from msfser_cli.cli.app import app
 from msfser_cli.cli.models import models
+
+pytestmark = pytest.mark.process
 
 COMMANDS = ("transcribe", "emphasize", "describe", "embed", "predict", "evaluate", "train")
 BELOW = tuple(("models", command) for command in ("list", "fetch", "verify", "export"))
@@ -31,6 +34,7 @@ main()
 """
 
 
+@cache
 def probe(*arguments: str) -> tuple[str, set[str]]:
     """What the program prints, and the packages that it loads; it must exit with 0."""
     done = subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
-import wave
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kit.doubled import options_of
+from kit.program import Nursery, Run
+from kit.sounds import hum
 from msfser_cli import schemas
 from msfser_cli.store import tables
 from msfser_cli.store.output import read_ledger
 
-HERE = Path(__file__).parent
 STAGES = schemas.STAGE_NAMES
 LAYOUTS = ("x.parquet", "x/")
-RATE = 16_000
 
 Corpus = dict[str, tuple[float, float]]
 """Recordings by name: seconds and level; level 0 is silence, a negative one junk, and 0.5 makes the recogniser fail."""
@@ -51,66 +46,6 @@ SCENARIOS: dict[str, tuple[Corpus | None, Corpus, list[str]]] = {
 """The corpus of the run before, that of this run, and its options."""
 
 
-class Nursery:
-    """Starts runs of the program, as `kit.nursery` says."""
-
-    def __init__(self) -> None:
-        doubles = HERE.parent / "doubles"
-        inherited = os.environ.get("PYTHONPATH", "")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MSFSER_") or "TEST" in name}
-        environment |= {"PYTHONPATH": os.pathsep.join([str(doubles), str(HERE.parents[1]), inherited]), "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "nursery.py")],
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-
-    def ask(self, request: dict[str, Any]) -> int:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def start(self, command: list[str], folder: Path, said: Path, **more: Any) -> Run:
-        """Start `msfser COMMAND` in `folder`."""
-        request = {"command": command, "folder": str(folder), "said": str(said), **more}
-        return Run(self, self.ask(request), said)
-
-    def close(self) -> None:
-        """End it and all that it started, also what is paused or hangs while it is waited for."""
-        with self._process:
-            os.killpg(self._process.pid, signal.SIGKILL)
-
-
-@dataclass
-class Run:
-    """A process that was started, and what it has said."""
-
-    nursery: Nursery
-    pid: int
-    log: Path
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
-
-    def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-    def ended(self) -> int:
-        """Its exit code, minus the signal that ended it."""
-        status = self.nursery.ask({"wait": self.pid})
-        assert not os.WIFSTOPPED(status), "it has paused"
-        return os.waitstatus_to_exitcode(status)
-
-    def pauses(self) -> bool:
-        """Whether it comes to a pause, and has not ended."""
-        return os.WIFSTOPPED(self.nursery.ask({"wait": self.pid}))
-
-    def goes_on(self) -> None:
-        self.signal(signal.SIGCONT)
-
-
 def write_corpus(folder: Path, corpus: Corpus) -> None:
     folder.mkdir()
     for name, (seconds, level) in corpus.items():
@@ -121,13 +56,7 @@ def write_recording(path: Path, seconds: float, level: float) -> None:
     if level < 0:
         path.write_text(f"<html>not here {seconds}</html>")
         return
-    t = np.arange(round(seconds * RATE)) / RATE
-    samples = level * np.sin(2 * np.pi * (120 + 40 * np.sin(3 * t)) * t)
-    if level == 0.5:
-        samples[0] = 0.5
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, RATE, 0, "NONE", ""))
-        file.writeframes((samples * 32768).astype("<i2").tobytes())
+    hum(path, seconds, level)
 
 
 @dataclass(frozen=True)
@@ -198,7 +127,7 @@ class Case:
     def command(self, *more: str) -> list[str]:
         """The command line of the stage in this case's layout."""
         source = "corpus" if self.stage == "transcribe" else "in.parquet"
-        return [self.stage, source, "--out", f"out/{self.layout}", *chosen(self.stage, self._home / "models"), *more]
+        return [self.stage, source, "--out", f"out/{self.layout}", *options_of(self.stage, self._home / "models"), *more]
 
     def enter(self) -> None:
         """All is as it was before the run of this scenario."""
@@ -265,9 +194,9 @@ class Case:
         version = next(name for name, known in (("before", BEFORE), ("update", UPDATE), ("prune", PRUNED)) if known is corpus)
         made = self._home / "tables" / version
         if not made.exists():
-            self._must(["transcribe", "corpus", "--out", "transcribe.parquet", *chosen("transcribe", self._home / "models")])
+            self._must(["transcribe", "corpus", "--out", "transcribe.parquet", *options_of("transcribe", self._home / "models")])
             for stage, last in zip(STAGES[1:-1], STAGES, strict=False):
-                self._must([stage, f"{last}.parquet", "--out", f"{stage}.parquet", *chosen(stage, self._home / "models")])
+                self._must([stage, f"{last}.parquet", "--out", f"{stage}.parquet", *options_of(stage, self._home / "models")])
             made.mkdir(parents=True)
             for path in self.now.glob("*.parquet"):
                 path.rename(made / path.name)
@@ -278,30 +207,3 @@ class Case:
     def _must(self, command: list[str]) -> None:
         run = self.nursery.start(command, self.now, self.now / "said")
         assert run.ended() in (0, 3), run.said
-
-
-def make_models(folder: Path) -> None:
-    """Models for the doubles, that hold nothing, and a head that scores their vectors."""
-    import torch
-
-    from msfser_cli.model import weights
-    from msfser_cli.model.config import MsfSerConfig
-    from msfser_cli.model.msf_ser import MsfSer
-
-    for name in ("speech", "text"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "config.json").write_text("{}")
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        config = MsfSerConfig(acoustic_dim=2, text_dim=2, hidden_dim=4, semantic_dim=3, expert_dim=3, low=1.0, high=7.0)
-        weights.save(folder / "head", MsfSer(config))
-
-
-def chosen(stage: str, models: Path) -> list[str]:
-    """The options that choose the doubles, and what is quick."""
-    speech, text = str(models / "speech"), str(models / "text")
-    return {
-        "transcribe": ["--transcriber", "double", "--model", speech],
-        "embed": ["--acoustic-encoder", "double", "--acoustic-model", speech, "--text-encoder", "double", "--text-model", text],
-        "predict": ["--head", str(models / "head")],
-    }.get(stage, [])

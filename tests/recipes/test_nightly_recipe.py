@@ -18,6 +18,8 @@ from msfser_cli.model import weights
 from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.msf_ser import MsfSer
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "nightly"
 
