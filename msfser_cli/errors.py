@@ -29,6 +29,7 @@ REASONS: dict[str, str] = {
     "empty": "the file has no bytes",
     "not_audio": "the content is not a known audio or video container",
     "no_audio_stream": "a container without an audio stream",
+    "no_channel": "a channel that was asked for is not there, or the number of channels changes",
     "no_samples": "an audio stream that decodes to nothing",
     "decode_error": "the decoder gave up, or the file is shorter than it says",
     "decoder_crashed": "the decoder's process ended over it",

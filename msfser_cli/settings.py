@@ -17,6 +17,7 @@ ENCODER_LAYERS = ("last", "all")
 LES = ("words", "context")
 PER_LANGUAGE = "per-language"
 POOLINGS = ("mean-std", "attentive")
+CHANNELS = ("mix", "split")
 PITCH_TRACKERS = ("swift-f0", "harvest")
 MAX_FAILED = 0.2
 """The share of a run's recordings that may fail before it stops."""
@@ -34,6 +35,9 @@ def _require(ok: bool, name: str, value: object, rule: str) -> None:
 class TranscribeSettings:
     """What `transcribe` does. Times in seconds.
 
+    channels: `mix`, `split` (each channel's speech is rows of its own), or the number of the one to hear, from 0; `first` is 0.
+    audio_track: the number of the audio track to hear, from 0; None for the container's default, and no commentary.
+
     aligner: a model for every language, or `per-language`: the registered ones, of the languages after a colon
     (`per-language:de,en`), else of all that are on this machine; empty for none. diarize: the pipeline that tells speakers apart.
     """
@@ -48,6 +52,8 @@ class TranscribeSettings:
     max_utterance: float = 12.0
     pause: float = 0.6
     diarize: str | None = None
+    channels: str = "mix"
+    audio_track: int | None = None
 
     @property
     def aligned_languages(self) -> tuple[str, ...] | None:
@@ -61,6 +67,13 @@ class TranscribeSettings:
         _require(0 < self.min_utterance < self.max_utterance <= 30, "min_utterance and max_utterance",
                  (self.min_utterance, self.max_utterance), "ordered, above 0 and at most 30 s")
         _require(self.pause > 0, "pause", self.pause, "above 0 s")
+        if self.channels == "first":
+            object.__setattr__(self, "channels", "0")
+        is_number = self.channels.isascii() and self.channels.isdecimal()
+        _require(self.channels in CHANNELS or is_number, "channels", self.channels, "mix, split, first or a number from 0")
+        if is_number:
+            object.__setattr__(self, "channels", str(int(self.channels)))
+        _require(self.audio_track is None or self.audio_track >= 0, "audio_track", self.audio_track, "a number from 0")
 
 
 @dataclass(frozen=True, kw_only=True)
