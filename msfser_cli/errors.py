@@ -1,17 +1,17 @@
-"""Everything msfser raises on purpose.
+"""Every error that msfser raises on purpose.
 
 MsfserError               exit code
-├── UsageError            2    the command line, or a setting, is wrong
-├── TableError            4    an input table is not what it should be
-│   └── LabelError        4    a label file cannot be read without guessing
+├── UsageError            2    the command line or a setting is wrong
+├── TableError            4    an input table is missing, damaged or of the wrong kind
+│   └── LabelError        4    a label file is unclear, and msfser does not guess
 ├── ModelError            5    a model is missing, altered or unsafe
-│   └── MissingModelError 5    it is not on this machine
+│   └── MissingModelError 5    a model is not on this machine
 ├── OutputHeldError       6    another run is writing to this output
-├── ResourceError         7    disk, memory or permission ran out
+├── ResourceError         7    disk, memory or a permission ran out
 ├── Stopped           128+N    signal N asked the run to stop
-└── RecordingError        -    one recording failed; becomes a ledger line, the run goes on
+└── RecordingError        -    one recording failed; it becomes a ledger line, and the run continues
 
-A run that finishes with some recordings failed exits with `EXIT_SOME_FAILED`; a bug exits with 1 and a signal N with 128+N.
+A run that finishes with failed recordings exits with `EXIT_SOME_FAILED`. A bug exits with 1, and signal N with 128+N.
 """
 
 from __future__ import annotations
@@ -22,29 +22,33 @@ import re
 
 EXIT_SOME_FAILED = 3
 
-# Why a recording has no rows. The ledger's `reason` column holds nothing else.
+# The values of the ledger's column `reason`, with their meanings.
 REASONS: dict[str, str] = {
-    "missing": "the file is not there (any more)",
+    "missing": "the file does not exist",
     "unreadable": "the file cannot be opened",
     "empty": "the file has no bytes",
-    "not_audio": "the content is not a known audio or video container",
-    "no_audio_stream": "a container without an audio stream",
-    "no_channel": "a channel that was asked for is not there, or the number of channels changes",
-    "no_samples": "an audio stream that decodes to nothing",
-    "decode_error": "the decoder gave up, or the file is shorter than it says",
-    "decoder_crashed": "the decoder's process ended over it",
-    "timeout": "the decoder took far longer than such a recording takes",
-    "too_large": "a file of more than 64 GiB",
-    "too_long": "a recording of more than 24 hours, or of more than 4 to be diarised",
-    "bad_samples": "samples that are not finite numbers",
-    "bad_segment": "a manifest's start and end do not fit the recording",
-    "changed": "the file was written to while it was read, or is not the one that the input table was made from",
+    "not_audio": "the content is not a known audio or video format",
+    "no_audio_stream": "the container has no audio stream, or none of the number given",
+    "no_channel": "the channel asked for does not exist, or the number of channels changes within the recording",
+    "no_samples": "the audio stream decodes to nothing",
+    "decode_error": "the decoder failed, or the file is shorter than its header says",
+    "decoder_crashed": "the decoder's process ended while it decoded the file",
+    "timeout": "decoding took far longer than usual for such a recording",
+    "too_large": "the file has more than 64 GiB",
+    "too_long": "the recording has more than 24 hours, or more than 4 hours with --diarize",
+    "bad_samples": "samples are not finite numbers",
+    "bad_segment": "start and end in the manifest do not fit the recording",
+    "changed": "the file changed while it was read, or since the input table was made",
     "backend_error": "a model failed on this recording",
+    "out_of_memory": "memory ran out on this recording in two runs",
 }
+
+MACHINE_REASONS = frozenset({"missing", "unreadable", "decoder_crashed", "timeout", "backend_error", "out_of_memory"})
+"""Reasons that a disk, memory or setup problem can also cause. All other reasons mean that the file itself is at fault."""
 
 
 class MsfserError(Exception):
-    """Base of all deliberate errors; `args` are the lines that a user reads, in nearly all cases one sentence."""
+    """Base of all errors that msfser raises on purpose. `args` are the lines that the user reads, usually one sentence."""
 
     exit_code = 1
 
@@ -59,7 +63,10 @@ class UsageError(MsfserError):
 
 
 class TableError(MsfserError):
-    """An input table is missing, damaged, of the wrong stage or lacks columns."""
+    """An input table is missing, damaged, of the wrong stage, or lacks columns.
+
+    path: the table. problem: what is wrong with it. remedy: what the user can do.
+    """
 
     exit_code = 4
 
@@ -68,44 +75,44 @@ class TableError(MsfserError):
 
 
 class LabelError(TableError):
-    """A label file whose format, scale or join cannot be settled without guessing."""
+    """The format or scale of a label file, or its match with the scores, is unclear, and msfser does not guess."""
 
 
 class ModelError(MsfserError):
-    """A model is missing, altered or in a format that could run code."""
+    """A model is missing, altered, or in a format that could run code."""
 
     exit_code = 5
 
 
 class MissingModelError(ModelError):
-    """A model is not on this machine; the message says how to get it."""
+    """A model is not on this machine. The message says how to get it."""
 
 
 class OutputHeldError(MsfserError):
-    """Another run holds the output's lock."""
+    """Another run holds the lock of `output`. `holder` says which."""
 
     exit_code = 6
 
     def __init__(self, output: object, holder: str) -> None:
-        super().__init__(f"{output}: another run is writing here ({holder}); wait for it to end, or choose another --out")
+        super().__init__(f"{output}: another run is writing here ({holder}); wait for it with --wait, or choose another --out")
 
 
 class ResourceError(MsfserError):
-    """The machine ran out of disk, memory or permission, or so many recordings failed that it looks like it."""
+    """Disk, memory or a permission ran out, or so many recordings failed that this is the likely cause."""
 
     exit_code = 7
 
 
-class Stopped(MsfserError):  # noqa: N818 - it is no error of the program's
-    """Signal `number` asked the run to stop; what was finished is kept."""
+class Stopped(MsfserError):  # noqa: N818 - not an error of the program
+    """Signal `number` asked the run to stop. Finished work is kept."""
 
     def __init__(self, number: int, name: str) -> None:
-        super().__init__(f"stopped by {name}; what was finished is kept, and the same command goes on from there")
+        super().__init__(f"stopped by {name}; finished work is kept, and the same command continues from there")
         self.exit_code = 128 + number
 
 
 class RecordingError(MsfserError):
-    """One recording failed. `reason` is one of `REASONS`, `detail` is for a person."""
+    """One recording failed. `reason` is one of `REASONS` (else ValueError); `detail` is a sentence for the user."""
 
     def __init__(self, reason: str, detail: str) -> None:
         if reason not in REASONS:
@@ -124,9 +131,9 @@ _SHORTAGE = re.compile(
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether the machine has run out of memory or open files, and nothing is wrong with what was to be read.
+    """Whether the machine has run out of memory or open files. The input itself is then not at fault.
 
-    Libraries that are not Python say it in words, in errors of every kind.
+    Native libraries raise errors of many types for this, so the message counts as well.
     """
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SHORTAGES:
         return True
@@ -134,6 +141,6 @@ def is_shortage(error: BaseException) -> bool:
 
 
 def shortage(error: Exception) -> str:
-    """What ran out, in words; of an error that `is_shortage`."""
+    """What ran out, as a sentence. `error` is one for which `is_shortage` is true."""
     what = "too many open files" if "open files" in str(error).lower() else "not enough memory"
     return f"{what} ({error})" if str(error) else what

@@ -1,6 +1,7 @@
-"""One frozen dataclass a stage: what may be set, and the fingerprint that says "the same work".
+"""The settings of each stage, one frozen dataclass per stage, and the fingerprint of a run's work.
 
-The defaults of what a profile decides (which backend, which model) are the `mini` profile's; a profile's file may set any field.
+The defaults are those of the profile `mini`. The file of a profile may set any field. A value that a setting does not take raises
+UsageError.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ POOLINGS = ("mean-std", "attentive")
 CHANNELS = ("mix", "split")
 PITCH_TRACKERS = ("swift-f0", "harvest")
 MAX_FAILED = 0.2
-"""The share of a run's recordings that may fail before it stops."""
+"""The share of recordings that may fail before a run stops, from 0 to 1."""
 
 LEVEL = 0.9
-"""The share of ratings that a prediction interval is to hold."""
+"""The share of ratings that a prediction interval should hold, above 0 and below 1."""
 
 
 def _require(ok: bool, name: str, value: object, rule: str) -> None:
@@ -33,13 +34,13 @@ def _require(ok: bool, name: str, value: object, rule: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TranscribeSettings:
-    """What `transcribe` does. Times in seconds.
+    """The settings of `transcribe`. Times are in seconds.
 
-    channels: `mix`, `split` (each channel's speech is rows of its own), or the number of the one to hear, from 0; `first` is 0.
-    audio_track: the number of the audio track to hear, from 0; None for the container's default, and no commentary.
-
-    aligner: a model for every language, or `per-language`: the registered ones, of the languages after a colon
-    (`per-language:de,en`), else of all that are on this machine; empty for none. diarize: the pipeline that tells speakers apart.
+    aligner: one model for every language; or `per-language:de,en`: the registered aligners of these languages; or `per-language`:
+    the registered aligners that are installed; or empty: no alignment.
+    diarize: the pipeline that tells speakers apart, a folder or owner/name; None: speakers are not told apart.
+    channels: `mix`; or `split`: rows for each channel; or the number of the one channel to hear, from 0 (`first` is 0).
+    audio_track: the number of the audio track to hear, from 0; None: the default track.
     """
 
     transcriber: str = "faster-whisper"
@@ -57,7 +58,7 @@ class TranscribeSettings:
 
     @property
     def aligned_languages(self) -> tuple[str, ...] | None:
-        """The languages of the registered aligners, () for those that are here; None where there is one aligner or none."""
+        """The languages of `per-language:...`; () for `per-language` alone; None if `aligner` is one model or empty."""
         kind, _, languages = (self.aligner or "").partition(":")
         return tuple(sorted({*filter(None, languages.split(","))})) if kind == PER_LANGUAGE else None
 
@@ -78,11 +79,11 @@ class TranscribeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EmphasizeSettings:
-    """What `emphasize` does: the cue weights a, b, c of LEMF and the share of words taken.
+    """The settings of `emphasize`: the cue weights a, b, c of LEMF, and the share of words that count as emphasised.
 
-    The defaults are measured (tests/benchmarks/bench_emphasis.py --every 2): the emphasised word of a synthetic sentence scores
-    highest in 70 % (1 3 1) against 54 % (1 1 1) and 13 % by chance, and is among the fifth of words taken in 81 %. That energy
-    tells more than pitch agrees with what people mark as prominent (Kochanski et al. 2005).
+    The defaults were chosen by tests/benchmarks/bench_emphasis.py --every 2. With the weights 1 3 1, the emphasised word of a
+    synthetic sentence has the highest score in 70 % of the sentences (1 1 1: 54 %, chance: 13 %), and is among the emphasised
+    fifth in 81 %. Listeners also rely on energy more than on pitch (Kochanski et al. 2005).
     """
 
     emphasizer: str = "lemf"
@@ -101,16 +102,18 @@ class EmphasizeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DescribeSettings:
-    """What `describe` does.
+    """The settings of `describe`.
 
-    describer: the name of the back end and, where it asks a model, a colon and which: `transformers:owner/name`, or the address
-    of a server: `openai:http://localhost:8000/v1`. The rest is for servers: what this one calls the model (None: it has one), how
-    many requests may be under way at once, the seconds that one may take, and the file that holds the key.
+    describer: the back end, and after a colon its model (`transformers:owner/name`) or its server's address
+    (`openai:http://localhost:8000/v1`).
+    describer_model: the name of the model on the server; None: the server's only model.
+    describer_concurrency: requests at once. describer_timeout: time limit of a request, in seconds.
+    describer_key_file: the file with the server's key.
     """
 
     describer: str = "prosody"
     pitch: str = "swift-f0"
-    # None of these changes a row, but for the model, whose name is its identity.
+    # These do not change the rows. The model does, but its name is recorded as its identity.
     describer_model: str | None = field(default=None, compare=False)
     describer_concurrency: int = field(default=4, compare=False)
     describer_timeout: float = field(default=120.0, compare=False)
@@ -118,12 +121,12 @@ class DescribeSettings:
 
     @property
     def kind(self) -> str:
-        """The back end's name."""
+        """The name of the back end."""
         return self.describer.partition(":")[0]
 
     @property
     def target(self) -> str:
-        """What the back end asks: a model's name, or a server's address; empty where none is named."""
+        """The model or the server's address that follows the back end's name; empty if there is no colon."""
         return self.describer.partition(":")[2]
 
     def __post_init__(self) -> None:
@@ -134,9 +137,9 @@ class DescribeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedSettings:
-    """What `embed` does: an encoder and a model for the acoustics, and one for the three texts.
+    """The settings of `embed`: encoder and model of the voice, and encoder and model of the three texts.
 
-    les: what stands for the emphasised words: they as a text of their own, or what they are in the context of the transcript.
+    les: `words`: encode the emphasised words as their own text; `context`: average their token states within the transcript.
     """
 
     acoustic_encoder: str = "whisper"
@@ -151,9 +154,11 @@ class EmbedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings:
-    """What `predict` does: the MSF-SER checkpoint, and intervals (`Intervals.to_json`) in place of the checkpoint's own.
+    """The settings of `predict`.
 
-    calibrated_on: the sha256 of the labels that those were calibrated on.
+    head: the MSF-SER checkpoint, `mini` or a folder.
+    intervals: prediction intervals (`Intervals.to_json`) that replace the checkpoint's own; None: the checkpoint's own.
+    calibrated_on: the sha256 of the labels that `intervals` were calibrated on.
     """
 
     head: str = "mini"
@@ -163,11 +168,11 @@ class PredictSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """What `train` does: the model (`MsfSerConfig` says what it allows), how it is fitted, and who is held out to judge it.
+    """The settings of `train`: the model (`MsfSerConfig` has the valid values), the training, and the held-out data.
 
-    The rates, sizes and dropout are ours, found on EmoDB and EmoBank. train_splits and dev_splits are the names, without case,
-    that the labels' split column may use for the two; where labels bring no split, dev_share of the utterances, by whole
-    speakers, are held out.
+    Rates, sizes and dropout were chosen on EmoDB and EmoBank.
+    train_splits, dev_splits: the names that the labels' split column may use for the two splits, in any case.
+    dev_share: the share of utterances to hold out, by whole speakers, if the labels have no splits.
     """
 
     fusion: str = "fm-moe"
@@ -205,13 +210,16 @@ class TrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(TrainSettings):
-    """What `train --finetune` does besides: the speech encoder it starts from, and how that is pooled and learns.
+    """The settings of `train --finetune`: those of `train`, and the speech encoder with its pooling and training.
 
-    backbone: empty for the encoder of the table's voices. layers: which of its states are pooled: the last, or a learned mean of
-    all. train_layers: how many of its layers learn, from the top; None for all that follows the convolutions. encoder_rate: its
-    own largest rate; `rate` is that of pooling and head. crop: the longest stretch of an utterance heard at once in training, in
-    seconds. Attentive pooling, the encoder's rate, batch, epochs and crop are those of the Odyssey 2024 baseline on MSP-Podcast;
-    the rest is ours.
+    backbone: the encoder to start from; empty: the encoder of the table.
+    layers: `last`: pool the last layer; `all`: pool a learned average of all layers.
+    train_layers: the number of top layers that learn; None: all above the convolutions.
+    encoder_rate: the encoder's peak learning rate; `rate` is that of pooling and head.
+    crop: in training, utterances are cut to this length, in seconds.
+
+    Attentive pooling, encoder rate, batch size, epochs and crop are those of the Odyssey 2024 baseline on MSP-Podcast. The other
+    values are our choice.
     """
 
     backbone: str = ""
@@ -231,7 +239,7 @@ class FinetuneSettings(TrainSettings):
         _require(0 < self.encoder_rate < float("inf"), "encoder_rate", self.encoder_rate, "above 0")
         _require(1 <= self.crop < float("inf"), "crop", self.crop, "at least 1 s")
         if "acoustic" in self.without:
-            raise UsageError("without acoustic there is nothing for an encoder to learn; leave out --finetune")
+            raise UsageError("--without acoustic leaves nothing for the encoder to learn; leave out --finetune")
 
 
 Settings = TranscribeSettings | EmphasizeSettings | DescribeSettings | EmbedSettings | PredictSettings | TrainSettings
@@ -248,10 +256,10 @@ SETTINGS: dict[str, type[Settings]] = {
 
 
 def build(stage: str, values: dict[str, Any]) -> Settings:
-    """The settings of `stage` from `values`; UsageError for a name that it does not have."""
-    known = {f.name for f in fields(SETTINGS[stage])}
-    if unknown := sorted(set(values) - known):
-        raise UsageError(f"{stage} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    """The settings of `stage` with `values`, by name. UsageError for a name or a value that the stage does not take."""
+    valid = {f.name for f in fields(SETTINGS[stage])}
+    if invalid := sorted(set(values) - valid):
+        raise UsageError(f"{stage} has no setting {', '.join(invalid)}; it has {', '.join(sorted(valid))}")
     for name, value in values.items():
         stray = isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value)  # bytes that are not UTF-8
         _require(not stray, name, value, "in Unicode")
@@ -259,12 +267,12 @@ def build(stage: str, values: dict[str, Any]) -> Settings:
 
 
 def fingerprint(work: dict[str, Any]) -> str:
-    """A short hash of settings and model identities: equal exactly when the work is the same."""
+    """A short hash of settings and model identities. It is equal exactly if the work is the same."""
     return hashlib.sha256(json.dumps(work, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def as_dict(settings: Settings) -> dict[str, Any]:
-    """The settings by name, without those that change nothing of the work: where a server is, how and how fast it is asked."""
+    """The settings by name, without those that do not change the work, such as a server's address or the number of requests."""
     values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.compare}
     if isinstance(settings, DescribeSettings) and settings.kind == "openai":
         values["describer"] = settings.kind

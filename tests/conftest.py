@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import runpy
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +18,8 @@ import msfser_cli
 settings.register_profile("msfser", deadline=None)
 settings.load_profile("msfser")
 
-OFFLINE = Path(__file__).parent / "offline"
-sys.path.insert(0, str(Path(__file__).parent / "backends"))  # for the small models, which tests of other parts use, too
-
+TESTS = Path(__file__).parent
+OFFLINE = TESTS / "offline"
 
 TRIALS = pytest.StashKey[Counter[str]]()
 
@@ -110,6 +108,6 @@ def network_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     runpy.run_path(str(OFFLINE / "sitecustomize.py"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSFSER_TEST_NETWORK_LOG", str(log))
-        patch.setenv("PYTHONPATH", str(OFFLINE), prepend=os.pathsep)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(OFFLINE), str(TESTS)]), prepend=os.pathsep)
         yield log
     assert not log.exists(), f"tests tried to reach the network:\n{log.read_text()}"

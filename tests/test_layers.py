@@ -17,9 +17,10 @@ PACKAGE = ROOT / "msfser_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 PYTHON_RECIPES = sorted((ROOT / "recipes").rglob("*.py"))
 
-GROUND = {"errors", "schemas", "settings"}
+GROUND = {"errors", "processors", "schemas", "settings"}
 BELOW = {
     "errors": set[str](),
+    "processors": set[str](),
     "schemas": set[str](),
     "settings": {"errors"},
     "store": GROUND,

@@ -32,7 +32,8 @@ Row = dict[str, Any]
 class Word:
     """One recognised word. Times in seconds from the start of the audio that was given; `score` 0..1 or None.
 
-    `speaker` is for the stage to say.
+    `blank` is what stands before it in the text, "" in a script without blanks: the blanks and words one after the other are the
+    text as it is written. `speaker` is for the stage to say.
     """
 
     word: str
@@ -41,6 +42,7 @@ class Word:
     score: float | None
     aligned: bool = True
     speaker: str | None = None
+    blank: str = " "
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Transcript:
     speech: bool
 
 
+def text_of(words: Sequence[Word]) -> str:
+    """The text that words make up, by their own blanks; without what is blank before the first."""
+    return "".join(word.blank + word.word for word in words)[len(words[0].blank) :] if words else ""
+
+
 class Transcriber(Protocol):
     """Turns audio into words with times. Its `samples` may be hours that are not in memory: it slices what it works on."""
 
@@ -61,7 +68,7 @@ class Transcriber(Protocol):
         ...
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
-        """Times for the words of a known `text` spoken in `samples`; the words are those of `text.split()`."""
+        """Times for the words of a known `text` spoken in `samples`; the words are those of `writing.split`."""
         ...
 
 

@@ -10,7 +10,7 @@ over an utterance (articulation rate), for any language without a dictionary. By
   phones. Hangul: a block is one syllable with as many phones as it has letters.
 - Abjads (Arabic, Hebrew): short vowels are not written: a letter is 1.5 phones, two letters make a syllable.
 - Indic scripts and others: a letter is one phone; a base consonant carries its vowel, so a vowel sign replaces it.
-- A digit is a word of its own: one syllable of three phones.
+- A digit is a word of its own: one syllable of three phones. So is a sign that is read out (%, &, $): two syllables of six.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+
+from msfser_cli.backends.writing import is_sign
 
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "km", "yue"})
 """Languages written without spaces between words."""
@@ -28,6 +30,8 @@ _DIGRAPHS = re.compile(
     r"([bcdfghjklmnpqrstvwxzаеёиоуыэюябвгдзклмнпрстфхцч])\1"
 )
 _VOWELS = "aeiouyæøœıαεηιουωаеёиоуыэюяіїє"
+_SEMIVOWELS = str.maketrans("йў", "jw")
+"""Letters that are consonants, and would be vowels without their mark."""
 _VOWEL_RUN = re.compile(rf"[{_VOWELS}]+")
 _GLIDE = re.compile(rf"(?<=[{_VOWELS}])y(?=[{_VOWELS}])")
 _SILENT_E = re.compile(r"(?<=[^aeiouy])e$")
@@ -73,6 +77,8 @@ def _runs(word: str) -> list[tuple[str, str]]:
 @lru_cache(maxsize=8192)
 def _script(character: str) -> str | None:
     category = unicodedata.category(character)
+    if is_sign(character):
+        return "sign"
     if category.startswith("N"):
         return "digit"
     if not category.startswith(("L", "M")):
@@ -95,6 +101,8 @@ def _count_run(script: str, run: str, language: str) -> tuple[float, float]:
     size = len(run)
     if script == "digit":
         return 3.0 * size, float(size)
+    if script == "sign":
+        return 6.0 * size, 2.0 * size
     if script == "han":
         return 3.0 * size, float(size)
     if script == "kana":
@@ -107,7 +115,8 @@ def _count_run(script: str, run: str, language: str) -> tuple[float, float]:
         bases = sum(unicodedata.category(c).startswith("L") for c in run)
         return float(size), float(max(bases, 1))
     # Accents are stripped for the count: a vowel with a mark is still one vowel.
-    plain = "".join(c for c in unicodedata.normalize("NFD", run) if not unicodedata.combining(c))
+    plain = run.translate(_SEMIVOWELS)
+    plain = "".join(c for c in unicodedata.normalize("NFD", plain) if not unicodedata.combining(c))
     plain = _GLIDE.sub("j", plain)
     spoken = plain
     if language == "en" and len(_VOWEL_RUN.findall(plain)) > 1:

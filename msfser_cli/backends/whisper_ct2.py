@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msfser_cli import processors
 from msfser_cli.backends import Word
+from msfser_cli.backends.writing import is_said, split
 from msfser_cli.errors import UsageError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -26,8 +28,12 @@ MAX_TOKENS = 443
 SHORTEST_PADDED, SILENCE_AFTER = 10.0, 1.0
 """A clip decoded at its own length repeats itself; with so much silence after it, and at least so long, it does not."""
 
-_OPENING = "\"'“¿([{-"
-_CLOSING = "\"'.。,，!！?？:：”)]}、"
+_INCOMPLETE = "\ufffd"
+"""What a character is decoded to as long as some of its bytes are in tokens to come."""
+_MEDIAN_FILTER = 7
+"""Frames over which attention is smoothed before times are read from it: OpenAI's own."""
+_FRAMES_PER_STATE = 2
+"""Log-mel frames that the encoder makes one state of, which attention tells apart."""
 
 
 class Whisper:
@@ -44,7 +50,7 @@ class Whisper:
             str(folder),
             device="cuda" if on_gpu else "cpu",
             compute_type="float16" if on_gpu else "float32",
-            cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else min(4, os.cpu_count() or 1),
+            cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else min(4, processors.available()),
             local_files_only=True,
         )
 
@@ -118,24 +124,16 @@ class Whisper:
         ]
 
     def word_times(self, encoded: Any, tokens: list[list[int]], frames: list[int], language: str) -> list[list[Word]]:
-        """Words and their times within each item, from the decoder's cross-attention; `frames` are the real ones."""
-        from faster_whisper.transcribe import merge_punctuations
+        """Words and their times within each item, from the decoder's cross-attention; `frames` are the real ones.
 
+        The words are those of the text that the tokens decode to, however many tokens a word has. A word lasts from its first to
+        its last token that is heard: the time of punctuation is that of the pause.
+        """
         # A decoder caught in a loop writes more than it can read again; what is over gets no times, and so no words.
         tokens = [t[:MAX_TOKENS] for t in tokens]
-        # Aligning needs at least one item with text, and returns nothing for those without.
-        aligned = self._model.find_alignment(self.tokenizer(language), tokens, encoded, frames)
-        words: list[list[Word]] = []
-        for pieces in aligned:
-            merge_punctuations(pieces, _OPENING, _CLOSING)
-            words.append(
-                [
-                    Word(p["word"].strip(), float(p["start"]), float(p["end"]), float(p["probability"]))
-                    for p in pieces
-                    if p["word"].strip()
-                ]
-            )
-        return words
+        tokenizer = self.tokenizer(language)
+        results = self._model.model.align(encoded, tokenizer.sot_sequence, tokens, frames, median_filter_width=_MEDIAN_FILTER)
+        return [_timed(tokenizer, t, result) if t else [] for t, result in zip(tokens, results, strict=True)]
 
 
 class Decoded:
@@ -147,6 +145,37 @@ class Decoded:
         self.tokens = tokens
         self.log_probability = log_probability
         self.no_speech = no_speech
+
+
+def _timed(tokenizer: Any, tokens: list[int], alignment: Any) -> list[Word]:
+    """The words of the text of `tokens`, with the times at which the `alignment` moves on to their tokens."""
+    text, owners = _text_by_token(tokenizer, tokens)
+    text_steps, states = np.array(alignment.alignments).T
+    moves = np.diff(text_steps, prepend=text_steps[0] - 1) > 0
+    begins = states[moves] * (_FRAMES_PER_STATE / FRAMES_PER_SECOND)  # of each token, and of the end
+    words: list[Word] = []
+    at = 0
+    for blank, word in split(text):
+        at += len(blank)
+        heard = [owners[at + i] for i, character in enumerate(word) if is_said(character)]
+        first, last = heard[0][0], heard[-1][1]
+        at += len(word)
+        score = float(np.mean(alignment.text_token_probs[first : last + 1]))
+        words.append(Word(word, float(begins[first]), float(begins[last + 1]), score, blank=blank))
+    return words
+
+
+def _text_by_token(tokenizer: Any, tokens: list[int]) -> tuple[str, list[tuple[int, int]]]:
+    """The text of `tokens`, and for each of its characters the first and last token that it is of: it may be of several."""
+    owners: list[tuple[int, int]] = []
+    text = ""
+    for i in range(len(tokens)):
+        split_before = text.endswith(_INCOMPLETE)
+        text = tokenizer.decode(tokens[: i + 1])
+        if split_before and owners:
+            owners[-1] = (owners[-1][0], i)
+        owners = owners[: len(text)] + [(i, i)] * (len(text) - len(owners))
+    return text, owners
 
 
 def log_mel(extractor: Any, samples: np.ndarray) -> np.ndarray:

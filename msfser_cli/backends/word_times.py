@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msfser_cli.backends import Transcript, Word
-from msfser_cli.backends.whisper_ct2 import MAX_FRAMES, Whisper, likeliest, padded_frames
+from msfser_cli.backends.whisper_ct2 import MAX_TOKENS, Whisper, likeliest, padded_frames
+from msfser_cli.backends.writing import blank_between, split
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -20,26 +21,27 @@ LONGEST_ALIGNED = 30.0
 
 
 def align_by_attention(whisper: Whisper, samples: Samples, text: str, language: str | None) -> Transcript:
-    """Times for the words of `text.split()`; interpolated, and marked so, where the clip is over 30 s or the text too long."""
+    """Times for the words of `text`; interpolated, and marked so, where the clip is over 30 s or the text over `MAX_TOKENS`."""
     probability: float | None = None
     duration = len(samples) / SAMPLE_RATE_HZ
     features = whisper.features(samples[: round(LONGEST_ALIGNED * SAMPLE_RATE_HZ)])
     encoded = whisper.encode([features], padded_frames([features]))
     if language is None:
         language, probability = likeliest(whisper.language(encoded))
-    tokens = whisper.tokenizer(language).encode(" " + " ".join(text.split()))
-    if duration > LONGEST_ALIGNED or len(tokens) > MAX_FRAMES / 14 or not tokens:
-        return Transcript(language, probability, interpolated(text.split(), 0.0, duration), True)
-    found = whisper.word_times(encoded, [tokens], [features.shape[1]], language)[0]
-    words = [shifted(w, 0.0, duration) for w in regrouped(found, text.split())]
+    tokens = whisper.tokenizer(language).encode(" " + text.strip())
+    if duration > LONGEST_ALIGNED or len(tokens) > MAX_TOKENS or not split(text):
+        return Transcript(language, probability, interpolated(text, 0.0, duration), True)
+    pieces = whisper.word_times(encoded, [tokens], [features.shape[1]], language)[0]
+    words = [shifted(w, 0.0, duration) for w in regrouped(pieces, text)]
     return Transcript(language, probability, words, True)
 
 
-def interpolated(words: list[str], start: float, end: float) -> list[Word]:
-    """`words` spread over `start` to `end` in proportion to their letters, marked as not aligned."""
-    edges = np.cumsum([0, *(len(w) + 1 for w in words)]) / max(1, sum(len(w) + 1 for w in words))
+def interpolated(text: str, start: float, end: float) -> list[Word]:
+    """The words of `text` spread over `start` to `end` in proportion to their letters, marked as not aligned."""
+    words = split(text)
+    edges = np.cumsum([0, *(len(w) + 1 for _, w in words)]) / max(1, sum(len(w) + 1 for _, w in words))
     times = start + edges * (end - start)
-    return [Word(w, float(times[i]), float(times[i + 1]), None, aligned=False) for i, w in enumerate(words)]
+    return [Word(w, float(times[i]), float(times[i + 1]), None, aligned=False, blank=b) for i, (b, w) in enumerate(words)]
 
 
 def shifted(word: Word, offset: float, limit: float) -> Word:
@@ -48,8 +50,15 @@ def shifted(word: Word, offset: float, limit: float) -> Word:
     return replace(word, start=start, end=max(start, min(offset + word.end, limit)))
 
 
-def regrouped(pieces: list[Word], words: list[str]) -> list[Word]:
-    """The aligned `pieces` as the given `words`, matched letter by letter: the aligner may split words differently.
+def continued(words: list[Word], more: list[Word]) -> list[Word]:
+    """`words`, then those of the next window, with a blank between the two where their script has any."""
+    if words and more and not more[0].blank:
+        more = [replace(more[0], blank=blank_between(words[-1].word, more[0].word)), *more[1:]]
+    return words + more
+
+
+def regrouped(pieces: list[Word], text: str) -> list[Word]:
+    """The aligned `pieces` as the words of `text`, matched letter by letter: the recogniser may spell or split it differently.
 
     Words that share a piece share its time in proportion to their letters.
     """
@@ -60,14 +69,16 @@ def regrouped(pieces: list[Word], words: list[str]) -> list[Word]:
         letters += [replace(piece, start=float(a), end=float(b)) for a, b in pairwise(edges)]
     grouped: list[Word] = []
     position = 0
-    for word in words:
-        mine = letters[position : position + len(word)]
-        position += len(word)
+    for blank, word in split(text):
+        length = len("".join(word.split()))
+        mine = letters[position : position + length]
+        position += length
         scores = [p.score for p in mine if p.score is not None]
         if mine:
             score = float(np.mean(scores)) if scores else None
-            grouped.append(Word(word, mine[0].start, mine[-1].end, score, aligned=any(p.aligned for p in mine)))
+            aligned = any(p.aligned for p in mine)
+            grouped.append(Word(word, mine[0].start, mine[-1].end, score, aligned=aligned, blank=blank))
         else:
             last = grouped[-1].end if grouped else 0.0
-            grouped.append(Word(word, last, last, None, aligned=False))
+            grouped.append(Word(word, last, last, None, aligned=False, blank=blank))
     return grouped

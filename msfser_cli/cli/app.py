@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import sys
 import traceback
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from msfser_cli import __version__
+from msfser_cli import __version__, processors
 from msfser_cli.cli.describe import describe
 from msfser_cli.cli.embed import embed
 from msfser_cli.cli.emphasize import emphasize
@@ -39,6 +40,8 @@ for command in (transcribe, emphasize, describe, embed, predict, evaluate, train
 app.add_typer(models)
 
 CONFIG = Path("msfser.toml")
+_EXIT_UNREAD = 128 + signal.SIGPIPE
+"""As other programs end whose output goes to one that has ended, such as `head`."""
 _SEVERAL = ("by", "without", "train_split", "dev_split", "inputs")  # what may be given more than once
 
 
@@ -56,27 +59,28 @@ def options(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", envvar="MSFSER_DEBUG", help="Show tracebacks and what the libraries say.")
+        bool, typer.Option("--debug", envvar="MSFSER_DEBUG", help="Show tracebacks and the messages of libraries.")
     ] = False,
 ) -> None:
-    """Annotate speech for emotion: words, emphasis, delivery, and valence, arousal and dominance for every utterance.
+    """Annotate speech for emotion: words, emphasis, delivery, and valence, arousal and dominance of every utterance.
 
-    `msfser predict FOLDER` does it all; the other commands are its steps.
+    `msfser predict FOLDER` runs all steps. Each step is also a command.
 
-    An option comes from the command line, else from the variable of its name
-    (--max-utterance: MSFSER_MAX_UTTERANCE), else from msfser.toml in the
-    working directory, else from the profile. Defaults shown are mini's.
+    Each option comes from the first of these that sets it: the command line; an
+    environment variable, such as MSFSER_MAX_UTTERANCE for --max-utterance;
+    msfser.toml in the working directory; the profile. The help shows the defaults
+    of the profile mini.
 
     Exit codes:
       0      all done
       1      a bug
       2      the command line or a setting is wrong
-      3      finished, some recordings failed: the ledger names them
+      3      finished, but some recordings failed: the ledger names them
       4      an input table or label file is wrong
-      5      a model is missing or unsafe
-      6      another run holds the output
-      7      disk, memory or permission ran out
-      128+N  stopped by signal N, safe to run again
+      5      a model is missing, altered or unsafe
+      6      another run is writing to this output
+      7      disk, memory or a permission ran out
+      128+N  stopped by signal N; run the same command again to continue
     """
     context.default_map = _configured()
 
@@ -149,10 +153,22 @@ def main() -> None:
         warnings.simplefilter("ignore")  # of the libraries; msfser's own are no Python warnings
     log.json = _asks_for_json(sys.argv[1:])
     log.take_over(debug=debug)
+    for warning in processors.settle_threads(os.environ, processors.available()):
+        log.warn(warning)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # before and after the block it is no error of Python's either
     with stop_on_signals():
-        sys.exit(_run(debug=debug))
+        code = _run(debug=debug)
+    if code == _EXIT_UNREAD:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed would raise once more
+    sys.exit(code)
+
+
+def _is_unread(output: int) -> bool:
+    """Whether the open file `output` is a pipe that nothing reads any more."""
+    poll = select.poll()
+    poll.register(output, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _open_standard_streams() -> None:
@@ -175,17 +191,24 @@ def _asks_for_json(arguments: list[str]) -> bool:
 
 def _run(*, debug: bool) -> int:
     """Run the command that is asked for, and say what ends it early. Returns the exit code."""
+    output = os.dup(1)  # which libraries put something else in place of when nothing reads it any more
     try:
         with stop_on_signals():
             # In text, typer itself says what is wrong with an option, and exits.
             return int(app(standalone_mode=not log.json) or 0)
+    except SystemExit as end:
+        if end.code == 1 and _is_unread(output):  # so end the libraries that print
+            return _EXIT_UNREAD
+        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EPIPE:
+            return _EXIT_UNREAD
         trace = traceback.format_exc() if debug else None
         # A model that cannot be read for want of memory or files is no broken one.
         reason = error.__cause__ if isinstance(error, ModelError) else error
         if isinstance(reason, Exception) and is_shortage(reason):
             error = ResourceError(shortage(reason))
-        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE):
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             error = ResourceError(f"standard output: cannot write ({error.strerror})")
         elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             error = UsageError(f"{str(error.filename)[:80]}...: longer than a name can be")

@@ -97,7 +97,7 @@ def summary(result: Summary) -> str:
     counts = f"{result.recordings} recordings: {result.done} done ({result.utterances} utterances), "
     counts += f"{result.no_speech} without speech, {result.failed} failed, {result.unchanged} unchanged"
     speed = f"{clock(result.audio_seconds)} of audio in {clock(result.seconds)}"
-    others = f"; {result.ignored} other files ignored" if result.ignored else ""
+    others = f"; {result.ignored} other files and hidden folders ignored" if result.ignored else ""
     failed = f"\n{result.published['failed']} failed: see {printable(result.ledger)}" if result.published["failed"] else ""
     stay = "out of the table now" if result.pruned else "the table keeps them; --prune takes them out"
     gone = f"\n{result.gone} no longer there: {stay}" if result.gone else ""

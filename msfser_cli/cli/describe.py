@@ -1,4 +1,4 @@
-"""msfser describe: the delivery in words."""
+"""msfser describe: the delivery in numbers and words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msfser_cli.settings import MAX_FAILED
 
 
 def describe(
-    emphasized: Annotated[str, typer.Argument(help="The table that emphasize wrote.")],
+    emphasized: Annotated[str, typer.Argument(metavar="TABLE", help="Table of msfser emphasize.")],
     out: o.Out = "described.parquet",
     describer: o.Describer = None,
     describer_model: o.DescriberModel = None,
@@ -33,7 +33,11 @@ def describe(
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
 ) -> None:
-    """Emphasis to description: pitch, loudness, rate, pauses and voice, as numbers and as a sentence or two.
+    """Measure the delivery and describe it in words.
+
+    The measurements are pitch, loudness, rate, pauses and voice quality. With
+    --describer prosody the description is made from them. With another describer
+    an audio language model writes it.
 
     Example: msfser describe emphasized.parquet --out described.parquet
     """

@@ -1,4 +1,4 @@
-"""msfser embed: the four vectors."""
+"""msfser embed: the four vectors of each utterance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msfser_cli.settings import MAX_FAILED
 
 
 def embed(
-    described: Annotated[str, typer.Argument(help="The table that describe wrote.")],
+    described: Annotated[str, typer.Argument(metavar="TABLE", help="Table of msfser describe.")],
     out: o.Out = "embedded.parquet",
     acoustic_encoder: o.AcousticEncoder = None,
     acoustic_model: o.AcousticModel = None,
@@ -32,7 +32,7 @@ def embed(
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
 ) -> None:
-    """Description to vectors: of the voice, the emphasised words, the transcript and the description.
+    """Encode voice, emphasised words, transcript and description as vectors.
 
     Example: msfser embed described.parquet --out embedded.parquet
     """

@@ -1,4 +1,4 @@
-"""msfser emphasize: which words stand out."""
+"""msfser emphasize: the prominence of each word."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msfser_cli.settings import MAX_FAILED
 
 
 def emphasize(
-    utterances: Annotated[str, typer.Argument(help="The table that transcribe wrote.")],
+    utterances: Annotated[str, typer.Argument(metavar="TABLE", help="Table of msfser transcribe.")],
     out: o.Out = "emphasized.parquet",
     emphasizer: o.Emphasizer = None,
     pitch: o.Pitch = None,
@@ -32,7 +32,10 @@ def emphasize(
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
 ) -> None:
-    """Utterances to emphasis: a prominence for every word, and the spans of the most prominent.
+    """Score the prominence of each word and pick the emphasised words.
+
+    The prominence is a weighted sum of z-scores of pitch, energy and phone
+    duration within the utterance.
 
     Example: msfser emphasize utterances.parquet --out emphasized.parquet
     """

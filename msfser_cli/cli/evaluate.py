@@ -1,4 +1,4 @@
-"""msfser evaluate: scores against labels."""
+"""msfser evaluate: scores compared with labels."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from msfser_cli.stages.joining import Unmatched
 
 _WIDE = 160
-"""Columns of a report that goes to a file or a pipe."""
+"""Width of a report that goes to a file or a pipe, in characters."""
 
 
 def evaluate(
     gold: o.GoldIfAny = None,
-    scores: Annotated[Path, typer.Argument(help="The table that predict wrote.")] = Path("scores.parquet"),
+    scores: Annotated[Path, typer.Argument(metavar="TABLE", help="Table of msfser predict.")] = Path("scores.parquet"),
     scale: o.Scale = None,
     vs: o.Vs = None,
     by: o.By = None,
@@ -41,17 +41,18 @@ def evaluate(
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
 ) -> None:
-    """Scores against labels: CCC, Pearson, RMSE and MAE with 95 % intervals.
+    """Compare scores with labels: CCC, Pearson, RMSE and MAE with 95 % intervals.
 
-    Columns are found by name. A label belongs to an utterance_id, to a part of
-    a recording from start to end, or to a whole recording, whose score is the
-    mean of its utterances, weighted by their duration.
+    msfser finds the label columns by name. A label belongs to an utterance_id, to
+    a part of a recording from start to end, or to a whole recording. The score of
+    a recording is the mean of its utterances, weighted by duration.
 
-    Intervals come from drawing whole speakers (podcasts or recordings, where
-    speakers are not known), because what one person says varies together.
+    The intervals come from a bootstrap of whole speakers, because what one person
+    says varies together. If no speaker is known, msfser resamples podcasts
+    (MSP-Podcast) or recordings.
 
-    The submission has a row for every recording in the scores; with --split,
-    for those that the split's labels name. Without --gold nothing else is done.
+    --submission writes a row for every recording in the scores, or with --split
+    for the recordings of that split. It works without --gold.
 
     Example: msfser evaluate --gold labels.csv --by gender --plot scores.png
     """
@@ -73,9 +74,9 @@ def evaluate(
         _require_free(out, (scores, gold, vs))
     if gold is None:
         if submission is None:
-            raise UsageError("there are no labels to evaluate against: name them with --gold")
+            raise UsageError("evaluate needs labels; pass them with --gold")
         if vs or columns or split or plot or scale:
-            raise UsageError("without --gold there is only --submission: the other options need labels")
+            raise UsageError("--submission without --gold takes no other option, because the others need labels; add --gold")
         _say_submitted(submission, *write_submission(submission, scores))
         return
 
@@ -100,18 +101,18 @@ def evaluate(
 
 
 def _require_free(out: Path | None, inputs: tuple[Path | None, ...]) -> None:
-    """UsageError where the file `out` would take the place of a folder or of one of the `inputs`."""
+    """UsageError if the file `out` is a folder or one of the `inputs`."""
     if out is not None and out.is_dir():
-        raise UsageError(f"{out}: a folder; name a file to write")
-    for given in inputs:
-        if out is not None and given is not None and out.exists() and given.exists() and out.samefile(given):
-            raise UsageError(f"{out}: is read by this command and would be written over; name another file to write")
+        raise UsageError(f"{out}: is a folder; name a file to write")
+    for path in inputs:
+        if out is not None and path is not None and out.exists() and path.exists() and out.samefile(path):
+            raise UsageError(f"{out}: is an input of this command; name another file to write")
 
 
 def _say_submitted(out: Path, rows: int, without: int) -> None:
     log.say("note", f"submission: {out}, {rows} files, on 1..7")
     if without:
-        log.warn(f"recordings without a score, not in the submission: {without}")
+        log.warn(f"recordings that have no score and are not in the submission: {without}")
 
 
 def _print_report(result: Evaluation) -> None:
@@ -119,8 +120,8 @@ def _print_report(result: Evaluation) -> None:
 
     from msfser_cli.stages.clusters import in_words
 
-    # Rich takes what is no terminal for one of 80 columns, and cuts the names of the dimensions to fit.
-    # Names of speakers are data: square brackets and colons in them are no markup.
+    # Without a terminal, Rich assumes 80 columns and cuts the names of the dimensions to fit.
+    # Names of speakers are data: square brackets and colons in them are not markup.
     console = Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, emoji=False)
     split = f", {result.split}" if result.split else ""
     typer.echo(printable(f"{result.scores} against {result.gold}{split}") + "\n")
@@ -131,7 +132,7 @@ def _print_report(result: Evaluation) -> None:
         typer.echo("\n" + printable(f"CCC against {result.other}, on the labels that both score") + "\n")
         console.print(_differences(result.differences))
     if result.coverage:
-        typer.echo("\nThe scores' own intervals: how many labels they hold, and their mean width\n")
+        typer.echo("\nPrediction intervals of the scores: share of labels that they hold, and mean width\n")
         console.print(_coverage(result.coverage))
     for groups in result.groups:
         typer.echo(f"\nCCC by {groups.by}\n")
@@ -182,12 +183,12 @@ def _notes(groups: Groups) -> Iterator[str]:
     from msfser_cli.stages.evaluate import CONSTANT, SMALL
 
     if flat := [g.name for g in groups.groups if any(i.not_defined == CONSTANT for i in g.intervals.values())]:
-        yield printable(f"A CCC of 0 or none in {', '.join(flat)}: {CONSTANT}.")
+        yield printable(f"CCC is 0 or not defined for {', '.join(flat)}: {CONSTANT}.")
     if any(group.small for group in groups.groups):
         unit = "recordings" if groups.by == "speaker" else "clusters"
-        yield f"* fewer than {SMALL} pairs or {FEW_CLUSTERS} {unit}: too small to say much."
+        yield f"* fewer than {SMALL} pairs or {FEW_CLUSTERS} {unit}: too few for a reliable value."
     if groups.unknown:
-        yield f"{groups.unknown:,} labels without a known {groups.by} are in no group."
+        yield f"{groups.unknown:,} labels have no known {groups.by} and belong to no group."
 
 
 def _table(first: str, *headings: str) -> Table:
@@ -202,7 +203,7 @@ def _table(first: str, *headings: str) -> Table:
 
 
 def _add_intervals(table: Table, cells: tuple[str, ...]) -> None:
-    """A line of intervals below their numbers, where there are any."""
+    """Add a line of intervals below their numbers, if there are any."""
     if any(cells):
         table.add_row(*cells, style="dim")
 
@@ -212,7 +213,7 @@ def _number(value: float, *, signed: bool = False) -> str:
 
 
 def _bracketed(interval: Interval) -> str:
-    """Without zeros in front, so that four fit side by side."""
+    """The interval without leading zeros, so that four fit side by side."""
     def short(end: float) -> str:
         return f"{end:.3f}".replace("0.", ".", 1) if abs(end) < 0.9995 else f"{end:.3f}"
 
@@ -220,7 +221,7 @@ def _bracketed(interval: Interval) -> str:
 
 
 def _account(result: Evaluation) -> Iterator[str]:
-    """How the labels were read and joined."""
+    """Say how the labels were read and joined, one sentence each."""
     yield f"labels: {result.label_format}: {', '.join(f'{role} = {name!r}' for role, name in result.columns.items())}"
     same = "the same" if result.score_scale == result.label_scale else f"brought to {result.label_scale}"
     yield f"scales: labels {result.label_scale} ({result.label_scale_source}); scores {result.score_scale}, {same}"
@@ -235,14 +236,14 @@ def _account(result: Evaluation) -> Iterator[str]:
 
 
 def _warnings(result: Evaluation) -> Iterator[str]:
-    """What keeps the numbers from being about all labels and all scores, or from being sure."""
+    """Say which labels and scores the numbers leave out, and which numbers are uncertain, one sentence each."""
     from msfser_cli.model.bootstrap import FEW_CLUSTERS, LEAST_CLUSTERS
     from msfser_cli.stages.clusters import in_words
 
     for what, unmatched in _unmatched(result).items():
         if unmatched.count:
             more = ", ..." if unmatched.count > len(unmatched.examples) else ""
-            yield f"{what} without a partner: {unmatched.count} ({', '.join(unmatched.examples)}{more})"
+            yield f"unmatched {what}: {unmatched.count} ({', '.join(unmatched.examples)}{more})"
     if result.labels_outside_scale:
         yield f"labels outside their scale, {result.label_scale}: {result.labels_outside_scale}"
     for dimension, a in result.dimensions.items():
@@ -254,9 +255,9 @@ def _warnings(result: Evaluation) -> Iterator[str]:
             yield f"{dimension}: {a.not_defined}"
     clusters = sum(result.clusters.values())
     if clusters < LEAST_CLUSTERS:
-        yield f"no intervals: {in_words(result.clusters)}, and at least {LEAST_CLUSTERS} are needed"
+        yield f"no intervals: they need at least {LEAST_CLUSTERS} clusters, and there are {in_words(result.clusters)}"
     elif clusters < FEW_CLUSTERS:
-        yield f"intervals from only {in_words(result.clusters)} are not to be trusted"
+        yield f"intervals from only {in_words(result.clusters)} are unreliable"
 
 
 def _unmatched(result: Evaluation) -> dict[str, Unmatched]:

@@ -1,4 +1,4 @@
-"""The one call behind the five commands that write a table."""
+"""What the five commands that write a table have in common."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
-    """Run `command` on `inputs`; `options` are its parameters by name. Exits with 3 when the ledger holds failures."""
+    """Run `command` on `inputs`. `options` are the command's parameters by name. Exits with 3 if the ledger has failures."""
     log.set(options["log_format"], quiet=options["quiet"])
     from msfser_cli.cli import console
     from msfser_cli.cli.options import settings_of
@@ -28,7 +28,7 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     if options.get("calibrate"):
         plan = _calibrated(plan, source, options)
     elif idle := [name for name in ("level", "scale") if options.get(name) is not None]:
-        raise UsageError(f"--{idle[0]} is for intervals that are calibrated here; add --calibrate, or leave it out")
+        raise UsageError(f"--{idle[0]} needs --calibrate")
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
     destination = runner.Destination(

@@ -1,4 +1,4 @@
-"""What a command says on stderr: lines in words, or with `--log-format json` an object a line."""
+"""The messages of a command on stderr: lines of text, or with `--log-format json` one JSON object per line."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from msfser_cli.errors import UsageError
 
 EVENTS = {
     "start": "a run begins",
-    "recording": "a recording was done; a warning if it failed",
-    "progress": "how far it is, every half minute",
-    "note": "how the input was read, or what was written",
-    "warning": "the result may not be what was wanted",
-    "library": "what a library printed",
-    "summary": "what was done in all; a warning if recordings failed that had not before",
+    "recording": "a recording is done; a warning if it failed",
+    "progress": "the progress of the run, every half minute",
+    "note": "how msfser read the input, or what it wrote",
+    "warning": "the result may not be what the user wants",
+    "library": "a library printed this",
+    "summary": "the result of the run; a warning if recordings failed that had not failed before",
     "stopped": "a signal ended the command",
     "error": "the command ended early",
 }
-"""What `event` may be."""
+"""The values of `event`, with their meanings."""
 
 LONGEST_LINE = 10_000
-"""In characters."""
+"""Messages are cut after this number of characters."""
 
 
 def printable(text: str) -> str:
-    """`text` on one line: control characters, which a file's name may hold, are escaped; thousands of characters are cut."""
+    """`text` on one line, with control characters escaped, because file names may contain them. Long text is cut."""
     text = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]} ..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Log:
-    """Writes what there is to say in the form and to the extent that the user asked for. The program has one, `log`."""
+    """Writes messages in the form and to the extent that the user has chosen. The program has one instance, `log`."""
 
     def __init__(self) -> None:
         self.json = False
         self.quiet = False
-        self.bar: Any = None  # tqdm's, while there is one on the screen
-        self._stderr: TextIO | None = None  # where the program's stderr goes; else, in tests, what sys.stderr is at the moment
+        self.bar: Any = None  # the progress bar of tqdm, while it is on the screen
+        self._stderr: TextIO | None = None  # the program's stderr; None in tests: the current sys.stderr
 
     def set(self, form: str, *, quiet: bool) -> None:
-        """What the command's options ask for. UsageError for a form that there is not."""
+        """Set the form, `text` or `json`, and whether to print only warnings and errors. UsageError for another form."""
         if form not in ("text", "json"):
             raise UsageError(f"--log-format takes text or json, not {form!r}")
         self.json, self.quiet = form == "json", quiet
         self._capture()
 
     def say(self, event: str, message: str, *, level: str = "info", words: bool = True, **fields: Any) -> None:
-        """One of `EVENTS`, of the level info (which --quiet silences), warning or error.
+        """Write one of `EVENTS`. level: info (which --quiet leaves out), warning or error.
 
-        In JSON it has the `fields`, in text its words alone, and nothing at all without `words`.
+        JSON has `message` and `fields`. Text has `message` only, and nothing at all if `words` is false.
         """
         if self.quiet and level == "info":
             return
@@ -66,11 +66,11 @@ class Log:
             self._write("\n".join(map(printable, f"{prefix}{message}".split("\n"))))
 
     def warn(self, message: str) -> None:
-        """A warning of msfser's own."""
+        """Write a warning of msfser itself."""
         self.say("warning", message.removeprefix("warning: "), level="warning")
 
     def take_over(self, *, debug: bool) -> None:
-        """From now on, what others log is said here, msfser's own warnings and with `debug` all; in JSON, what they print too."""
+        """Write here what is logged: warnings of msfser, and with `debug` everything. In JSON, also what libraries print."""
         logging.basicConfig(handlers=[_Handler(self, debug=debug)], level=logging.DEBUG if debug else logging.WARNING)
         self._stderr = sys.stderr
         self._capture()
@@ -80,7 +80,7 @@ class Log:
             sys.stderr = _Lines(self)
 
     def _write(self, line: str) -> None:
-        with contextlib.suppress(OSError):  # nobody reads it any more, or its disk is full: that is no reason to stop working
+        with contextlib.suppress(OSError):  # the reader is gone or its disk is full: go on working
             if self.bar is not None:
                 self.bar.write(line, file=sys.stderr)
             else:
@@ -102,7 +102,7 @@ class _Handler(logging.Handler):
 
 
 class _Lines(io.TextIOBase):
-    """A stderr whose lines become events."""
+    """A stderr whose lines become events `library`."""
 
     def __init__(self, to: Log) -> None:
         self._to, self._begun = to, ""

@@ -1,4 +1,4 @@
-"""msfser models: what a profile needs, and getting, checking and carrying it."""
+"""msfser models: list, fetch, verify and export models."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ if TYPE_CHECKING:
     from msfser_cli.profiles.models import Found
 
 _OFFLINE = os.environ.get("HF_HUB_OFFLINE")
-"""What the user has set; the program itself sets it, for every command, when it has been imported."""
+"""What the user has set. The program sets this variable itself later, for every command."""
 
-models = typer.Typer(name="models", no_args_is_help=True, help="List, fetch, verify and export the models of a profile.")
+models = typer.Typer(name="models", no_args_is_help=True, help="List, fetch, verify and export models.")
 
 Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NAME]...", show_default=False,
-        help="Registered names, or owner/name or owner/name@revision of a hub; else all of the profile.",
+        help="Registered names, owner/name, or owner/name@revision. Without a name, all models of the profile.",
     ),
 ]  # fmt: skip
 Languages = Annotated[
     list[str] | None,
-    typer.Option("--language", help="Of a profile's aligners only those of this language, such as en. Repeatable."),
+    typer.Option(
+        "--language", metavar="CODE", help="Take only the aligner of this language, such as en, from the profile. Repeatable."
+    ),
 ]  # fmt: skip
 TrustPickle = Annotated[
     bool,
-    typer.Option("--trust-pickle", help="Convert weights that are a pickle whose sha256 is not registered: where you trust its "
-                 "publisher. It is opened once, as weights only."),
+    typer.Option("--trust-pickle", help="Convert weights from a pickle that is not in the registry. A pickle can run code: use "
+                 "this only if you trust its publisher. msfser opens it once, as weights only."),
 ]  # fmt: skip
 
 
@@ -47,7 +49,9 @@ def list_(
     json: o.Json = False,
     log_format: o.LogFormat = "text",
 ) -> None:
-    """Models, where they are from, and whether they are here. Nothing is read or fetched.
+    """List models with source, revision, licence and size, and whether they are installed.
+
+    Nothing is downloaded.
 
     Example: msfser models list --profile paper
     """
@@ -58,17 +62,18 @@ def list_(
     used = _names(names, profile, language)
     rows = []
     for name in used:
-        found, known = m.find(name, m.models_dir()), registry().get(name)
+        installed, registered = m.find(name, m.models_dir()), registry().get(name)
+        about = installed or registered
         source, _, revision = name.partition("@")
         rows.append({
             "name": name,
             "used_by": used[name],
-            "source": known.source if known else source,
-            "revision": found.revision if found else known.revision if known else revision or None,
-            "license": (found.license if found else known.license if known else "") or None,
-            "size_bytes": found.size if found else known.size or None if known else None,
-            "present": found.place if found else None,
-            "folder": str(found.folder) if found and found.place != m.WHEELS else None,
+            "source": registered.source if registered else source,
+            "revision": about.revision if about else revision or None,
+            "license": (about.license if about else "") or None,
+            "size_bytes": installed.size if installed else registered.size or None if registered else None,
+            "present": installed.place if installed else None,
+            "folder": str(installed.folder) if installed and installed.place != m.WHEELS else None,
         })  # fmt: skip
     if json:
         from json import dumps
@@ -79,7 +84,7 @@ def list_(
     if not names and not all(row["present"] for row in rows):
         option = "" if profile == "mini" else f" --profile {profile}"
         option += "".join(f" --language {code}" for code in language or ())
-        log.say("note", f"get what is missing with: msfser models fetch{option}")
+        log.say("note", f"to get the missing models, run: msfser models fetch{option}")
 
 
 @models.command()
@@ -91,11 +96,11 @@ def fetch(
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
 ) -> None:
-    """Fetch what is missing: the only command that uses a network.
+    """Fetch missing models. No other command downloads anything.
 
-    Only files that are loaded are fetched, and verified. What was begun is gone
-    on with; what is here and as it should be is left alone. A pickle becomes
-    safetensors, and is never opened again.
+    msfser fetches only the files that it loads, and verifies them. Interrupted
+    downloads resume. Files that are already present and verified are kept. A
+    pickle is converted to safetensors once and not opened again.
 
     Example: msfser models fetch --profile paper
     """
@@ -106,21 +111,21 @@ def fetch(
     if quiet or log.json or not sys.stderr.isatty():
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     if quiet:
-        os.environ["HF_HUB_VERBOSITY"] = "error"  # else it says when it tries again
+        os.environ["HF_HUB_VERBOSITY"] = "error"  # else the hub's client prints each retry
     from msfser_cli.errors import ModelError
-    from msfser_cli.profiles.fetch import fetch as get
+    from msfser_cli.profiles.fetch import fetch as fetch_model
 
     problems: list[Any] = []
     for name in used:
         try:
-            found, fetched = get(name, trust_pickle=trust_pickle)
-        except ModelError as error:  # the others can be had all the same
+            model, fetched = fetch_model(name, trust_pickle=trust_pickle)
+        except ModelError as error:  # go on with the others
             problems += error.args
         else:
-            log.say("note", f"{name}: {_about(found)}{'' if fetched else '; it was here'}", name=name, fetched=fetched)
+            log.say("note", f"{name}: {_about(model)}{'' if fetched else '; already present'}", name=name, fetched=fetched)
     if problems:
         raise ModelError(*problems)
-    log.say("summary", _count(used, "here and verified"), exit_code=0)
+    log.say("summary", _count(used, "present and verified"), exit_code=0)
 
 
 @models.command()
@@ -132,7 +137,9 @@ def verify(
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
 ) -> None:
-    """Read every file again and compare its hash. Exits with 5 where one differs or a model is missing.
+    """Verify models: read every file and compare its sha256.
+
+    Exits with 5 if a file differs or a model is missing.
 
     Example: msfser models verify --profile paper
     """
@@ -144,13 +151,13 @@ def verify(
     used = _without_code(_names(names, profile, language))
     for name in used:
         try:
-            found = m.find(name, m.models_dir())
-            if found is None:
+            model = m.find(name, m.models_dir())
+            if model is None:
                 raise ModelError(m.missing(name))
-            m.verify(name, found)
-            unknown = [file for file, part in found.files.items() if not part.digest]
-            unsure = f"; no hash is known of {', '.join(unknown)}" if unknown else ""
-            log.say("note", f"{name}: {_about(found)}{unsure}", name=name)
+            m.verify(name, model)
+            without = [file for file, part in model.files.items() if not part.digest]
+            unverified = f"; not verified, because no sha256 is published: {', '.join(without)}" if without else ""
+            log.say("note", f"{name}: {_about(model)}{unverified}", name=name)
         except ModelError as error:
             problems += error.args
     if problems:
@@ -160,7 +167,7 @@ def verify(
 
 @models.command()
 def export(
-    folder: Annotated[Path, typer.Argument(help="The folder to copy to; models that are in it already stay.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to copy to. Models already in it are kept.")],
     names: Names = None,
     profile: o.Profile = "mini",
     language: Languages = None,
@@ -168,25 +175,26 @@ def export(
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
 ) -> None:
-    """Copy models for a machine without a network, which reads them with --models-dir.
+    """Export models to a folder, for a machine without a network.
 
-    Interrupted, the same command goes on. models.json in the folder has the
-    source, revision, licence, and every file's size and sha256.
+    On that machine, pass the folder with --models-dir. Its models.json has the
+    source, revision and licence of each model, and the size and sha256 of each
+    file. If the export is interrupted, run the same command again: it continues.
 
     Example: msfser models export models/ --profile paper
     """
     log.set(log_format, quiet=quiet)
-    from msfser_cli.profiles.export import export as copy
+    from msfser_cli.profiles.export import export as export_models
 
     used = _without_code(_names(names, profile, language))
-    for name, path, copied in copy(list(used), folder):
-        log.say("note", f"{name}: {'copied to' if copied else 'was already in'} {path}", name=name, copied=copied)
+    for name, path, copied in export_models(list(used), folder):
+        log.say("note", f"{name}: {'copied to' if copied else 'already in'} {path}", name=name, copied=copied)
     use = f"use them with: --models-dir {printable(str(folder))}"
     log.say("summary", f"{_count(used, 'copied and verified')}\n{use}", exit_code=0)
 
 
 def _names(names: list[str] | None, profile: str, languages: list[str] | None) -> dict[str, list[str]]:
-    """The models that are asked for, each with the stages of the profile that use it."""
+    """The models that the user named, else those of the profile, each with the stages of the profile that use it."""
     from msfser_cli.profiles import models_of
 
     of_profile = models_of(profile, languages or ())
@@ -198,16 +206,18 @@ def _without_code(used: dict[str, list[str]]) -> dict[str, list[str]]:
     from msfser_cli.profiles import WITH_CODE
 
     if set(used) <= set(WITH_CODE):
-        raise ModelError(f"{', '.join(used)}: comes with code; where you trust that: hf download {' '.join(used)}")
+        raise ModelError(f"{', '.join(used)}: comes with its own code, so msfser leaves it out; if you trust it, run: "
+                         f"hf download {' '.join(used)}")
     for name in used:
         if name in WITH_CODE:
-            log.say("note", f"{name}: left out, as it comes with code; where you trust that: hf download {name}", name=name)
+            log.say("note", f"{name}: comes with its own code, so msfser leaves it out; if you trust it, run: hf download {name}",
+                    name=name)
     return {name: stages for name, stages in used.items() if name not in WITH_CODE}
 
 
-def _about(found: Found) -> str:
-    where = "in installed packages" if found.place == "wheels" else str(found.folder)
-    return f"{found.source}@{found.revision[:12]}, {_size(found.size)}, {where}"
+def _about(model: Found) -> str:
+    where = "in installed packages" if model.place == "wheels" else str(model.folder)
+    return f"{model.source}@{model.revision[:12]}, {_size(model.size)}, {where}"
 
 
 def _count(names: dict[str, list[str]], what: str) -> str:
@@ -228,7 +238,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
 
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    for title in ("model", "published as", "licence", "size", "here"):
+    for title in ("model", "published as", "licence", "size", "present"):
         table.add_column(title, justify="right" if title == "size" else "left", overflow="fold")
     for row in rows:
         owner, _, published = row["source"].partition("/")

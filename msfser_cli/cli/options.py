@@ -1,6 +1,6 @@
-"""The options that several commands share, each defined once, and how settings come out of them.
+"""The options of the commands, each defined once, and the way from options to settings.
 
-A value comes from the flag, else its MSFSER_* variable, else msfser.toml, else the profile.
+A value comes from the command line, else from its variable MSFSER_*, else from msfser.toml, else from the profile.
 """
 
 from __future__ import annotations
@@ -24,223 +24,353 @@ def _option(name: str, help: str, panel: str | None, *short: str, **more: Any) -
 
 
 def _setting(name: str, help: str, panel: str, **more: Any) -> Any:
-    """An option that sets the field of the same name in a stage's settings, whose default its help shows."""
-    # Of a name that several have, the first counts: fine-tuning comes last, and its help says what it does otherwise.
+    """An option for the field of the same name in a stage's settings. Its help shows the field's default."""
+    # If several settings have the field, the first counts: --finetune has its own epochs and batch size, and its help says so.
     defaults = {f.name: f.default for settings in reversed(SETTINGS.values()) for f in fields(settings)}
     default = defaults[name.replace("-", "_")]
-    return _option(name, help, panel, show_default=False if default is None else str(default), **more)
+    shown = "" if default is None else f" [dim]\\[default: {default}][/dim]"
+    return _option(name, help + shown, panel, show_default=False, **more)
 
 
 def _use_models_dir(folder: Path | None) -> Path | None:
-    # Wherever the choice came from, it is found where every model is looked for.
+    # The environment carries the choice to the place that looks for models.
     if folder is not None:
         os.environ["MSFSER_MODELS_DIR"] = str(folder)
     return folder
 
 
-_RUN, _WORDS, _EMPHASIS, _DELIVERY, _VECTORS, _HEAD = "Run", "Words and utterances", "Emphasis", "Delivery", "Vectors", "Scores"
-_MODEL, _FIT, _SPLITS, _FINETUNE = "Model", "Fitting", "Who is held out", "Fine-tuning"
+_RUN, _WORDS, _EMPHASIS, _DELIVERY, _VECTORS, _SCORES = "Run", "Words and utterances", "Emphasis", "Delivery", "Vectors", "Scores"
+_MODEL, _FIT, _SPLITS, _FINETUNE = "Model", "Training", "Held-out data", "Fine-tuning"
 _REPORT, _INTERVALS = "Report", "Intervals"
+_MODEL_NAMES = "a registered name, a folder, or owner/name."
 
-Out = Annotated[str, _option("out", "The table to write: a .parquet file, or a folder/ that grows by parts.", None, "-o")]
-Root = Annotated[
-    Path | None, _option("root", "The folder that recording ids are relative to; where the recordings are now.", _RUN)
+Out = Annotated[
+    str, _option("out", "Table to write: a .parquet file, or a folder/ of parts.", None, "-o", metavar="PATH")
 ]
-Profile = Annotated[str, _option("profile", "Models and settings: mini (offline, on a CPU) or paper.", _RUN)]
+Root = Annotated[
+    Path | None,
+    _option("root", "Folder that recording ids are relative to. Pass it if the corpus has moved.", _RUN, metavar="FOLDER"),
+]
+Profile = Annotated[
+    str, _option("profile", "Models and settings to use: mini (offline, on a CPU) or paper.", _RUN, metavar="NAME")
+]
 ModelsDir = Annotated[
     Path | None,
-    _option("models-dir", "Look here first for models: a folder from msfser models export.", _RUN, callback=_use_models_dir),
+    _option(
+        "models-dir", "Look for models in this folder first. msfser models export makes it.", _RUN, metavar="FOLDER",
+        callback=_use_models_dir,
+    ),
 ]
-Redo = Annotated[bool, _option("redo", "Start over, replacing what is there.", _RUN)]
+Redo = Annotated[bool, _option("redo", "Start over and replace the output.", _RUN)]
 RetryFailed = Annotated[bool, _option("retry-failed", "Try recordings again that failed before.", _RUN)]
-Prune = Annotated[bool, _option("prune", "Take recordings that are no longer there out of the output.", _RUN)]
+Prune = Annotated[bool, _option("prune", "Remove recordings from the output that the corpus no longer has.", _RUN)]
 MaxFailed = Annotated[
     float,
-    _option("max-failed", "Stop when more than this share fail: it is the disk or the set-up.", _RUN, metavar="SHARE", min=0),
+    _option(
+        "max-failed", "Stop with exit code 7 if more than this share fail, in a row: likely a disk or setup problem.", _RUN,
+        metavar="SHARE", min=0,
+    ),
 ]
 Wait = Annotated[
-    float, _option("wait", "Seconds to wait where another run writes to the same output.", _RUN, metavar="SECONDS", min=0)
+    float, _option("wait", "Wait up to SECONDS if another run is using the output.", _RUN, metavar="SECONDS", min=0)
 ]
-DryRun = Annotated[bool, _option("dry-run", "Say what would be done, and do nothing.", _RUN)]
-Json = Annotated[bool, _option("json", "Print a summary as one JSON object on stdout.", _RUN)]
+DryRun = Annotated[bool, _option("dry-run", "Print what a run would annotate, and exit.", _RUN)]
+Json = Annotated[bool, _option("json", "Print the result as JSON on stdout.", _RUN)]
 LogFormat = Annotated[
-    str, _option("log-format", "What is said on stderr: text, or json, an object a line.", _RUN, metavar="text|json")
+    str, _option("log-format", "Form of messages on stderr: text, or json, one object per line.", _RUN, metavar="text|json")
 ]
-Quiet = Annotated[bool, _option("quiet", "Say nothing but errors and warnings.", _RUN, "-q")]
+Quiet = Annotated[bool, _option("quiet", "Print only warnings and errors.", _RUN, "-q")]
 
-Transcriber = Annotated[str | None, _setting("transcriber", "faster-whisper or whisperx.", _WORDS)]
-Model = Annotated[str | None, _setting("model", "Its model: registered name, folder, or owner/name in a hub's cache.", _WORDS)]
+Transcriber = Annotated[
+    str | None, _setting("transcriber", "Recogniser: faster-whisper, or whisperx for forced alignment.", _WORDS, metavar="NAME")
+]
+Model = Annotated[str | None, _setting("model", f"Whisper model: {_MODEL_NAMES}", _WORDS, metavar="MODEL")]
 Aligner = Annotated[
     str | None,
     _setting(
-        "aligner", "For whisperx's forced alignment: per-language, per-language:de,en or one wav2vec 2.0 CTC model; '' for none.",
-        _WORDS,
+        "aligner",
+        "With whisperx: per-language, per-language:de,en, or one wav2vec 2.0 CTC model for all. '' turns alignment off.",
+        _WORDS, metavar="MODEL",
     ),
 ]
 Diarize = Annotated[
     str | None,
+    _setting("diarize", "Tell speakers apart with this pipeline of pyannote: a folder or owner/name.", _WORDS, metavar="MODEL"),
+]
+Channels = Annotated[
+    str | None,
     _setting(
-        "diarize", "Tell speakers apart, by a pipeline of pyannote's: folder, or owner/name in a hub's cache.", _WORDS,
-        metavar="MODEL",
+        "channels", "Mix the channels; or split: rows for each channel, for one speaker a channel; or hear one: first, or its "
+        "number from 0.", _WORDS, metavar="mix|split|first|N",
     ),
 ]
-Language = Annotated[str | None, _setting("language", "The recordings' language, such as en; else detected.", _WORDS)]
-Unit = Annotated[str | None, _setting("unit", "utterance: cut at pauses and sentence ends; file: one a file.", _WORDS)]
-BeamSize = Annotated[int | None, _setting("beam-size", "Beams of the recogniser.", _WORDS)]
-MinUtterance = Annotated[float | None, _setting("min-utterance", "Shorter ones join a neighbour, in seconds.", _WORDS)]
-MaxUtterance = Annotated[float | None, _setting("max-utterance", "Longer ones are cut, in seconds.", _WORDS)]
-Pause = Annotated[float | None, _setting("pause", "A silence that ends an utterance, in seconds.", _WORDS)]
+AudioTrack = Annotated[
+    int | None,
+    _setting("audio-track", "Hear this audio track, numbered from 0, instead of the default one.", _WORDS, metavar="N", min=0),
+]
+Language = Annotated[
+    str | None, _setting("language", "Language of all recordings, such as en. Without it, msfser detects the language.", _WORDS,
+                         metavar="CODE"),
+]  # fmt: skip
+Unit = Annotated[
+    str | None,
+    _setting(
+        "unit", "Cut at pauses and sentence ends (utterance), or make each file one utterance (file).", _WORDS,
+        metavar="utterance|file",
+    ),
+]
+BeamSize = Annotated[int | None, _setting("beam-size", "Beam width of the recogniser.", _WORDS, metavar="N")]
+MinUtterance = Annotated[
+    float | None, _setting("min-utterance", "Join shorter utterances to a neighbour.", _WORDS, metavar="SECONDS")
+]
+MaxUtterance = Annotated[float | None, _setting("max-utterance", "Cut longer utterances.", _WORDS, metavar="SECONDS")]
+Pause = Annotated[float | None, _setting("pause", "Length of a silence that ends an utterance.", _WORDS, metavar="SECONDS")]
 
-Emphasizer = Annotated[str | None, _setting("emphasizer", "How prominence is scored.", _EMPHASIS)]
-Pitch = Annotated[str | None, _setting("pitch", "F0 tracker: swift-f0 or harvest (the paper's).", _EMPHASIS)]
-PitchWeight = Annotated[float | None, _setting("pitch-weight", "Weight of log-F0 in the prominence.", _EMPHASIS)]
-EnergyWeight = Annotated[float | None, _setting("energy-weight", "Weight of energy.", _EMPHASIS)]
-DurationWeight = Annotated[float | None, _setting("duration-weight", "Weight of phone duration.", _EMPHASIS)]
-Share = Annotated[float | None, _setting("share", "Share of an utterance's words taken as emphasised.", _EMPHASIS)]
+Emphasizer = Annotated[str | None, _setting("emphasizer", "Method that scores prominence: lemf.", _EMPHASIS, metavar="NAME")]
+Pitch = Annotated[
+    str | None, _setting("pitch", "Pitch tracker: swift-f0, or harvest as in the paper.", _EMPHASIS, metavar="NAME")
+]
+PitchWeight = Annotated[
+    float | None, _setting("pitch-weight", "Weight of log-F0 in a word's prominence.", _EMPHASIS, metavar="W")
+]
+EnergyWeight = Annotated[
+    float | None, _setting("energy-weight", "Weight of energy in a word's prominence.", _EMPHASIS, metavar="W")
+]
+DurationWeight = Annotated[
+    float | None, _setting("duration-weight", "Weight of phone duration in a word's prominence.", _EMPHASIS, metavar="W")
+]
+Share = Annotated[
+    float | None, _setting("share", "Share of an utterance's words that count as emphasised.", _EMPHASIS, metavar="SHARE")
+]
 
 Describer = Annotated[
     str | None,
     _setting(
         "describer",
-        "Who describes the delivery: prosody, transformers:MODEL, openai:BASE-URL or kimi-audio (it runs the model's code).",
-        _DELIVERY,
+        "What describes the delivery: prosody (measures it), transformers:MODEL, openai:BASE-URL, or kimi-audio (runs the "
+        "model's own code).",
+        _DELIVERY, metavar="NAME",
     ),
 ]
 DescriberModel = Annotated[
-    str | None, _setting("describer-model", "With openai: what the server calls the model; else the only one it has.", _DELIVERY)
+    str | None,
+    _setting(
+        "describer-model", "With openai: name of the model on the server. Without it, the server's only model.", _DELIVERY,
+        metavar="NAME",
+    ),
 ]
 DescriberConcurrency = Annotated[
-    int | None, _setting("describer-concurrency", "With openai: requests at once, for utterances of one recording.", _DELIVERY)
+    int | None, _setting("describer-concurrency", "With openai: number of requests at once.", _DELIVERY, metavar="N")
 ]
 DescriberTimeout = Annotated[
-    float | None, _setting("describer-timeout", "With openai: seconds that a request may take.", _DELIVERY, metavar="SECONDS")
+    float | None, _setting("describer-timeout", "With openai: time limit of a request.", _DELIVERY, metavar="SECONDS")
 ]
 DescriberKeyFile = Annotated[
     str | None,
     _setting(
-        "describer-key-file", "With openai: a file with the server's key; else $MSFSER_OPENAI_API_KEY or $OPENAI_API_KEY.",
+        "describer-key-file",
+        "With openai: file with the server's key. Without it, $MSFSER_OPENAI_API_KEY, else $OPENAI_API_KEY.",
         _DELIVERY, metavar="FILE",
     ),
 ]
 
-AcousticEncoder = Annotated[str | None, _setting("acoustic-encoder", "whisper or transformers-speech.", _VECTORS)]
-AcousticModel = Annotated[str | None, _setting("acoustic-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]
-TextEncoder = Annotated[str | None, _setting("text-encoder", "transformers-text.", _VECTORS)]
-TextModel = Annotated[str | None, _setting("text-model", "Its model: registered name, folder, or owner/name.", _VECTORS)]
-Les = Annotated[str | None, _setting("les", "Emphasised words: words alone, or in the context of the transcript.", _VECTORS)]
-KeepVectors = Annotated[bool, _option("keep-vectors", "Keep the vectors in the scores.", _VECTORS)]
+AcousticEncoder = Annotated[
+    str | None, _setting("acoustic-encoder", "Encoder of the voice: whisper or transformers-speech.", _VECTORS, metavar="NAME")
+]
+AcousticModel = Annotated[
+    str | None, _setting("acoustic-model", f"Model of the voice encoder: {_MODEL_NAMES}", _VECTORS, metavar="MODEL")
+]
+TextEncoder = Annotated[
+    str | None, _setting("text-encoder", "Encoder of the texts: transformers-text.", _VECTORS, metavar="NAME")
+]
+TextModel = Annotated[str | None, _setting("text-model", f"Model of the text encoder: {_MODEL_NAMES}", _VECTORS, metavar="MODEL")]
+Les = Annotated[
+    str | None,
+    _setting(
+        "les",
+        "Encoding of the emphasised words: as their own text (words), or as the average of their states within the transcript "
+        "(context).",
+        _VECTORS, metavar="words|context",
+    ),
+]
+KeepVectors = Annotated[bool, _option("keep-vectors", "Keep the vectors in the table of scores.", _VECTORS)]
 
 _GOLD = _option(
-    "gold", "Labels: MSP-Podcast's files, IEMOCAP's folders, or any CSV, TSV, Parquet or JSON with named columns.", None
+    "gold", "Labels: MSP-Podcast's files, IEMOCAP's folders, or a CSV, TSV, Parquet or JSON file with named columns.", None,
+    metavar="PATH",
 )
 Gold = Annotated[Path, _GOLD]
 GoldIfAny = Annotated[Path | None, _GOLD]
 Scale = Annotated[
     str | None,
-    _option("scale", "The labels' scale, such as 1:7, when neither declared nor shown by the values.", None, metavar="LOW:HIGH"),
+    _option("scale", "Scale of the labels, such as 1:7. Needed if the labels do not show it.", None, metavar="LOW:HIGH"),
 ]
-Vs = Annotated[Path | None, _option("vs", "Another table of scores: how much better are these, on the same labels?", _REPORT)]
+Vs = Annotated[
+    Path | None, _option("vs", "Compare with another table of scores on the same labels.", _REPORT, metavar="TABLE")
+]
 By = Annotated[
     list[str] | None,
-    _option("by", "Groups: gender, speaker, split, language or duration. Repeatable.", _REPORT, metavar="COLUMN"),
+    _option("by", "Report groups: gender, speaker, split, language or duration. Repeatable.", _REPORT, metavar="COLUMN"),
 ]
-Split = Annotated[str | None, _option("split", "Only the labels of this split, such as Test1.", _REPORT)]
+Split = Annotated[str | None, _option("split", "Use only the labels of this split, such as Test1.", _REPORT, metavar="NAME")]
 Submission = Annotated[
-    Path | None, _option("submission", "Write the CSV of the MSP-Podcast challenges; needs no labels.", _REPORT)
+    Path | None,
+    _option("submission", "Write the CSV of the MSP-Podcast challenges. Works without --gold.", _REPORT, metavar="FILE"),
 ]
-Plot = Annotated[Path | None, _option("plot", "Draw predicted against rated: .png, .svg or .html.", _REPORT)]
-Clusters = Annotated[str, _option("clusters", "What is drawn whole: speaker or recording.", _INTERVALS)]
-Resamples = Annotated[int, _option("resamples", "How many draws.", _INTERVALS, min=100)]
-BootstrapSeed = Annotated[int, _option("seed", "Seed of the draws.", _INTERVALS, min=0)]
+Plot = Annotated[
+    Path | None, _option("plot", "Draw predicted against rated values: .png, .svg or .html.", _REPORT, metavar="FILE")
+]
+Clusters = Annotated[
+    str, _option("clusters", "Unit of the bootstrap: speaker or recording.", _INTERVALS, metavar="speaker|recording")
+]
+Resamples = Annotated[int, _option("resamples", "Number of bootstrap resamples.", _INTERVALS, metavar="N", min=100)]
+BootstrapSeed = Annotated[int, _option("seed", "Seed of the bootstrap.", _INTERVALS, metavar="N", min=0)]
 
-Head = Annotated[str | None, _setting("head", "The MSF-SER checkpoint: mini, or a folder.", _HEAD)]
+Head = Annotated[
+    str | None, _setting("head", "MSF-SER checkpoint: mini, or a folder from msfser train.", _SCORES, metavar="HEAD")
+]
 
 Calibrate = Annotated[
     Path | None,
-    _option("calibrate", "Labels of a part of the corpus, to calibrate the intervals on. As --gold of evaluate.", _HEAD),
+    _option(
+        "calibrate", "Calibrate the intervals on these labels of a part of the corpus. Formats as for evaluate --gold.", _SCORES,
+        metavar="PATH",
+    ),
 ]
 CalibrateScale = Annotated[
     str | None,
-    _option("scale", "With --calibrate: the labels' scale, if not declared or shown by the values.", _HEAD, metavar="LOW:HIGH"),
+    _option(
+        "scale", "With --calibrate: scale of the labels, such as 1:7. Needed if the labels do not show it.", _SCORES,
+        metavar="LOW:HIGH",
+    ),
 ]
 CalibrateLevel = Annotated[
-    float | None, _setting("level", "With --calibrate: the share of ratings that an interval is to hold.", _HEAD)
+    float | None,
+    _setting("level", "With --calibrate: share of ratings that an interval should hold.", _SCORES, metavar="SHARE"),
 ]
 
-HeadOut = Annotated[Path, _option("out", "The folder to write the checkpoint to.", None, "-o")]
-Fusion = Annotated[str | None, _setting("fusion", "fm-moe (the paper's), concat or attention.", _MODEL)]
+HeadOut = Annotated[Path, _option("out", "Folder to write the head to.", None, "-o", metavar="FOLDER")]
+Fusion = Annotated[
+    str | None, _setting("fusion", "Fusion of the streams: fm-moe (the paper's), concat or attention.", _MODEL, metavar="NAME")
+]
 Without = Annotated[
     list[str] | None,
     _option(
-        "without", "A stream to leave out: acoustic, les (emphasised words), gs (transcript), es (description). Repeatable.",
-        _MODEL,
+        "without", "Leave out a stream: acoustic, les (emphasised words), gs (transcript) or es (description). Repeatable.",
+        _MODEL, metavar="STREAM",
     ),
 ]
-Experts = Annotated[int | None, _setting("experts", "Experts of fm-moe.", _MODEL)]
-TopK = Annotated[int | None, _setting("top-k", "Experts that a router may use for one utterance; else all.", _MODEL)]
-HiddenDim = Annotated[int | None, _setting("hidden-dim", "Width of the fused vectors.", _MODEL)]
-Dropout = Annotated[float | None, _setting("dropout", "Dropout of inputs and hidden states.", _MODEL)]
-Epochs = Annotated[int | None, _setting("epochs", "Most epochs; 20 with --finetune.", _FIT)]
-BatchSize = Annotated[
-    int | None, _setting("batch-size", "Utterances whose concordance is one step's loss; 128 with --finetune.", _FIT)
+Experts = Annotated[int | None, _setting("experts", "Number of experts of fm-moe.", _MODEL, metavar="N")]
+TopK = Annotated[
+    int | None, _setting("top-k", "Experts that are used for one utterance. Without it, all.", _MODEL, metavar="N")
 ]
-Rate = Annotated[float | None, _setting("rate", "Largest learning rate of the head.", _FIT)]
-WeightDecay = Annotated[float | None, _setting("weight-decay", "Weight decay of AdamW.", _FIT)]
-Balance = Annotated[float | None, _setting("balance", "Weight of the term that keeps all experts in use.", _FIT)]
+HiddenDim = Annotated[int | None, _setting("hidden-dim", "Width of the fused vectors.", _MODEL, metavar="N")]
+Dropout = Annotated[float | None, _setting("dropout", "Dropout rate of inputs and hidden states.", _MODEL, metavar="RATE")]
+Epochs = Annotated[
+    int | None, _setting("epochs", "Largest number of epochs; 20 by default with --finetune.", _FIT, metavar="N")
+]
+BatchSize = Annotated[
+    int | None,
+    _setting("batch-size", "Utterances per step; their CCC is the loss. 128 by default with --finetune.", _FIT, metavar="N"),
+]
+Rate = Annotated[float | None, _setting("rate", "Peak learning rate of the head.", _FIT, metavar="RATE")]
+WeightDecay = Annotated[float | None, _setting("weight-decay", "Weight decay of AdamW.", _FIT, metavar="W")]
+Balance = Annotated[
+    float | None, _setting("balance", "Weight of the loss term that keeps all experts in use.", _FIT, metavar="W")
+]
 LossWeights = Annotated[
     str | None,
     _option(
-        "loss-weights", "Weights of valence, arousal, dominance in the loss, as 1:1:0.5; else alike.", _FIT, metavar="V:A:D"
+        "loss-weights", "Weights of valence, arousal and dominance in the loss, such as 1:1:0.5. Without it, they are equal.",
+        _FIT, metavar="V:A:D",
     ),
 ]
-Patience = Annotated[int | None, _setting("patience", "Epochs without a better development CCC to stop after.", _FIT)]
-Seed = Annotated[int | None, _setting("seed", "Same seed, same weights.", _FIT)]
+Patience = Annotated[
+    int | None,
+    _setting("patience", "Stop after this many epochs without a better CCC on the development split.", _FIT, metavar="N"),
+]
+Seed = Annotated[
+    int | None, _setting("seed", "Seed of the training. The same seed gives the same weights.", _FIT, metavar="N")
+]
 TrainSplit = Annotated[
-    list[str] | None, _option("train-split", "A split of the labels to train on; else train or training. Repeatable.", _SPLITS)
+    list[str] | None,
+    _option(
+        "train-split", "Train on this split of the labels. Without it: train or training. Repeatable.", _SPLITS, metavar="NAME"
+    ),
 ]
 DevSplit = Annotated[
-    list[str] | None, _option("dev-split", "A split to develop on; else development, dev, validation, val or valid.", _SPLITS)
+    list[str] | None,
+    _option(
+        "dev-split",
+        "Choose the epoch by this split of the labels. Without it: development, dev, validation, val or valid. Repeatable.",
+        _SPLITS, metavar="NAME",
+    ),
 ]
-DevShare = Annotated[float | None, _setting("dev-share", "Share held out, by speakers, without such a split.", _SPLITS)]
-Level = Annotated[float | None, _setting("level", "Share of ratings that an interval is to hold.", _INTERVALS)]
+DevShare = Annotated[
+    float | None,
+    _setting(
+        "dev-share", "Share of utterances to hold out, by whole speakers, if the labels have no splits.", _SPLITS, metavar="SHARE"
+    ),
+]
+Level = Annotated[
+    float | None,
+    _setting("level", "Share of ratings that a prediction interval should hold.", _INTERVALS, metavar="SHARE"),
+]
 
 Finetune = Annotated[
-    bool, _option("finetune", "Train a speech encoder along with the head, from audio; the rest needs this.", _FINETUNE)
+    bool,
+    _option("finetune", "Train a speech encoder along with the head, from audio. The options below need it.", _FINETUNE),
 ]
 Backbone = Annotated[
     str | None,
-    _option("backbone", "Encoder to start from: wavlm-large, a folder, or owner/name; else the table's.", _FINETUNE),
+    _option(
+        "backbone", f"Encoder to start from: {_MODEL_NAMES} Without it, the table's encoder.", _FINETUNE, metavar="MODEL"
+    ),
 ]
-Pooling = Annotated[str | None, _setting("pooling", "attentive (statistics) or mean-std, over the frames.", _FINETUNE)]
+Pooling = Annotated[
+    str | None,
+    _setting("pooling", "Pooling over frames: attentive statistics, or mean-std.", _FINETUNE, metavar="attentive|mean-std"),
+]
 Layers = Annotated[
-    str | None, _setting("layers", "Layers that are pooled: the last, or all in a mean whose weights are learned.", _FINETUNE)
+    str | None, _setting("layers", "Pool the last layer, or a learned average of all layers.", _FINETUNE, metavar="last|all")
 ]
 TrainLayers = Annotated[
-    int | None, _option("train-layers", "Layers that learn, from the top; 0: only the pooling does; else all.", _FINETUNE)
+    int | None,
+    _option(
+        "train-layers",
+        "Number of top layers that learn. 0: only the pooling learns. Without it, all above the convolutions.",
+        _FINETUNE, metavar="N",
+    ),
 ]
-EncoderRate = Annotated[float | None, _setting("encoder-rate", "Largest learning rate of the encoder.", _FINETUNE)]
-Crop = Annotated[float | None, _setting("crop", "Longest stretch of an utterance in training, in seconds.", _FINETUNE)]
+EncoderRate = Annotated[float | None, _setting("encoder-rate", "Peak learning rate of the encoder.", _FINETUNE, metavar="RATE")]
+Crop = Annotated[
+    float | None,
+    _setting("crop", "In training, cut utterances to this length.", _FINETUNE, metavar="SECONDS"),
+]
 
 
 def three_numbers(text: str) -> tuple[float, ...]:
-    """The numbers of V:A:D; UsageError for anything else."""
+    """The three numbers of `text`, which is written V:A:D. UsageError for any other text."""
     from msfser_cli.errors import UsageError
 
     try:
         valence, arousal, dominance = (float(part) for part in text.split(":"))
     except ValueError:
-        raise UsageError(f"loss weights are written V:A:D, as in 1:1:0.5, not {text!r}") from None
+        raise UsageError(f"--loss-weights takes V:A:D, such as 1:1:0.5, not {text!r}") from None
     return valence, arousal, dominance
 
 
 def given(stage: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Those of a command's options by name that are settings of `stage`, as far as they were given."""
+    """The settings of `stage` that the user has set, by name. `options` are a command's parameters; unset ones are None."""
     return {f.name: options[f.name] for f in fields(SETTINGS[stage]) if options.get(f.name) is not None}
 
 
 def settings_of(stages: tuple[str, ...], options: dict[str, Any]) -> dict[str, Settings]:
-    """The settings of `stages` from a command's options by name, over those of its profile. UsageError for a bad value."""
+    """The settings of `stages`: those that the user has set in `options`, else those of the profile, else the defaults.
+
+    UsageError for a value that a setting does not take.
+    """
     from msfser_cli.profiles import profile
 
-    chosen = profile(options["profile"])
-    return {stage: build(stage, {**chosen[stage], **given(stage, options)}) for stage in stages}
+    of_profile = profile(options["profile"])
+    return {stage: build(stage, {**of_profile[stage], **given(stage, options)}) for stage in stages}

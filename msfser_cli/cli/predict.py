@@ -1,4 +1,4 @@
-"""msfser predict: the whole chain, or what is left of it."""
+"""msfser predict: all steps from a corpus, or the remaining ones from a table."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="A corpus (folders, files, one manifest, or - for a list of paths on stdin), or a table that one of the other "
-            "commands wrote."
+            metavar="INPUT...", show_default=False,
+            help="A corpus: folders, files, one manifest, or - for paths on stdin. Or one table of transcribe, emphasize, "
+            "describe or embed.",
         ),
     ],
     out: o.Out = "scores.parquet",
-    keep_vectors: o.KeepVectors = False,
     transcriber: o.Transcriber = None,
     model: o.Model = None,
     aligner: o.Aligner = None,
@@ -31,6 +31,8 @@ def predict(
     max_utterance: o.MaxUtterance = None,
     pause: o.Pause = None,
     diarize: o.Diarize = None,
+    channels: o.Channels = None,
+    audio_track: o.AudioTrack = None,
     emphasizer: o.Emphasizer = None,
     pitch: o.Pitch = None,
     pitch_weight: o.PitchWeight = None,
@@ -47,6 +49,7 @@ def predict(
     text_encoder: o.TextEncoder = None,
     text_model: o.TextModel = None,
     les: o.Les = None,
+    keep_vectors: o.KeepVectors = False,
     head: o.Head = None,
     calibrate: o.Calibrate = None,
     scale: o.CalibrateScale = None,
@@ -64,16 +67,17 @@ def predict(
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
 ) -> None:
-    """Valence, arousal and dominance for every utterance, with words, emphasis and description.
+    """Score valence, arousal and dominance of every utterance.
 
-    From a corpus this runs the whole chain, each recording decoded once;
-    from a table of transcribe, emphasize, describe or embed the stages that
-    are left. Run again, it does only what is new.
+    From a corpus, msfser runs all steps: transcribe, emphasize, describe, embed
+    and predict. It decodes each recording once. From a table of one of these
+    commands, it runs the steps that remain.
 
-    Every score has an interval from valence_low to valence_high, and so on,
-    that holds 90 % of ratings of speech like that which the head was calibrated
-    on. For speech of your own, --calibrate takes ratings of a part of it; --scale
-    and --level are for it.
+    Run the same command again, and msfser does only what is new or changed.
+
+    Every score has a prediction interval, such as valence_low to valence_high.
+    It holds 90 % of ratings on speech similar to the head's calibration data. For
+    your own data, pass some ratings with --calibrate.
 
     Example: msfser predict ./corpus --out scores.parquet
     """

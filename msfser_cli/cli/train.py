@@ -1,4 +1,4 @@
-"""msfser train: an MSF-SER head from vectors and labels."""
+"""msfser train: an MSF-SER head, trained on vectors and labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    embedded: Annotated[Path, typer.Argument(help="The table that embed wrote, or scores with --keep-vectors.")],
+    embedded: Annotated[Path, typer.Argument(metavar="TABLE", help="Table of msfser embed, or scores with --keep-vectors.")],
     gold: o.Gold,
     out: o.HeadOut,
     scale: o.Scale = None,
@@ -55,15 +55,15 @@ def train(
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
 ) -> None:
-    """Labels to a head: an MSF-SER of your own, for predict --head.
+    """Train an MSF-SER head on vectors and labels, for predict --head.
 
-    The encoders stay as they are, so this takes minutes on a CPU. Speakers are
-    held out to stop at the best epoch, unless the labels have a column that
-    says which utterances are to train and which to develop on. Interrupted, the
-    same command goes on; the same seed gives the same weights.
+    The encoders do not change, so training takes minutes on a CPU. It stops at
+    the epoch that is best on held-out speakers, or on the development split if
+    the labels have one. The same seed gives the same weights. If training is
+    interrupted, run the same command again: it continues.
 
-    With --finetune a transformers speech encoder learns too, from the audio of
-    the table's utterances: for a GPU. The texts' vectors stay as they are.
+    With --finetune, a speech encoder learns too, from the audio of the table's
+    utterances. Use a GPU for that. The text vectors do not change.
 
     Example: msfser train embedded.parquet --gold labels.csv --out head/
     """
@@ -83,7 +83,7 @@ def train(
         "dev_splits": tuple(dev_split or ()) or None,
     })  # fmt: skip
     if not finetune and (idle := [name for name in chosen if name not in o.given("train", chosen)]):
-        raise UsageError(f"--{idle[0].replace('_', '-')} is for an encoder that learns; add --finetune, or leave it out")
+        raise UsageError(f"--{idle[0].replace('_', '-')} needs --finetune")
     settings = build("finetune" if finetune else "train", chosen)
     assert isinstance(settings, TrainSettings)
     examples = read(embedded, gold, settings, None if scale is None else Scale.parse(scale))
@@ -113,15 +113,15 @@ def _line(epoch: Epoch) -> str:
 
 def _summary(result: Trained) -> str:
     if result.unchanged:
-        return f"{result.out}: trained before on the same data with the same settings; {_line(result.best)}"
+        return f"{result.out}: already trained on the same data with the same settings; {_line(result.best)}"
     where = f"epoch {result.best.epoch} of {result.epochs}"
-    reach = "" if result.intervals else "; too few development ratings for intervals"
+    reach = "" if result.intervals else "; no intervals, because there are too few development ratings"
     encoder = f"--acoustic-encoder transformers-speech --acoustic-model {result.encoder} " if result.encoder else ""
     return f"{result.out}: {where}; {_line(result.best)}{reach}\nuse it with: msfser predict ... {encoder}--head {result.out}"
 
 
 class _Progress:
-    """A bar of epochs on a terminal, a plain line now and then elsewhere; within a long epoch, how much audio was heard."""
+    """The progress of a training: a bar on a terminal, else a line every half minute with the epoch and the audio encoded."""
 
     def __init__(self, epochs: int) -> None:
         self._of, self._bar, self._last = epochs, None, time.monotonic()
@@ -139,9 +139,9 @@ class _Progress:
         self._say(self._line)
 
     def heard(self, seconds: float) -> None:
-        """So much more audio was encoded."""
+        """The encoder has read `seconds` more of audio."""
         self._seconds += seconds
-        self._say(f"{clock(self._seconds)} of audio in the next; {self._line}".removesuffix("; "))
+        self._say(f"{clock(self._seconds)} of audio in the next epoch; {self._line}".removesuffix("; "))
 
     def _say(self, line: str) -> None:
         if self._bar is not None:

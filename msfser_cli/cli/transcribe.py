@@ -1,4 +1,4 @@
-"""msfser transcribe: recordings to utterances."""
+"""msfser transcribe: from recordings to utterances with words."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from msfser_cli.settings import MAX_FAILED
 Corpus = Annotated[
     list[str],
     typer.Argument(
-        help="Folders, files, one manifest (CSV, TSV, JSONL or Parquet with path and, as you like, start, end, text, speaker, "
-        "language), or - for a list of paths on stdin."
+        metavar="INPUT...", show_default=False,
+        help="Folders, files, or - for paths on stdin. Or one manifest: CSV, TSV, JSONL or Parquet with a column path and, if "
+        "you like, start, end, text, speaker and language.",
     ),
 ]
 
@@ -32,6 +33,8 @@ def transcribe(
     max_utterance: o.MaxUtterance = None,
     pause: o.Pause = None,
     diarize: o.Diarize = None,
+    channels: o.Channels = None,
+    audio_track: o.AudioTrack = None,
     profile: o.Profile = "mini",
     models_dir: o.ModelsDir = None,
     root: o.Root = None,
@@ -45,7 +48,10 @@ def transcribe(
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
 ) -> None:
-    """Recordings to utterances: voice activity, words with times, the recording's own language.
+    """Transcribe recordings: find speech, recognise words with times, cut utterances.
+
+    msfser detects the language of each recording. Run the same command again,
+    and it does only what is new or changed.
 
     Example: msfser transcribe ./corpus --out utterances.parquet
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -21,6 +21,12 @@ FUSIONS = ("fm-moe", "concat", "attention")
 
 # Upper bounds, well above any published size: a forged config must not make us allocate the machine away.
 _SIZES = {"acoustic_dim": 16384, "text_dim": 16384, "hidden_dim": 4096, "semantic_dim": 4096, "expert_dim": 4096, "experts": 64}
+
+_FIRST = (
+    "acoustic_dim", "text_dim", "streams", "dimensions", "fusion", "hidden_dim", "semantic_dim", "expert_dim", "experts", "top_k",
+    "dropout", "low", "high", "acoustic_encoder", "text_encoder",
+)  # fmt: skip
+"""The fields of the first version. One that is added needs a default: older heads lack it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,15 +90,29 @@ class MsfSerConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> MsfSerConfig:
-        """The config that `to_json` wrote; ValueError for an unknown or missing field or a value out of bounds."""
-        if not isinstance(values, Mapping):
-            raise ValueError("not a JSON object")
-        if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
-            raise ValueError(f"unknown field {', '.join(map(str, unknown))}")
-        if missing := sorted({f.name for f in fields(cls)} - set(values)):
-            raise ValueError(f"missing field {', '.join(missing)}")
+        """The config that `to_json` wrote, in this version or an earlier one; ValueError as `require_fields`, or for a value out
+        of bounds."""
+        require_fields(cls, values, _FIRST)
         lists = {name: tuple(values[name]) for name in ("streams", "dimensions") if isinstance(values[name], list)}
         return cls(**{**values, **lists})
+
+
+def require_fields(cls: Any, values: Any, first: Collection[str]) -> None:
+    """ValueError unless `values` are those of the dataclass `cls`, which had the fields `first` at first.
+
+    A field that came later may be missing and has its default, so that older files can be read. An unknown field is refused: what
+    it means could change what the others mean.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError("not a JSON object")
+    known = [f.name for f in fields(cls)]
+    if unknown := sorted(str(name) for name in values if name not in known):
+        raise ValueError(
+            f"unknown field {', '.join(unknown)}: if a newer msfser wrote it, upgrade msfser; this one has exactly the fields "
+            f"{', '.join(known)}"
+        )
+    if missing := sorted(set(first) - set(values)):
+        raise ValueError(f"missing field {', '.join(missing)}")
 
 
 def _check_some(name: str, value: object, known: tuple[str, ...]) -> None:

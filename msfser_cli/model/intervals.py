@@ -15,13 +15,16 @@ the rest of the error, 90 % intervals held 90 (89) % of new speakers' ratings wh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from msfser_cli.model.config import DIMENSIONS
+from msfser_cli.model.config import DIMENSIONS, require_fields
+
+_FIRST = ("level", "below", "above", "utterances", "speakers")
+"""The fields of the first version. One that is added needs a default: older heads and tables lack it."""
 
 FEW_SPEAKERS = 10
 """From fewer speakers, intervals hold less than they promise."""
@@ -66,9 +69,9 @@ class Intervals:
 
     @classmethod
     def from_json(cls, values: Any) -> Intervals:
-        """What `to_json` wrote; ValueError for an unknown or missing field or a value out of bounds."""
-        if not isinstance(values, Mapping) or set(values) != {f.name for f in fields(cls)}:
-            raise ValueError(f"intervals must have exactly the fields {', '.join(f.name for f in fields(cls))}")
+        """What `to_json` wrote, in this version or an earlier one; ValueError as `config.require_fields`, or for a value out of
+        bounds."""
+        require_fields(cls, values, _FIRST)
         plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return cls(**plain)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from msfser_cli.errors import ModelError
+from msfser_cli.model.config import require_fields
 from msfser_cli.model.weights import read_document, read_tensors
 from msfser_cli.settings import ENCODER_LAYERS, POOLINGS
 
@@ -70,9 +71,8 @@ class PoolingConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PoolingConfig:
-        """The config whose fields are `values`; ValueError for an unknown or missing field or a value out of bounds."""
-        if not isinstance(values, Mapping) or set(values) != {f.name for f in fields(cls)}:
-            raise ValueError(f"a pooling must have exactly the fields {', '.join(f.name for f in fields(cls))}")
+        """The config whose fields are `values`; ValueError as `config.require_fields`, or for a value out of bounds."""
+        require_fields(cls, values, ("hidden_dim", "states", "layers", "pooling", "waveform_mean", "waveform_std"))
         return cls(**values)
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from msfser_cli.errors import MissingModelError, ModelError
+from msfser_cli.errors import MissingModelError, ModelError, ResourceError
 from msfser_cli.profiles import RegisteredModel, registry
 from msfser_cli.profiles.manifest import RECEIPT, Entry, cut_short, loaded, read_json, read_manifest, read_receipt
 from msfser_cli.store.atomic import replacing, resources, sweep
@@ -81,11 +81,20 @@ class Found:
         return sum(part.size for part in self.files.values())
 
 
+_SET_CACHE = "set MSFSER_CACHE to a folder that this user may write"
+
+
 def cache_folder() -> Path:
-    """Where models are put together and servers' answers remembered: `MSFSER_CACHE`, else msfser in the user's cache."""
+    """Where models are put together and servers' answers remembered: `MSFSER_CACHE`, else msfser in the user's cache.
+
+    ResourceError where neither is set and the user has no home.
+    """
     if chosen := os.environ.get("MSFSER_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msfser"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msfser"
+    except RuntimeError as error:
+        raise ResourceError(f"this user has no home folder, in which msfser keeps models; {_SET_CACHE}") from error
 
 
 def models_dir() -> Path | None:
@@ -257,14 +266,17 @@ def _whole(folder: Path, parts: Iterable[str]) -> Path:
 def assembled(name: str, found: Found) -> Found:
     """The registered model that was found in wheels, joined in the cache."""
     target = found.folder
-    with resources(target):
-        target.mkdir(parents=True, exist_ok=True)
-    with held(target, wait=_ASSEMBLING_SECONDS):
-        for file, part in found.files.items():
-            sweep(target / file)  # what a killed run left
-            with replacing(target / file) as out:
-                for path in part.paths:
-                    out.write(path.read_bytes())
+    try:
+        with resources(target):
+            target.mkdir(parents=True, exist_ok=True)
+        with held(target, wait=_ASSEMBLING_SECONDS):
+            for file, part in found.files.items():
+                sweep(target / file)  # what a killed run left
+                with replacing(target / file) as out:
+                    for path in part.paths:
+                        out.write(path.read_bytes())
+    except ResourceError as error:
+        raise ResourceError(f"the model {name} cannot be put together: {error}; {_SET_CACHE}") from error
     return _find_registered(registry()[name], None) or found
 
 

@@ -49,6 +49,19 @@ class Chain:
         """Whether any stage listens; scoring vectors does not."""
         return self.stages != ("predict",)
 
+    def backend_of(self, stage: str) -> str:
+        """The stage's back end as a user knows it: its kind and its name."""
+        s = self.settings[stage]
+        if isinstance(s, st.TranscribeSettings):
+            return f"transcriber {s.transcriber}"
+        if isinstance(s, st.EmphasizeSettings):
+            return f"emphasizer {s.emphasizer}"
+        if isinstance(s, st.DescribeSettings):
+            return f"describer {s.kind}"
+        if isinstance(s, st.EmbedSettings):
+            return f"encoder {s.acoustic_encoder} or {s.text_encoder}"
+        return "head"
+
     def identities(self) -> dict[str, str]:
         """The models by their role, with revision or sha256."""
         return {role: folder.identity for role, folder in self.models.items()}
@@ -92,9 +105,35 @@ class Chain:
                     "embed with what it knows, or name another head with --head"
                 )
 
+    @property
+    def hearing(self) -> dict[str, Any]:
+        """How `transcribe` hears recordings, as arguments of `store.audio.decode`."""
+        return hearing_of(st.as_dict(self.settings["transcribe"]))
+
     def load(self) -> list[Step]:
         """The stages, ready to run: models are loaded here and nowhere later."""
-        return [_STEPS[name](settings, self) for name, settings in self.settings.items()]
+        steps = {name: _STEPS[name](settings, self) for name, settings in self.settings.items()}
+        return [_by_channel(step) if name in ("emphasize", "describe", "embed") else step for name, step in steps.items()]
+
+
+def hearing_of(transcribe: Mapping[str, Any]) -> dict[str, Any]:
+    """How recordings were heard, as arguments of `store.audio.decode`, from the settings of `transcribe` in a lineage."""
+    return {name: transcribe[name] for name in ("channels", "audio_track") if name in transcribe}
+
+
+def _by_channel(step: Step) -> Step:
+    """`step` for rows of several channels of a recording: each row is heard in its own channel."""
+
+    def each(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
+        places: dict[int | None, list[int]] = {}
+        for i, row in enumerate(rows):
+            places.setdefault(row["channel"], []).append(i)
+        done: dict[int, Row] = {}
+        for channel, chosen in places.items():
+            done |= zip(chosen, step(recording, audio.of_channel(channel), [rows[i] for i in chosen]), strict=True)
+        return [done[i] for i in range(len(rows))]
+
+    return each
 
 
 def plan(settings: dict[str, st.Settings]) -> Chain:
@@ -188,7 +227,7 @@ def _diarizer(name: str) -> ModelFolder:
 
 def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
     from msfser_cli.backends import diarization
-    from msfser_cli.stages.transcribe import transcribe
+    from msfser_cli.stages.transcribe import joined, transcribe
 
     models = chain.models
     each = {role.partition(":")[2]: folder.path for role, folder in models.items() if role.startswith("aligner:")}
@@ -198,7 +237,9 @@ def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
     told: set[str] = set()
 
     def step(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
-        rows = transcribe(recording.recording_id, audio, recording.segments, transcriber, settings, diarizer)
+        about = recording.recording_id, recording.segments
+        heard = {part.channel: transcribe(about[0], part, about[1], transcriber, settings, diarizer) for part in audio.parts}
+        rows = joined(*about, heard)
         for language in sorted({row["language"] for row in rows if each and row["words"]} - set(each) - told):
             told.add(language)
             remedy = f"; get one with: {_fetching(language)}" if language in aligners() else ""

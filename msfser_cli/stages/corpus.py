@@ -20,13 +20,21 @@ from msfser_cli.store.audio import is_audio_name
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 LONGEST_LINE = 1_000_000
 """In bytes, of a manifest."""
+_HIDDEN_FOLDERS = {
+    "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "system volume information",
+    "__macosx", "lost+found",
+}  # fmt: skip
+"""Beside those that begin with a dot, in small letters: folders of thumbnails, trash and old versions."""
 PATH_COLUMNS = ("path", "file", "filename", "audio", "recording_id")
 """The names under which a manifest's path column is found, the first that is there."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One file of the corpus. `segments` are a manifest's, empty where it gives none."""
+    """One file of the corpus. `segments` are a manifest's, empty where it gives none.
+
+    recording_id: what users read in tables and messages. path: absolute, as a back end may change the working directory.
+    """
 
     recording_id: str
     path: Path
@@ -42,7 +50,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The recordings in order of their ids, the folder their ids are relative to, and how many other files lay beside them."""
+    """The recordings in order of their ids, the folder their ids are relative to, and how many other files lay beside them.
+
+    A hidden folder is not searched, and counts as one file.
+    """
 
     root: Path
     recordings: tuple[Recording, ...]
@@ -66,10 +77,10 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
         path = Path(given)
         if os.path.isdir(path):  # noqa: PTH112 - Path's raises for a name that is too long, or that may not be looked up
             folders.append(path)
-            inside, unlisted = _inside(path)
-            found = [p for p in inside if is_audio_name(p)]
-            ignored += len(inside) - len(found)
-            paths += sorted(found + unlisted)
+            inside, unlisted, hidden = _inside(path)
+            recordings = [p for p in inside if is_audio_name(p)]
+            ignored += len(inside) - len(recordings) + hidden
+            paths += sorted(recordings + unlisted)
         elif path.suffix.lower() in MANIFEST_SUFFIXES:
             raise UsageError(f"{path}: a manifest must be the only input")
         else:
@@ -91,20 +102,25 @@ def path_of(root: Path, recording_id: str) -> Path:
     return path
 
 
-def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
-    """All files and links below a folder, and the folders that cannot be listed: these will fail, as a file does.
+def _inside(folder: Path) -> tuple[list[Path], list[Path], int]:
+    """All files and links below a folder, the folders that cannot be listed (these will fail, as a file does), and how many
+    hidden folders were left out; `folder` itself may have any name.
 
     Links to folders are not followed. ResourceError where the folder itself cannot be listed.
     """
     errors: list[OSError] = []
     inside = []
+    hidden = 0
     for place, folders, files in os.walk(folder, onerror=errors.append):
+        visible = [name for name in folders if not (name.startswith(".") or name.lower() in _HIDDEN_FOLDERS)]
+        hidden += len(folders) - len(visible)
+        folders[:] = visible
         inside += [Path(place, name) for name in files]
         inside += [path for name in folders if (path := Path(place, name)).is_symlink()]
     unlisted = [Path(error.filename) for error in errors if not isinstance(error, FileNotFoundError)]
     if folder in unlisted:
         raise ResourceError(f"{folder}: cannot be listed ({errors[0].strerror})")
-    return inside, unlisted
+    return inside, unlisted, hidden
 
 
 def _expanded(inputs: Iterable[str]) -> Iterable[str]:
@@ -134,7 +150,7 @@ def _identified(root: Path, found: Iterable[tuple[Path, tuple[Segment, ...]]]) -
         identity = os.fsencode(relative.replace(os.sep, "/")).decode("utf-8", "backslashreplace")
         if identity in recordings:
             raise UsageError(f"{recordings[identity].path} and {path}: both would be {identity}; rename one of them")
-        recordings[identity] = Recording(identity, path, segments)
+        recordings[identity] = Recording(identity, Path(os.path.abspath(path)), segments)
     return tuple(recordings[identity] for identity in sorted(recordings))
 
 

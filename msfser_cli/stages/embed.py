@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from msfser_cli.backends import Row, Spans, SpeechEncoder, TextEncoder
-from msfser_cli.backends.spelling import UNSPACED
+from msfser_cli.backends import Row, Spans, SpeechEncoder, TextEncoder, writing
+from msfser_cli.stages.emphasize import in_place
 from msfser_cli.store.audio import Audio
 
 TEXTS = {"les_vector": "emphasized_text", "gs_vector": "text", "es_vector": "description"}
@@ -44,20 +44,10 @@ def embed(
 
 
 def _emphasised(row: Row) -> tuple[str, Spans]:
-    """The transcript as its words make it, and where in it the emphasised ones are, without the punctuation around them.
-
-    The text of a row may be spaced in another way; by its words there is no doubt where each of them is.
-    """
-    space = "" if row["language"] in UNSPACED else " "
-    words = [word["word"].strip() for word in row["words"]]
-    text = space.join(words)
-    spans = []
-    for span in row["emphasis_spans"]:
-        start = len(space.join([*words[: span["first_word"]], ""]))
-        end = start + len(space.join(words[span["first_word"] : span["last_word"] + 1]))
-        if kept := [i for i in range(start, end) if text[i].isalnum()]:
-            spans.append((kept[0], kept[-1] + 1))
-    return text, spans
+    """The transcript, and where in it the emphasised words are, without the punctuation around them."""
+    text, places = in_place(row)
+    spans = [writing.bare(text, (places[s["first_word"]][0], places[s["last_word"]][1])) for s in row["emphasis_spans"]]
+    return text, [(start, end) for start, end in spans if start < end]
 
 
 def made_by(settings: Mapping[str, Any], role: str, streams: Sequence[str], model: str | None = None) -> str:

@@ -8,9 +8,9 @@ An utterance with fewer than two scored words has none either: its only word has
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from msfser_cli.backends import Emphasizer, Row, spelling
+from msfser_cli.backends import Emphasizer, Row, writing
 
 if TYPE_CHECKING:
     from msfser_cli.settings import EmphasizeSettings
@@ -22,7 +22,7 @@ def emphasize(audio: Audio, rows: Sequence[Row], emphasizer: Emphasizer, setting
     results = emphasizer.emphasize(audio, rows)
     out = []
     for row, result in zip(rows, results, strict=True):
-        spans = _spans(row["words"], _most_prominent(result["emphasis"], settings.share), result["emphasis"], row["language"])
+        spans = _spans(row, _most_prominent(result["emphasis"], settings.share), result["emphasis"])
         text = " ".join(span["text"] for span in spans) or None
         out.append({**row, **result, "emphasis_spans": spans, "emphasized_text": text})
     return out
@@ -39,17 +39,18 @@ def _most_prominent(scores: Sequence[float | None], share: float) -> list[int]:
     return sorted(i for score, i in best if score > 0)
 
 
-def _spans(words: Sequence[dict[str, Any]], chosen: Sequence[int], scores: Sequence[float | None], language: str) -> list[Row]:
+def _spans(row: Row, chosen: Sequence[int], scores: Sequence[float | None]) -> list[Row]:
     runs: list[list[int]] = []
     for i in chosen:
         if runs and runs[-1][-1] == i - 1:
             runs[-1].append(i)
         else:
             runs.append([i])
-    space = "" if language in spelling.UNSPACED else " "
+    words = row["words"]
+    text, places = in_place(row)
     return [
         {
-            "text": _bare(space.join(words[i]["word"].strip() for i in run)),
+            "text": text[slice(*writing.bare(text, (places[run[0]][0], places[run[-1]][1])))],
             "start": words[run[0]]["start"],
             "end": words[run[-1]]["end"],
             "first_word": run[0],
@@ -60,7 +61,13 @@ def _spans(words: Sequence[dict[str, Any]], chosen: Sequence[int], scores: Seque
     ]
 
 
-def _bare(text: str) -> str:
-    """`text` without the punctuation before its first and after its last letter or digit."""
-    kept = [i for i, character in enumerate(text) if character.isalnum()]
-    return text[kept[0] : kept[-1] + 1] if kept else ""
+def in_place(row: Row) -> tuple[str, list[writing.Span]]:
+    """The transcript of a row, and where in it each of its words stands.
+
+    Where `words` do not make up `text`, because one of the two was edited, the words stand for the text.
+    """
+    words = [word["word"].strip() for word in row["words"]]
+    for text in (row["text"], writing.joined(words)):
+        if (places := writing.places(text, words)) is not None:
+            return text, places
+    raise AssertionError("words make up the text that they are joined to")

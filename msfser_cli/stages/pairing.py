@@ -28,10 +28,11 @@ ENDS = tuple(c for c in PREDICT if c.name in {f"{d}_{end}" for d in DIMENSIONS f
 class Pairs:
     """Labels beside the scores that belong to them.
 
-    frame: one row a matched label, in the label file's order: the columns of `Labels.frame`, `recording_id`, `duration` (s: the
-    time that its utterances share with it), and for each dimension `<dimension>_score`, in the scores' own scale (null where
-    every score is missing), `<dimension>_low` and `<dimension>_high` (null unless it is one utterance with an interval). A
-    speaker whom the labels do not name is the one that all of the label's utterances have, if the scores know one.
+    frame: one row a matched label, in the label file's order: the columns of `Labels.frame`, `recording_id`, `utterances` (how
+    many it is about), `duration` (s: the time that these share with it), and for each dimension `<dimension>_score`, in the
+    scores' own scale (null where every score is missing), `<dimension>_low` and `<dimension>_high` (null unless it is one
+    utterance with an interval). A speaker whom the labels do not name is the one that all of the label's utterances have, if the
+    scores know one.
     joined: how they were found.
     """
 
@@ -94,6 +95,7 @@ def pair(scores: pl.DataFrame, labels: Labels) -> Pairs:
     of_labels = joined.frame.join(values, on="utterance_id", how="left", maintain_order="left")
     means = of_labels.group_by("row", maintain_order=True).agg(
         pl.col("recording_id").first(),
+        pl.len().alias("utterances"),
         pl.col("overlap").sum().alias("duration"),
         pl.when(pl.col("spoken_by").n_unique() == 1).then(pl.col("spoken_by").first()),
         *(weighted_mean(d, pl.col("overlap")).alias(f"{d}_score") for d in DIMENSIONS),

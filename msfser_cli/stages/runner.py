@@ -1,8 +1,7 @@
-"""The only batch loop: recordings in, a table and its ledger out, whatever becomes of a single recording."""
+"""The only batch loop: recordings in, a table and its ledger out. A recording that fails costs that recording alone."""
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import hashlib
 import json
@@ -10,22 +9,31 @@ import logging
 import os
 import queue
 import stat
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from msfser_cli import __version__, schemas
 from msfser_cli.backends import Row
-from msfser_cli.errors import MsfserError, RecordingError, ResourceError, TableError, is_shortage, shortage
+from msfser_cli.backends.background import start
+from msfser_cli.errors import (
+    MACHINE_REASONS,
+    MsfserError,
+    RecordingError,
+    ResourceError,
+    TableError,
+    is_shortage,
+    shortage,
+)
 from msfser_cli.settings import MAX_FAILED, as_dict, fingerprint
-from msfser_cli.stages.chain import Chain, Step
+from msfser_cli.stages.chain import Chain, Step, hearing_of
 from msfser_cli.stages.corpus import Corpus, Recording, find, path_of
 from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.store import tables
@@ -41,8 +49,14 @@ def _no_audio() -> Audio:
     return Audio(np.empty(0, np.float32))
 
 
-LEAST_FAILED = 10
-"""Fewer failures stop no run, whatever their share."""
+IN_A_ROW = 10
+"""So many recordings in a row must fail for one of `MACHINE_REASONS` before the machine is suspected."""
+
+ELSEWHERE = 5
+"""So many others, spread over the recordings that are left, are tried before a run stops on that suspicion."""
+
+_SHORT = "memory ran out once: "
+"""Before the input key of a recording in the ledger: the next run tries it once more."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,8 @@ class Item:
     recording: Recording
     rows: list[Row] = field(default_factory=list)
     known: dict[str, Any] | None = None
+    hearing: dict[str, Any] | None = None
+    """How the input table's recordings were decoded, as `chain.hearing_of`; None for a corpus."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,7 @@ class Destination:
 
     `prune`: whether the rows of recordings that are gone go too. `moved`: the user says where the corpus is, so it may lie
     elsewhere than when the output was begun. `wait`: how many seconds to wait for another run on it. `max_failed`: the share of
-    recordings that may fail.
+    the recordings that may fail for one of `MACHINE_REASONS`.
     """
 
     out: str
@@ -119,9 +135,14 @@ class Summary:
     seconds: float = 0.0
     published: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def tried(self) -> int:
+        """The recordings that were not left as they are."""
+        return self.done + self.no_speech + self.failed
+
 
 class Reporter(Protocol):
-    """Whoever tells the user how it goes."""
+    """Tells the user how it goes."""
 
     def start(self, source: Source) -> None:
         """The run begins."""
@@ -141,6 +162,11 @@ class _Prepared:
     unchanged: bool = False
     audio: Audio = field(default_factory=_no_audio)
     error: RecordingError | None = None
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether its file was opened: from an input table, only one that is to be heard is."""
+        return self.item.known is None and self.error is None
 
 
 def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[tuple[str, ...], Source]:
@@ -173,39 +199,47 @@ def pending(chain: Chain, source: Source, destination: Destination) -> tuple[lis
 
 
 def run(chain: Chain, source: Source, destination: Destination, reporter: Reporter) -> Summary:
-    """Do what is not done yet, and publish it.
+    """Do what is not done yet, and publish it. What is finished is kept, however the run ends.
 
-    A recording that fails becomes a line of the ledger, once a later one succeeds or the run ends: until then, the machine may
-    be to blame. Raises UsageError where the output holds other work, OutputHeldError where another run writes to it,
-    ResourceError where the machine gives out or more than `max_failed` fail, Stopped on a signal; whatever was finished by then
-    is kept.
+    A recording that fails becomes a line of the ledger. Where the machine may be to blame, that waits until a later recording
+    succeeds (see `_Failures`). Raises UsageError where the output holds other work, OutputHeldError where another run writes to
+    it, ResourceError where the machine gives out or seems to, Stopped on a signal.
     """
     began = time.monotonic()
     out = destination.out
     summary = Summary(out=out, ledger=str(ledger_path(out)), recordings=len(source.names), ignored=source.ignored)
     steps: list[Step] = []
     failures = _Failures(destination.max_failed)
+    turns = _Turns(source.items)
     with stop_on_signals() as stopping, _open(chain, source, destination) as output:
         reporter.start(source)
         seen = Seen(output.path)
+        beside = output.path.absolute()  # a back end may change the working directory while it is loaded
         try:
-            with contextlib.closing(_ahead(source.items, lambda item: _prepare(item, chain, output, seen))) as ahead:
+            with contextlib.closing(_ahead(turns, lambda item: _prepare(item, chain, output, seen, beside))) as ahead:
                 for prepared in ahead:
                     rows: list[Row] = []
                     if not prepared.unchanged:
                         if prepared.error is None and not steps:
                             steps = chain.load()
-                        rows = _annotate(prepared, steps)
-                        stopping.check()  # what a library made of the signal is not the recording's failure
-                        if failures.is_one(prepared):
-                            failures.keep(prepared.line)
-                        else:
+                        try:
+                            rows = _annotate(prepared, chain, steps)
+                        except _ShortageError as error:
                             with stopping.postponed():
-                                failures.settle(output)
-                                output.add(prepared.line, rows)
+                                _remember_shortage(prepared.line, error, output)
+                        stopping.check()  # what a library made of the signal is not the recording's failure
+                        with stopping.postponed():
+                            rows = failures.keep(prepared, rows, chain, output)
+                    elif prepared.is_readable:
+                        failures.settle(output, could_be_read=True)
                     _count(summary, prepared, rows)
                     reporter.recording(prepared.line, unchanged=prepared.unchanged)
-                    failures.check(summary)
+                    if failures.are_suspect(summary, turns):
+                        with stopping.postponed():
+                            failures.stop(output, summary)
+            if failures.are_suspect(summary):
+                with stopping.postponed():
+                    failures.stop(output, summary)
             gone = source.gone(output.recordings)
             summary.gone, summary.pruned = len(gone), destination.prune
             with stopping.postponed():
@@ -226,13 +260,13 @@ def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[
     with stop_on_signals() as stopping:
         steps = chain.load()
         for item in items:
-            found: list[Row] | RecordingError
+            result: list[Row] | RecordingError
             try:
-                found = _rows(item, _audio(item, None) if _is_heard(item, chain) else _no_audio(), steps)
+                result = _rows(item, _audio(item, chain, None) if _is_heard(item, chain) else _no_audio(), chain, steps)
             except RecordingError as error:
-                found = error
+                result = error
             stopping.check()
-            yield item, found
+            yield item, result
 
 
 def _may_exist(root: Path, recording_id: str) -> bool:
@@ -266,6 +300,7 @@ def _from_table(path: Path, lineage: Lineage, root: Path | None) -> Source:
     """The recordings of a table, and those that its ledger has no rows of: they go on into the next ledger."""
     ledger = read_ledger(path)
     folder = Path(lineage.corpus_root or ".") if root is None else root
+    folder = folder.absolute()
     size = sum(line["size_bytes"] or 0 for line in ledger.values())
     return Source(folder, frozenset(ledger), size, _TableItems(path, lineage, ledger, folder), lineage)
 
@@ -280,22 +315,23 @@ class _TableItems:
     folder: Path
 
     def __iter__(self) -> Iterator[Item]:
+        hearing = hearing_of(self.lineage.settings.get("transcribe", {}))
         spoken = {identity: line["utterances"] for identity, line in self.ledger.items() if line["utterances"]}
         for identity, line in self.ledger.items():
             if identity not in spoken:
-                yield Item(Recording(identity, path_of(self.folder, identity)), [], line)
+                yield Item(Recording(identity, path_of(self.folder, identity)), [], line, hearing)
         for identity, rows in tables.iter_recordings(self.path, schemas.columns_through(self.lineage.stage)):
             if spoken.pop(identity, None) != len(rows):
                 raise self._torn(identity)
-            yield Item(Recording(identity, path_of(self.folder, identity)), rows, self.ledger[identity])
+            yield Item(Recording(identity, path_of(self.folder, identity)), rows, self.ledger[identity], hearing)
         if spoken:
             raise self._torn(min(spoken))
 
     def _torn(self, identity: str) -> TableError:
         return TableError(
             self.path,
-            f"its ledger, {ledger_path(self.path)}, says something else of {identity}",
-            f"if {self.lineage.stage} writes it now, wait; if it was stopped, run it again; and keep the two together",
+            f"does not match its ledger {ledger_path(self.path)} for recording {identity}",
+            f"if {self.lineage.stage} is writing it, wait; if it was stopped, run it again; keep the two files together",
         )
 
 
@@ -325,13 +361,52 @@ def _open(chain: Chain, source: Source, destination: Destination) -> AbstractCon
     )
 
 
+class _Turns:
+    """The items of a source, in order. Some that are spread over the rest are taken first when that is asked for."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._left = deque(items) if isinstance(items, Sequence) else None
+        self._items = items
+        self.begun = 0
+
+    def __iter__(self) -> Iterator[Item]:
+        if self._left is None:  # a table is read as a stream
+            for item in self._items:
+                self.begun += 1
+                yield item
+        else:
+            while self._left:
+                self.begun += 1
+                yield self._left.popleft()
+
+    def look_elsewhere(self) -> int:
+        """Move up to `ELSEWHERE` items to the front; how many there were."""
+        if not self._left:
+            return 0
+        count = len(self._left)
+        places = {count * (number + 1) // (ELSEWHERE + 1) for number in range(ELSEWHERE)}
+        items = list(self._left)
+        rest = (item for place, item in enumerate(items) if place not in places)
+        self._left = deque([*(items[place] for place in sorted(places)), *rest])
+        return len(places)
+
+
 def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Generator[_Prepared, None, None]:
     """Items prepared in order, the next one in a thread of its own while the caller works on this one.
 
-    Whoever leaves early leaves the thread to itself: it may be in the middle of an episode, and nobody is to wait for that.
+    If the caller stops early, the thread is left to itself and not waited for: it may be decoding a long file.
     """
-    wanted: _Wanted = queue.SimpleQueue()
-    _start(prepare, wanted)
+    wanted: queue.SimpleQueue[tuple[Item, Future[_Prepared]] | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        while task := wanted.get():
+            item, future = task
+            try:
+                future.set_result(prepare(item))
+            except BaseException as error:
+                future.set_exception(error)
+
+    start(work)
     try:
         next_one: Future[_Prepared] | None = None
         for item in items:
@@ -343,30 +418,6 @@ def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Gener
             yield next_one.result()
     finally:
         wanted.put(None)
-
-
-_Wanted = queue.SimpleQueue[tuple[Item, "Future[_Prepared]"] | None]
-
-
-def _start(prepare: Callable[[Item], _Prepared], wanted: _Wanted) -> None:
-    """Start the thread that prepares what is `wanted`. ResourceError if it does not start, which `threading` would wait for."""
-    alive = threading.Event()
-
-    def work() -> None:
-        alive.set()
-        while task := wanted.get():
-            item, future = task
-            try:
-                future.set_result(prepare(item))
-            except BaseException as error:
-                future.set_exception(error)
-
-    try:
-        _thread.start_new_thread(work, ())
-    except RuntimeError as error:
-        raise ResourceError(f"no thread can be started: {error}") from error
-    if not alive.wait(60):
-        raise ResourceError("no thread can be started: not enough memory")
 
 
 def _look(item: Item, output: Output, seen: Seen) -> _Prepared:
@@ -389,7 +440,8 @@ def _look(item: Item, output: Output, seen: Seen) -> _Prepared:
     return prepared
 
 
-def _prepare(item: Item, chain: Chain, output: Output, seen: Seen) -> _Prepared:
+def _prepare(item: Item, chain: Chain, output: Output, seen: Seen, beside: Path) -> _Prepared:
+    """Look at an item and decode it, if a stage is to hear it; decoded samples lie `beside` the output."""
     began = time.perf_counter()
     path = item.recording.path
     before = _state(path)
@@ -397,23 +449,25 @@ def _prepare(item: Item, chain: Chain, output: Output, seen: Seen) -> _Prepared:
     if prepared.unchanged or prepared.error or not _is_heard(item, chain):
         return prepared
     try:
-        prepared.audio = _audio(item, output.path)
+        prepared.audio = _audio(item, chain, beside)
         prepared.line["duration"] = round(prepared.audio.duration, 3)
     except RecordingError as error:
         prepared.error = error
-    if _state(path) != before:  # whatever was heard, it need not be what was hashed
-        prepared.error = RecordingError("changed", "it was written to while it was read")
+    if (after := _state(path)) != before:  # what was decoded need not be what was hashed: the next run tries it again
+        why = "it was written to while it was read" if after else "it was removed while it was read"
+        prepared.error = RecordingError("changed" if after else "missing", why)
+        prepared.line["input_key"] = prepared.error.reason
     prepared.line["seconds"] = time.perf_counter() - began
     return prepared
 
 
 def _state(path: Path) -> tuple[int, ...] | None:
-    """What differs when a file was written to or replaced; None where there is none."""
+    """What differs when a file was written to or replaced; None where there is no file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError):
         return None
-    return found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino
 
 
 def _is_heard(item: Item, chain: Chain) -> bool:
@@ -421,27 +475,38 @@ def _is_heard(item: Item, chain: Chain) -> bool:
     return chain.needs_audio and not (item.known and not item.rows)
 
 
-def _audio(item: Item, output: Path | None) -> Audio:
+def _audio(item: Item, chain: Chain, output: Path | None) -> Audio:
     """RecordingError where there is none, or not that which the input table was made from."""
     if item.known and file_sha256(item.recording.path)[0] != item.known["sha256"]:
         raise RecordingError("changed", "its content is not what the input table was made from; transcribe it again")
-    return decode(item.recording.path, output)
+    return decode(item.recording.path, output, **(chain.hearing if item.hearing is None else item.hearing))
 
 
-def _rows(item: Item, audio: Audio, steps: Sequence[Step]) -> list[Row]:
-    """What the stages make of the item. RecordingError for whatever a model raises, so that one recording ends nothing."""
+class _ShortageError(ResourceError):
+    """Memory or open files ran out while a model worked on one recording."""
+
+
+def _rows(item: Item, audio: Audio, chain: Chain, steps: Sequence[Step]) -> list[Row]:
+    """What the stages make of the item. RecordingError for all that a back end raises or returns that is not right."""
     rows = item.rows
-    try:
-        for step in steps:
+    for stage, step in zip(chain.stages, steps, strict=True):
+        try:
             rows = step(item.recording, audio, rows)
-    except MsfserError:
-        raise
-    except Exception as error:
-        if is_shortage(error):
-            raise ResourceError(f"{item.recording.path}: {shortage(error)}") from error
-        logger.debug("%s failed", item.recording.path, exc_info=True)
-        raise RecordingError("backend_error", f"{type(error).__name__}: {error}") from error
+            tables.to_table(rows, schemas.STAGES[stage])
+        except MsfserError:
+            raise
+        except Exception as error:
+            if is_shortage(error):
+                raise _ShortageError(shortage(error)) from error
+            logger.debug("%s failed", item.recording.recording_id, exc_info=True)
+            raise _blamed(chain, stage, error) from error
     return rows
+
+
+def _blamed(chain: Chain, stage: str, error: Exception) -> RecordingError:
+    """The failure of a stage's back end, by its name; the library's own words stand in brackets."""
+    words = f"{type(error).__name__}: {error}"
+    return RecordingError("backend_error", f"the {chain.backend_of(stage)} failed on this recording ({words})")
 
 
 def _rows_key(input_key: str, rows: list[Row]) -> str:
@@ -454,7 +519,7 @@ def _rows_key(input_key: str, rows: list[Row]) -> str:
     return digest.hexdigest()
 
 
-def _annotate(prepared: _Prepared, steps: Sequence[Step]) -> list[Row]:
+def _annotate(prepared: _Prepared, chain: Chain, steps: Sequence[Step]) -> list[Row]:
     """The rows that the stages make of the recording; completes its ledger line."""
     began = time.perf_counter()
     item, line = prepared.item, prepared.line
@@ -465,11 +530,11 @@ def _annotate(prepared: _Prepared, steps: Sequence[Step]) -> list[Row]:
         if item.known and not rows:
             line |= {name: item.known[name] for name in ("status", "reason", "detail")}
         else:
-            rows = _rows(item, prepared.audio, steps)
+            rows = _rows(item, prepared.audio, chain, steps)
             line["status"] = "done" if rows else "no_speech"
     except RecordingError as error:
         rows = []
-        line |= {"status": "failed", "reason": error.reason, "detail": error.detail}
+        _fail(line, error)
     sentences = [sentence for sentence in prepared.audio.notes if sentence not in (line["note"] or "")]
     line["note"] = "; ".join(filter(None, [line["note"], *sentences])) or None
     line["utterances"] = len(rows)
@@ -477,41 +542,107 @@ def _annotate(prepared: _Prepared, steps: Sequence[Step]) -> list[Row]:
     return rows
 
 
+def _fail(line: dict[str, Any], error: RecordingError) -> None:
+    line |= {"status": "failed", "reason": error.reason, "detail": error.detail, "utterances": 0}
+
+
+def _remember_shortage(line: dict[str, Any], error: _ShortageError, output: Output) -> None:
+    """The second time that memory runs out over a recording it fails; the first time this raises ResourceError.
+
+    The ledger remembers the first: without that, the same recording would end every night's run.
+    """
+    identity, remembered = line["recording_id"], _SHORT + line["input_key"]
+    _fail(line, RecordingError("out_of_memory", str(error)))
+    if output.input_key(identity) != remembered:
+        output.add(line | {"input_key": remembered})
+        raise ResourceError(
+            f"{identity}: {error}. Run the same command again; if memory runs out over this recording once more, it is left out"
+        ) from error
+
+
 class _Failures:
-    """The failures of a run: those that are in no ledger yet, and whether they are too many to blame the recordings."""
+    """The failures of a run, and whether the machine is to blame for them.
+
+    A bad file, such as one that is no audio, is its own failure and is written to the ledger at once. A failure for one of
+    `MACHINE_REASONS` may be the machine's: it is held back until a later recording succeeds. If `IN_A_ROW` are held back, and
+    they and those before are more than the share of the run that may fail, `ELSEWHERE` other recordings are tried first. If these
+    fail as well, the run stops.
+    """
 
     def __init__(self, share: float) -> None:
         self._share = share
         self._count = 0
-        self._unsettled: list[dict[str, Any]] = []
+        self._held: list[dict[str, Any]] = []
+        self._verdict_at: int | None = None  # the run stops when so many are held back
 
-    @staticmethod
-    def is_one(prepared: _Prepared) -> bool:
-        """Whether the recording failed now, and not when the input table was made."""
-        return prepared.line["status"] == "failed" and not (prepared.item.known and not prepared.item.rows)
-
-    def keep(self, line: dict[str, Any]) -> None:
-        """A recording failed."""
-        self._count += 1
-        self._unsettled.append(line)
-
-    def settle(self, output: Output) -> None:
-        """Another did not, so it was not the machine."""
-        for line in self._unsettled:
+    def keep(self, prepared: _Prepared, rows: list[Row], chain: Chain, output: Output) -> list[Row]:
+        """Add a recording to the output, or hold it back; its rows, of which there are none where they do not fit the table."""
+        line = prepared.line
+        if line["status"] != "failed":
+            try:
+                output.add(line, rows)
+            except ValueError as error:  # a vector of another length than those before
+                rows = []
+                _fail(line, _blamed(chain, chain.stages[-1], error))
+        if line["status"] != "failed":
+            if not _was_over(prepared):
+                self.settle(output)
+        elif line["reason"] not in MACHINE_REASONS or _was_over(prepared) or _is_gone_alone(prepared):
             output.add(line)
-        self._unsettled.clear()
+        else:
+            self._count += 1
+            self._held.append(line)
+        return rows
 
-    def check(self, summary: Summary) -> None:
-        """ResourceError when too many of the recordings that were tried have failed."""
-        tried = summary.done + summary.no_speech + summary.failed
-        if self._count < LEAST_FAILED or self._count <= self._share * tried or not self._unsettled:
+    def settle(self, output: Output, *, could_be_read: bool = False) -> None:
+        """Another recording succeeded, or `could_be_read` at least, so those held back failed by themselves."""
+        if could_be_read and any(line["reason"] not in ("missing", "unreadable") for line in self._held):
             return
-        last = self._unsettled[-1]
+        for line in self._held:
+            output.add(line)
+        self._held.clear()
+        self._verdict_at = None
+
+    def are_suspect(self, summary: Summary, turns: _Turns | None = None) -> bool:
+        """Whether the machine is to blame. While there are `turns`, others are tried before that is said."""
+        held = len(self._held)
+        if held < IN_A_ROW or self._count <= self._share * summary.tried:
+            return False
+        if turns and self._verdict_at is None:
+            being_prepared = turns.begun - summary.tried - summary.unchanged
+            self._verdict_at = held + being_prepared + turns.look_elsewhere()
+        return not turns or held >= (self._verdict_at or 0)
+
+    def stop(self, output: Output, summary: Summary) -> NoReturn:
+        """Publish what is finished, with those held back in the ledger, and raise ResourceError. The next run tries them again.
+
+        What the table has of a recording already stays there, and so does a table that is being made anew.
+        """
+        for line in self._held:
+            if line["recording_id"] not in output.recordings:
+                output.add(line | {"input_key": ""})
+        if not output.replaces_a_table:
+            output.publish()
+        last = self._held[-1]
         raise ResourceError(
-            f"{self._count} of {tried} recordings failed, the last with {last['reason']} ({last['detail']}): the disk or the "
-            "set-up is a likelier culprit than the recordings. Mend it and run the same command again, with --retry-failed for "
-            f"those that are in the ledger; or let more of them fail than --max-failed {self._share:g}"
+            f"{len(self._held)} recordings in a row failed, the last ({last['recording_id']}) with {last['reason']}: "
+            f"{last['detail']}. A fault of the disk or the set-up is likelier than so many bad recordings. Mend it and run the "
+            "same command again: it tries them again. If the recordings themselves are bad, add --max-failed 1. "
+            f"The ledger {summary.ledger} lists what was done"
         )
+
+
+def _was_over(prepared: _Prepared) -> bool:
+    """Whether the recording had failed, or had no speech, when the input table was made: nothing is done with it now."""
+    return bool(prepared.item.known and not prepared.item.rows)
+
+
+def _is_gone_alone(prepared: _Prepared) -> bool:
+    """Whether the file is missing from a folder with other files: the folder of a disk that is not mounted is empty."""
+    if prepared.line["reason"] == "missing":
+        with contextlib.suppress(OSError, ValueError), os.scandir(prepared.item.recording.path.parent) as others:
+            return next(others, None) is not None
+    return False
 
 
 def _count(summary: Summary, prepared: _Prepared, rows: Sequence[Row]) -> None:

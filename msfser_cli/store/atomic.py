@@ -28,7 +28,6 @@ _REASONS = {
     errno.ELOOP: "a symbolic link is in the way, or leads back to itself",
     errno.EEXIST: "something else is in the way",
     errno.EISDIR: "a folder is in the way",
-    errno.ENOLCK: "the file system offers no locks",
     errno.EMFILE: "too many files are open",
     errno.ENFILE: "too many files are open",
 }

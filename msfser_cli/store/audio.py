@@ -8,7 +8,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
@@ -79,9 +79,14 @@ class Audio:
         """Length in seconds."""
         return len(self.samples) / SAMPLE_RATE_HZ
 
+    @property
+    def parts(self) -> tuple[Audio, ...]:
+        """What is to be heard: each channel, or all of the recording."""
+        return self.channels or (self,)
+
     def of_channel(self, channel: int | None) -> Audio:
         """What a row with this `channel` was heard in. RecordingError where the recording has no such channel."""
-        for audio in self.channels or (self,):
+        for audio in self.parts:
             if audio.channel == channel:
                 return audio
         raise RecordingError("no_channel", f"its rows are of channel {channel}, which was not decoded; transcribe it again")
@@ -139,8 +144,9 @@ def decode(path: Path, output: Path | None = None, *, channels: str = "mix", aud
             heard = []
             for number in decoded.channels:
                 place = number if number is not None and decoded.width > 1 else 0
-                heard.append(Audio(_OnDisk(os.dup(file.fileno()), decoded.samples, decoded.width, place), number))
-            return Audio(heard[0].samples, heard[0].channel, tuple(heard) if channels == "split" else (), decoded.notes)
+                samples = _OnDisk(os.dup(file.fileno()), decoded.samples, decoded.width, place)
+                heard.append(Audio(samples, number, notes=decoded.notes))
+            return replace(heard[0], channels=tuple(heard)) if channels == "split" else heard[0]
 
 
 class _OnDisk:

@@ -181,5 +181,5 @@ class Splitter:
                 continue
             related = [abs(self._products[channel, k]) / np.sqrt(energy * energies[k]) > self._SAME for k in kept]
             (same if any(related) else kept).append(channel)
-        which = f"channel {same[0]} is a copy of another and was" if len(same) == 1 else f"{len(same)} channels are copies and were"
-        return [*kept] or [0], [f"{which} left out"] if same else []
+        which = f"channel {same[0]} was" if len(same) == 1 else f"{len(same)} channels were"
+        return [*kept] or [0], [f"{which} left out as a copy of another"] if same else []

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from msfser_cli.errors import OutputHeldError
+from msfser_cli.errors import OutputHeldError, ResourceError
 from msfser_cli.store.atomic import resources
 
 _ASK_AGAIN_SECONDS = 0.5
@@ -37,7 +37,8 @@ def held(output: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock of `output` for the block: `.{name}.lock` beside it, gone again afterwards.
 
     Raises OutputHeldError, naming the holder, when another process still holds it after `wait` seconds; ResourceError when the
-    folder cannot be written. What the file says is for people: only the kernel's lock counts, and it ends with the process.
+    folder cannot be written, or its file system has no locks. What the file says is for people: only the kernel's lock counts,
+    and it ends with the process.
     """
     path = output.with_name(f".{output.name}.lock")
     with resources(path):
@@ -70,6 +71,14 @@ def _acquire(path: Path, output: Path, until: float) -> int:
                 raise OutputHeldError(output, holder) from None
             time.sleep(min(left, _ASK_AGAIN_SECONDS))
             continue
+        except OSError as error:  # of any number: network file systems refuse locks with many
+            if os.fstat(descriptor).st_size == 0:  # ours: a holder writes its name into it
+                path.unlink(missing_ok=True)
+            os.close(descriptor)
+            raise ResourceError(
+                f"{path}: the file system offers no locks ({error.strerror}); choose a folder on another one, such as a local "
+                "disk"
+            ) from error
         except BaseException:
             _let_go(descriptor, path)
             raise

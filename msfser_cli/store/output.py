@@ -121,6 +121,15 @@ class Output:
             finally:
                 output.commit()
 
+    @property
+    def replaces_a_table(self) -> bool:
+        """Whether publishing replaces a whole table by the work in hand (`redo`)."""
+        return self._redo and bool(self._files())
+
+    def input_key(self, recording_id: str) -> str | None:
+        """From which input the recording was dealt with; None for one that the output does not know."""
+        return self._known.get(recording_id, (None, None))[0]
+
     def done(self, recording_id: str, input_key: str) -> bool:
         """Whether the recording was dealt with, in this run or an earlier one, from the same input."""
         key, status = self._known.get(recording_id, (None, None))
@@ -130,7 +139,7 @@ class Output:
         """A recording's ledger line (`schemas.RECORDINGS`; what may be null may be left out) and its rows, in utterance order.
 
         Replaces what an earlier run said of this recording; now and then a part is committed. ValueError for a line or row that
-        does not fit its columns, TableError for a vector of another length than before; nothing is added then.
+        does not fit its columns, or a vector of another length than before; nothing is added then.
         """
         full = {name: line.get(name) for name in names(RECORDINGS)}
         if full["detail"]:  # it may quote a file name that is not Unicode
@@ -140,7 +149,10 @@ class Output:
         if full["utterances"] != len(rows) or any(row.get("recording_id") != recording_id for row in rows):
             raise ValueError(f"{recording_id}: its ledger line says {full['utterances']} utterances, its rows do not")
         table = tables.to_table(rows, self._columns)
-        self._learn(tables.vector_lengths(table.schema))
+        lengths = tables.vector_lengths(table.schema)
+        if wrong := self._misfit(lengths):
+            raise ValueError(wrong)
+        self._lengths |= lengths
         self._waiting[recording_id] = full, table
         self._known[recording_id] = full["input_key"], full["status"]
         waiting_rows = sum(len(table) for _, table in self._waiting.values())
@@ -276,10 +288,16 @@ class Output:
         return int(parquet.metadata.num_rows)
 
     def _learn(self, lengths: Mapping[str, int]) -> None:
+        if wrong := self._misfit(lengths):
+            raise TableError(self.path, wrong, "the model is another one: start over with --redo, or choose another --out")
+        self._lengths |= lengths
+
+    def _misfit(self, lengths: Mapping[str, int]) -> str | None:
+        """What is wrong with vectors of these lengths, beside those that the output has."""
         for name, length in lengths.items():
-            if self._lengths.setdefault(name, length) != length:
-                raise TableError(self.path, f"the column {name!r} holds vectors of {self._lengths[name]} numbers, not {length}",
-                                 "the model is another one: start over with --redo, or choose another --out")
+            if self._lengths.get(name, length) != length:
+                return f"the column {name!r} holds vectors of {self._lengths[name]} numbers, not {length}"
+        return None
 
     def _files(self) -> list[Path]:
         """The files of the published table, in order; UsageError when something else is there."""
@@ -438,6 +456,8 @@ def _differences(old: Lineage, new: Lineage, old_columns: Sequence[str], new_col
     ]
     if old.fingerprint == new.fingerprint:
         lines = []
+    elif old.schema_version != new.schema_version:
+        lines.append(f"columns as in schema {old.schema_version}, now {new.schema_version}: another version of msfser made it")
     elif not lines:
         lines = [f"fingerprint: {old.fingerprint}, now {new.fingerprint}"]
     for told, there, missing in (("with", old_columns, new_columns), ("without", new_columns, old_columns)):

@@ -343,9 +343,11 @@ def open_file(file: Path, columns: Iterable[Column] = (), *, verify: bool = True
         values = json.loads((parquet.schema_arrow.metadata or {})[METADATA_KEY])
         version = int(values["schema_version"])
     if version > SCHEMA_VERSION:
-        raise TableError(file, f"written by a newer msfser: schema {version}, known here is {SCHEMA_VERSION}", "upgrade msfser")
+        newer = f"written by a newer msfser, with schema {version}; this one reads up to {SCHEMA_VERSION}"
+        raise TableError(file, newer, "upgrade msfser")
     with _reading(file):
-        lineage = Lineage(**{f.name: values[f.name] for f in fields(Lineage)})
+        # A field that came later is missing from older tables, and has its default.
+        lineage = Lineage(**{f.name: values[f.name] for f in fields(Lineage) if f.name in values})
     _check_columns(file, parquet.schema_arrow, lineage, columns)
     return parquet, lineage
 

@@ -116,7 +116,7 @@ class Timeline:
         return notes
 
     def _first_time(self) -> float | None:
-        """The time of the first packet of any stream; None where that is the first frame's: of a stream alone, or without times."""
+        """The time of the first packet of any stream; None where the first frame tells: of a stream alone, or without times."""
         starts = [
             float(stream.start_time * stream.time_base)
             for stream in self._container.streams

@@ -1,4 +1,4 @@
-"""The model card beside the checkpoint: what it learned from, what was measured, what it is not good for."""
+"""The model card beside the checkpoint: training data, results, and what the head is not good for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _ROWS = {
 
 @dataclass
 class Measured:
-    """Of `n` utterances, per dimension: the CCC with its 95 % interval (ccc, low, high); the share of labels in the intervals."""
+    """Results on `n` utterances, by dimension: CCC with its 95 % interval (ccc, low, high), and the share of labels in the
+    prediction intervals (0..1).
+    """
 
     n: int
     ccc: dict[str, tuple[float, float, float]] = field(default_factory=dict)
@@ -30,59 +32,62 @@ class Measured:
 _TEXT = """\
 # The `mini` head
 
-An MSF-SER head for the vectors of `{acoustic}` (voice) and `{text}` (texts): {parameters} parameters. Scores lie on
-{low:g} .. {high:g}; {middle:g} is neutral. `recipes/mini_head/train.py` makes it, and every number below, from the raw data.
+This is an MSF-SER head for the vectors of `{acoustic}` (voice) and `{text}` (texts). It has {parameters} parameters.
+Scores range from {low:g} to {high:g}; {middle:g} is neutral. `recipes/mini_head/train.py` makes the head, and every number below,
+from the raw data.
 
-## Trained on
-- **EmoDB** (Berlin Database of Emotional Speech; CC0-1.0): 535 clips of 10 actors, as spoken, cut to their speech, and in
-  copies by other microphones, rooms and codecs and, through a vocoder, by speakers of other pitch and size. Its labels are not
-  ratings: each emotion category stands for its mean pleasure, arousal and dominance in Russell and Mehrabian (1977), rescaled
-  to 0 .. 1.
-- **EmoBank** (Buechel and Hahn 2017; CC-BY-SA 4.0, https://github.com/JULIELab/EmoBank): the training split, mean ratings
-  rescaled from 1 .. 5 to 0 .. 1; as text, and some of it spoken by espeak-ng and flite.
+## Training data
+- **EmoDB** (Berlin Database of Emotional Speech; CC0-1.0): 535 clips of 10 actors. They are used as recorded, cut to their
+  speech, and in altered copies: other microphones, rooms and codecs, and speakers of other pitch and size, made by a vocoder.
+  The labels are not ratings. Each emotion category stands for its mean pleasure, arousal and dominance in Russell and Mehrabian
+  (1977), rescaled to the range from 0 to 1.
+- **EmoBank** (Buechel and Hahn 2017; CC-BY-SA 4.0, https://github.com/JULIELab/EmoBank): the training split. Its mean ratings,
+  from 1 to 5, are rescaled to the range from 0 to 1. The sentences are used as text. Some are also read aloud by espeak-ng and
+  flite.
 
-Nobody has rated the pairs of voice and text that it learned from: their labels are the voice's plus the sentence's.
+The head learned from pairs of a voice and a text. No person rated these pairs: the label of a pair is the voice's label plus the
+sentence's.
 
-## Measured
-CCC and its 95 % interval, from 10,000 resamples of the speakers (EmoBank: of the sentences):
+## Results
+CCC with 95 % intervals, from 10,000 resamples of the speakers (for EmoBank, of the sentences):
 
-| on | n | {heading} |
+| test data | n | {heading} |
 |---|---|{rule}|
 {table}
 
-The mean of the labels scores 0. RAVDESS and EmoDB speak fixed, neutral sentences: what the words say plays no part there. On
-EmoBank's sentences the voices act nothing: only the words count.
+A model that always predicts the mean of the labels has a CCC of 0. In RAVDESS and EmoDB, actors speak fixed, neutral sentences,
+so the words play no part. When synthetic voices read EmoBank's sentences, they express no emotion, so only the words count.
 
-The scores' own 90 % intervals were calibrated on EmoDB's held-out speakers. The share of labels that they hold (for EmoDB, each
-speaker by intervals from the other nine):
+The 90 % prediction intervals were calibrated on EmoDB's held-out speakers. They hold this share of the labels (for EmoDB, the
+intervals of each speaker come from the other nine):
 
-| on | {heading} |
+| test data | {heading} |
 |---|{rule}|
 {coverage}
 
-They hold for actors like EmoDB's; on other speech they are too narrow or too wide, and `msfser predict --calibrate` on a rated
-sample of it sets them right.
+The intervals are right for actors like those of EmoDB. For other speech they are too narrow or too wide. To correct them,
+calibrate on ratings of your own speech with `msfser predict --calibrate`.
 
-Settings were chosen by EmoDB (other speakers, the other gender with other sentences, noise, rooms, telephones, codecs) and by
-EmoBank's development split, so EmoDB's figures flatter a little; its held-out speakers also say the same ten sentences as the
-others. RAVDESS was only reported: four looks at earlier heads, {looks} at this one.
+The settings were chosen on EmoDB (other speakers, the other gender with other sentences, noise, rooms, telephones, codecs) and on
+EmoBank's development split. EmoDB's results are therefore slightly too good. Its held-out speakers also say the same ten
+sentences as the others. RAVDESS was used for reporting only: four times with earlier heads, {looks} with this one.
 
 ## Not good for
-- Deciding anything about a person. It is a first look at a corpus, to be checked against labels of your own.
-- Spontaneous speech: it has only learned from actors and machines, and no test above is of spontaneous speech.
-- Valence from the voice alone: emotion carries over from one corpus to another in arousal, hardly in valence.
-- Meaning in other languages than English: the sentence encoder is English. Of a German sentence it hears mostly the voice.
-- Comparing recordings made in different ways: microphone, room and codec move the scores.
-- Telling apart small differences in dominance, which acted and rated corpora define differently.
+- Decisions about a person. The scores are a first look at a corpus. Check them against your own labels.
+- Spontaneous speech. The head has learned from actors and synthetic voices only, and no test above has spontaneous speech.
+- Valence from the voice alone. Arousal transfers from one corpus to another; valence barely does.
+- Meaning in other languages than English. The sentence encoder is English, so German speech is scored mostly by the voice.
+- Comparisons between recordings made in different ways. Microphone, room and codec change the scores.
+- Small differences in dominance. Acted and rated corpora define dominance differently.
 """
 
 
-LOOKS = "one"
-"""How often RAVDESS was looked at in the making of the present recipe."""
+LOOKS = "once"
+"""How often RAVDESS was used with the present recipe."""
 
 
 def write(folder: Path, measured: dict[str, Measured], config: MsfSerConfig) -> None:
-    """Write MODEL_CARD.md with the rows that were measured."""
+    """Write MODEL_CARD.md with the results in `measured`, whose keys are among `_ROWS`."""
     from msfser_cli.model.weights import load
 
     rows, coverage = [], []

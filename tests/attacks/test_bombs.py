@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hostile import LENGTH, lineage, msfser, rows_of, write_sealed
 
+from kit.hostile import LENGTH, lineage, msfser, rows_of, write_sealed
 from msfser_cli.errors import LabelError, TableError
 from msfser_cli.schemas import columns_through
 from msfser_cli.stages.corpus import find

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile import KINDS, damage, lines_of, msfser, rows_of, write_kind, write_output, write_stage
 
+from kit.hostile import KINDS, damage, lines_of, msfser, rows_of, write_kind, write_output, write_stage
 from msfser_cli.errors import TableError, UsageError
 from msfser_cli.schemas import RECORDINGS, STAGE_NAMES, Column, columns_through
 from msfser_cli.store import tables

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hostile import msfser
 
+from kit.hostile import msfser
 from msfser_cli.cli.log import EVENTS
 from msfser_cli.errors import REASONS
 from msfser_cli.model import weights

@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hostile import damage, msfser, write_stage
 from safetensors.torch import load_file, save_file
 
+from kit.hostile import damage, msfser, write_stage
 from msfser_cli.backends.registry import loaded
 from msfser_cli.errors import ModelError, TableError, UsageError
 from msfser_cli.model import weights

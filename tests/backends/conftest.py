@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chat_server import ChatServer
 
+from kit.chat_server import ChatServer
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.audio import Audio, decode
 
@@ -85,6 +85,6 @@ def chat_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cha
 @pytest.fixture(scope="session")
 def audio_language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small Qwen2-Audio that answers anything with `SENTENCE`."""
-    from audio_language_models import make_it_say, save_qwen2_audio
+    from kit.audio_language_models import make_it_say, save_qwen2_audio
 
     return make_it_say(save_qwen2_audio(tmp_path_factory.mktemp("models") / "sayer"))

@@ -15,12 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kit.speech_models import KINDS, RATE, WHISPER_SECONDS, save_roberta, save_speech_model, voice
 from msfser_cli.backends.encoders import transformers_speech, transformers_text, whisper
 from msfser_cli.errors import ModelError
 from msfser_cli.model import pooling
 from msfser_cli.profiles.models import locate
-
-from .speech_models import KINDS, RATE, WHISPER_SECONDS, save_roberta, save_speech_model, voice
 
 
 def save_pooled_model(folder: Path, kind: str, **changes: Any) -> Path:

@@ -6,6 +6,7 @@ Loading the models takes seconds, so one run of `predict` over the corpus is sha
 from __future__ import annotations
 
 import contextlib
+import csv
 import fcntl
 import json
 import os
@@ -168,6 +169,34 @@ def test_the_readme_s_first_command_prints_the_head(predicted: tuple[Path, Proce
     assert readme.count("shape: (5, 5)\n") == 1
 
 
+def test_the_readme_s_picture_is_that_of_the_table(predicted: tuple[Path, Process], tmp_path: Path) -> None:
+    script = QUICKSTART / "picture.py"
+    arguments = (predicted[0] / "scores.parquet", QUICKSTART / "corpus", "clips/stress.flac#0000", tmp_path / "utterance.svg")
+    subprocess.run([sys.executable, script, *arguments], check=True)
+    drawn, shown = (re.findall(r"<text[^>]*>(.*?)</text>", path.read_text(encoding="utf-8"))
+                    for path in (tmp_path / "utterance.svg", QUICKSTART / "utterance.svg"))
+    assert "green" in drawn
+    assert drawn == shown
+
+
+def test_the_examples_in_python_read_the_table(
+    predicted: tuple[Path, Process], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "recipes" / "tables" / "README.md").read_text(encoding="utf-8")
+    for name in ("scores.parquet", "scores.recordings.parquet"):
+        shutil.copy(predicted[0] / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with_pandas, with_polars, metadata = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(with_pandas, {})
+    words = [word["word"] for row in rows(tmp_path / "scores.parquet") for word in row["words"]]
+    with (tmp_path / "words.csv").open(encoding="utf-8", newline="") as file:
+        assert [line["word"] for line in csv.DictReader(file)] == words
+    exec(with_polars, {})
+    assert "shape: (10, 5)" in capsys.readouterr().out
+    exec(metadata, {})
+    assert "Systran/faster-whisper-base" in capsys.readouterr().out
+
+
 # The chain
 
 
@@ -289,7 +318,7 @@ def test_terminating_a_run_keeps_what_was_finished(predicted: tuple[Path, Proces
                 finished = int(counts[-1])
                 run.send_signal(signal.SIGTERM)
     assert run.wait() == 128 + signal.SIGTERM, seen
-    assert "stopped by SIGTERM; what was finished is kept" in seen
+    assert "stopped by SIGTERM; finished work is kept" in seen
     assert not out.exists()
 
     document = json.loads(ok(folder, *command, "--json").stdout)

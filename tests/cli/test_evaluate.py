@@ -57,13 +57,13 @@ def test_the_table_is_on_stdout_and_the_words_on_stderr(folder: Path) -> None:
         "scales: labels 1..5 (detected from values 1 to 5); scores 0..1, brought to 1..5",
         "matched: 2 labels, one recording each: 2 by end of the path, without extension",
         "unmatched: 1 of 3 labels, 1 of 3 recordings, 1 of 4 utterances",
-        "warning: labels without a partner: 1 (z.flac)",
-        "warning: recordings without a partner: 1 (audio/c.wav)",
-        "warning: utterances without a partner: 1 (audio/c.wav#0000)",
+        "warning: unmatched labels: 1 (z.flac)",
+        "warning: unmatched recordings: 1 (audio/c.wav)",
+        "warning: unmatched utterances: 1 (audio/c.wav#0000)",
         "warning: arousal: matched labels without a number: 1",
         "warning: arousal: CCC and Pearson are not defined: two pairs are needed, and there is one",
         "warning: dominance: CCC and Pearson are not defined: all labels and all scores are one number",
-        "warning: no intervals: 2 recordings, and at least 5 are needed",
+        "warning: no intervals: they need at least 5 clusters, and there are 2 recordings",
     ]
     _, log = run("--gold", "labels.csv", "--log-format", "json")
     events = [json.loads(line) for line in log.splitlines()]
@@ -127,16 +127,16 @@ def test_the_output_fits_eighty_columns(folder: Path) -> None:
     (("--gold", "missing.csv"), 4, "msfser: missing.csv: cannot be read"),
     (("--gold", "labels.csv", "other.parquet"), 4, "msfser: other.parquet: is not there; `msfser predict` writes it"),
     (("--gold", "labels.csv", "--scale", "1-5"), 2, "msfser: a scale is written LOW:HIGH"),
-    ((), 2, "msfser: there are no labels to evaluate against: name them with --gold"),
-    (("--submission", "s.csv", "--by", "gender"), 2, "msfser: without --gold there is only --submission"),
+    ((), 2, "msfser: evaluate needs labels; pass them with --gold"),
+    (("--submission", "s.csv", "--by", "gender"), 2, "msfser: --submission without --gold takes no other option"),
     (("--gold", "labels.csv", "--by", "age"), 2, "msfser: --by takes gender, speaker, split, language or duration, not 'age'"),
     (("--gold", "labels.csv", "--by", "gender"), 4, "msfser: labels.csv: names no gender; leave out --by gender"),
     (("--gold", "labels.csv", "--split", "Test1"), 4, "msfser: labels.csv: names no splits; leave out --split"),
     (("--gold", "labels.csv", "--clusters", "podcast"), 2, "msfser: --clusters takes speaker or recording, not 'podcast'"),
     (("--gold", "labels.csv", "--plot", "p.pdf"), 2, "msfser: p.pdf: a picture ends in .png, .svg or .html"),
-    (("--gold", "labels.csv", "--submission", "./labels.csv"), 2, "msfser: labels.csv: is read by this command"),
-    (("--submission", "scores.parquet"), 2, "msfser: scores.parquet: is read by this command"),
-    (("--gold", "labels.csv", "--submission", "."), 2, "msfser: .: a folder; name a file to write"),
+    (("--gold", "labels.csv", "--submission", "./labels.csv"), 2, "msfser: labels.csv: is an input of this command"),
+    (("--submission", "scores.parquet"), 2, "msfser: scores.parquet: is an input of this command"),
+    (("--gold", "labels.csv", "--submission", "."), 2, "msfser: .: is a folder; name a file to write"),
     (("--gold", "labels.csv", "--resamples", "1000000000000"), 7, "msfser: not enough memory"),
 ])
 def test_what_is_wrong_is_said_in_a_sentence(folder: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
@@ -182,7 +182,7 @@ def test_the_whole_report_fits_eighty_columns_and_loses_nothing(corpus: Path) ->
     assert "[]: 95 % intervals, from 200 resamples of 12 speakers." in out
     assert "female - male" in out
     assert "CCC against other.parquet, on the labels that both score" in out
-    assert "* fewer than 50 pairs or 10 clusters: too small to say much." in out
+    assert "* fewer than 50 pairs or 10 clusters: too few for a reliable value." in out
     assert "submission: sub.csv, 120 files, on 1..7" in err
     assert "picture: p.svg" in err
     assert "splits: Test1 80, Test2 40" in err

@@ -43,7 +43,7 @@ def test_the_table_fits_and_says_what_to_do(tmp_path: Path, columns: str) -> Non
     done = msfser(tmp_path, "models", "list", "--profile", "paper", COLUMNS=columns)
     assert done.stdout.count("missing") == len(models_of("paper"))
     assert max(map(len, done.stdout.splitlines())) <= int(columns)
-    assert done.stderr == "get what is missing with: msfser models fetch --profile paper\n"
+    assert done.stderr == "to get the missing models, run: msfser models fetch --profile paper\n"
 
 
 def test_the_profile_comes_from_the_file_or_the_environment_too(tmp_path: Path) -> None:
@@ -60,7 +60,8 @@ def test_what_is_missing_is_an_error_of_verify_alone(tmp_path: Path) -> None:
     done = msfser(tmp_path, "models", "verify", "--profile", "paper")
     assert done.returncode == 5
     said = done.stderr.splitlines()
-    left_out = [f"{name}: left out, as it comes with code; where you trust that: hf download {name}" for name in WITH_CODE]
+    left_out = [f"{name}: comes with its own code, so msfser leaves it out; if you trust it, run: hf download {name}"
+                for name in WITH_CODE]
     assert said[: len(left_out)] == left_out
     lines = zip([name for name in models_of("paper") if name not in WITH_CODE], said[len(left_out) :], strict=True)
     assert all(line.endswith(f"with: msfser models fetch {name}") for name, line in lines)

@@ -213,7 +213,7 @@ def test_a_signal_ends_the_command_in_a_sentence(night: Path) -> None:
         with started(night, BUSY.format(where=where, how=how), *more) as run:
             run.send_signal(which)
             out, err = run.communicate()
-        said = f"msfser: stopped by {which.name}; what was finished is kept, and the same command goes on from there\n"
+        said = f"msfser: stopped by {which.name}; finished work is kept, and the same command continues from there\n"
         assert (run.returncode, out, err) == (128 + which, "", said), place
         (night / "busy").unlink()
         left = {p.name for p in night.iterdir() if p.suffix != ".seen"}

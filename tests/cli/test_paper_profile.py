@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from audio_language_models import SENTENCE, make_it_say, save_qwen2_audio
-from speech_models import save_ctc, save_roberta, save_speech_model
 
+from kit.audio_language_models import SENTENCE, make_it_say, save_qwen2_audio
+from kit.speech_models import save_ctc, save_roberta, save_speech_model
 from msfser_cli.profiles.models import locate
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 from typer.main import get_command
 
-from msfser_cli import __version__
+from msfser_cli import __version__, processors
 from msfser_cli.cli.app import app
 from msfser_cli.cli.models import models
 
@@ -23,7 +25,7 @@ HEAVY = {
 PROBE = """
 import atexit, json, sys
 atexit.register(lambda: print("\\n" + json.dumps(sorted(name.partition(".")[0] for name in sys.modules))))
-from msfser_cli import __version__
+from msfser_cli import __version__, processors
 from msfser_cli.cli.app import main
 main()
 """
@@ -55,6 +57,25 @@ def test_what_the_libraries_say_is_for_debug() -> None:
     )
     assert "psst" not in quiet
     assert "psst" in loud
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("models", "list"), ("models", "list", "--log-format", "json")])
+def test_output_that_nothing_reads_ends_the_program_quietly(arguments: tuple[str, ...]) -> None:
+    """As `msfser ... | head`: with 128 + SIGPIPE, and no word of a bug."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from msfser_cli.cli.app import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_thread_variable_that_makes_no_sense_is_told_once() -> None:
+    code = "import os\nfrom msfser_cli.cli import app\napp.app = lambda **_: print(os.environ['OMP_NUM_THREADS'])\napp.main()"
+    environment = os.environ | {"OMP_NUM_THREADS": "abc"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == f"{processors.available()}\n"
+    assert done.stderr.count("warning: OMP_NUM_THREADS is 'abc'") == 1
 
 
 def test_the_version_is_one_line() -> None:

@@ -1,18 +1,15 @@
-"""Runs of the real program that are killed, refused, signalled and started together: see `crash_nursery` and `crash_runs`."""
+"""Runs of the real program that are killed, refused, signalled and started together: see `kit.nursery` and `kit.crash_runs`."""
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from crash_runs import Case, Nursery, make_models
+from kit.crash_runs import Case, Nursery, make_models
 
 MEMORY = Path("/dev/shm")
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 
 import pytest
-from crash_runs import LAYOUTS, SCENARIOS, STAGES, Case
+
+from kit.crash_runs import LAYOUTS, SCENARIOS, STAGES, Case
 
 Cases = Callable[[str, str, str], Case]
 Trials = Callable[[str, int], Iterator[int]]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crash_runs import LAYOUTS, SCENARIOS, STAGES, Case, Run, ledger_of, leftovers, rows_of
+
+from kit.crash_runs import LAYOUTS, SCENARIOS, STAGES, Case, Run, ledger_of, leftovers, rows_of
 
 Cases = Callable[[str, str, str], Case]
 Trials = Callable[[str, int], Iterator[int]]

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crash_nursery import REFUSES
-from crash_runs import LAYOUTS, SCENARIOS, STAGES, Case, Run, leftovers
+
+from kit.crash_runs import LAYOUTS, SCENARIOS, STAGES, Case, Run, leftovers
+from kit.nursery import REFUSES
 
 Cases = Callable[[str, str, str], Case]
 Trials = Callable[[str, int], Iterator[int]]

@@ -7,7 +7,8 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
-from crash_runs import LAYOUTS, SCENARIOS, STAGES, Case, leftovers
+
+from kit.crash_runs import LAYOUTS, SCENARIOS, STAGES, Case, leftovers
 
 Cases = Callable[[str, str, str], Case]
 Trials = Callable[[str, int], Iterator[int]]

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from crash_nursery import REFUSES
-from crash_runs import LAYOUTS, Corpus, Nursery, Run, chosen, leftovers, state, write_recording
+from kit.crash_runs import LAYOUTS, Corpus, Nursery, Run, chosen, leftovers, state, write_recording
+from kit.nursery import REFUSES
 
 Trials = Callable[[str, int], Iterator[int]]
 

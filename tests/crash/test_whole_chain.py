@@ -7,7 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from crash_runs import Nursery, leftovers, state
+
+from kit.crash_runs import Nursery, leftovers, state
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart"
 
@@ -38,8 +39,7 @@ def test_predict_is_killed_on_its_way_through_a_corpus(nursery: Nursery, tmp_pat
 
 @pytest.mark.slow
 def test_a_model_is_killed_while_it_describes(nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "backends"))
-    from audio_language_models import save_qwen2_audio
+    from kit.audio_language_models import save_qwen2_audio
 
     save_qwen2_audio(tmp_path / "model")
     (tmp_path / "corpus").mkdir()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -56,5 +57,17 @@ def test_unknown_and_missing_fields_are_named() -> None:
     del fields["experts"]
     with pytest.raises(ValueError, match="missing field experts"):
         MsfSerConfig.from_json(fields)
+    with pytest.raises(ValueError, match="upgrade msfser"):
+        MsfSerConfig.from_json({**fields, "depth": 2})
     with pytest.raises(ValueError, match="object"):
         MsfSerConfig.from_json(["acoustic_dim"])  # type: ignore[arg-type]
+
+
+def test_a_field_that_came_later_has_its_default_in_older_heads() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Later(MsfSerConfig):
+        depth: int = 2
+
+    old = MsfSerConfig(acoustic_dim=4, text_dim=4).to_json()
+    assert Later.from_json(old) == Later(acoustic_dim=4, text_dim=4, depth=2)
+    assert Later.from_json({**old, "depth": 3}).depth == 3  # type: ignore[attr-defined]

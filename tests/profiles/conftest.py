@@ -1,16 +1,13 @@
-"""What the tests here share: `small_hub` is importable, and a machine of its own with a hub beside it."""
+"""A machine of the test's own, with a hub beside it."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from small_hub import Hub, Machine
+from kit.small_hub import Hub, Machine
 
 
 @pytest.fixture

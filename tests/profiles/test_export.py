@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save
-from small_hub import Hub, Machine, sha256
 
+from kit.small_hub import Hub, Machine, sha256
 from msfser_cli.errors import ModelError
 from msfser_cli.profiles import manifest, models
 
@@ -67,7 +67,7 @@ def test_the_folder_and_its_manifest(machine: Machine, hub: Hub, exported: Path)
             assert stat.S_ISREG((exported / name / file).lstat().st_mode)
     before = snapshot(exported)
     said = machine.run("models", "export", "folder", "one", "b/other")
-    assert said.count("was already in") == 2
+    assert said.count("already in") == 2
     assert snapshot(exported) | {"models.json": before["models.json"]} == before
 
 

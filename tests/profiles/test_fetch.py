@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_hub import Hub, Machine, sha256
+
+from kit.small_hub import Hub, Machine, sha256
 
 Trials = Callable[[str, int], Iterator[int]]
 TEXTS = {"config__json": b'{"model_type": "wavlm"}', "preprocessor_config__json": b"{}"}
@@ -46,13 +47,13 @@ def test_a_profile_is_fetched_verified_and_then_left_alone(machine: Machine, hub
     before = machine.listed()[NAME]
     assert (before["present"], before["size_bytes"], before["used_by"]) == (None, None, ["embed"])
     assert f"get it with: msfser models fetch {NAME}" in machine.run("models", "verify", code=5)
-    assert "1 model here and verified" in machine.run("models", "fetch")
+    assert "1 model present and verified" in machine.run("models", "fetch")
     assert set(hub.asked) == {"model.safetensors", "config.json", "preprocessor_config.json"}
     after = machine.listed()[NAME]
     assert (after["present"], after["size_bytes"], after["revision"]) == ("hub cache", 3_000_025, commit)
     assert {path.name for path in Path(after["folder"]).iterdir()} == set(hub.asked)
     hub.asked.clear()
-    assert "it was here" in machine.run("models", "fetch", HF_HUB_OFFLINE="1")
+    assert "already present" in machine.run("models", "fetch", HF_HUB_OFFLINE="1")
     machine.run("models", "verify", "--quiet")
     assert not hub.asked
 
@@ -204,7 +205,7 @@ def test_a_registered_pickle_becomes_safetensors_once(machine: Machine, hub: Hub
     assert made.keys() == tensors.keys()
     assert all(torch.equal(made[name], tensor) for name, tensor in tensors.items())
     written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert "it was here" in machine.run("models", "fetch", HF_HUB_OFFLINE="1")
+    assert "already present" in machine.run("models", "fetch", HF_HUB_OFFLINE="1")
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
     with (folder / "model.safetensors").open("r+b") as file:
         file.seek(-1, os.SEEK_END)
@@ -240,7 +241,7 @@ def test_a_pickle_without_a_registered_hash_wants_the_user_s_word(machine: Machi
         assert machine.listed(name)[name]["present"] == "cache"
         machine.run("models", "verify", name)
         # from now on without a word
-        assert "it was here" in machine.run("models", "fetch", name)
+        assert "already present" in machine.run("models", "fetch", name)
     assert hub.asked["pytorch_model.bin"] == 1
 
 

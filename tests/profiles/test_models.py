@@ -105,7 +105,19 @@ def test_a_cache_that_cannot_be_made_is_the_machine_s_fault(tmp_path: Path, monk
     (tmp_path / "file").touch()
     monkeypatch.setenv("MSFSER_CACHE", str(tmp_path / "file"))
     models.locate.cache_clear()
-    with pytest.raises(ResourceError, match="its folder is a file"):
+    with pytest.raises(ResourceError, match=r"its folder is a file.*; set MSFSER_CACHE to a folder that this user may write"):
+        models.locate("minilm-l6")
+
+
+def test_without_a_home_the_message_names_the_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")  # as for a user who is in no list of users
+
+    for name in ("MSFSER_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    models.locate.cache_clear()
+    with pytest.raises(ResourceError, match=r"no home folder.*; set MSFSER_CACHE to a folder that this user may write"):
         models.locate("minilm-l6")
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from training_tables import corpus
 
+from kit.training_tables import corpus
 from msfser_cli.schemas import columns_through
 from msfser_cli.store import tables
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import miniature_iemocap as miniature
 import polars as pl
 import pytest
-from reports import expected, promised, reported
+
+from kit import miniature_iemocap as miniature
+from kit.reports import expected, promised, reported
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "iemocap"
 Program = Callable[..., subprocess.CompletedProcess[str]]

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import miniature_msp_podcast as miniature
 import polars as pl
 import pytest
-from reports import expected, promised, reported
 
+from kit import miniature_msp_podcast as miniature
+from kit.reports import expected, promised, reported
 from msfser_cli.store.output import read_ledger
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "msp_podcast"

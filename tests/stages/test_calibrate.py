@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from kit.training_tables import Corpus, corpus
 from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, UsageError
 from msfser_cli.model.config import DIMENSIONS
@@ -18,8 +19,6 @@ from msfser_cli.settings import TrainSettings
 from msfser_cli.stages.train import train
 from msfser_cli.stages.training_set import read
 from msfser_cli.store import tables
-
-from .training_tables import Corpus, corpus
 
 LABELS = ("file", *DIMENSIONS, "speaker")
 
@@ -121,6 +120,37 @@ def test_few_speakers_are_said(head: Path, tmp_path: Path, caplog: pytest.LogCap
     assert not caplog.text
 
 
+def in_pairs(content: Corpus) -> Corpus:
+    """The same utterances, two of a speaker in a recording that is rated as a whole."""
+    rows, labels = [], []
+    speakers = len({line["speaker"] for line in content.labels})
+    for i in range(0, len(content.rows), 2 * speakers):
+        for first, second in zip(range(i, i + speakers), range(i + speakers, i + 2 * speakers), strict=True):
+            recording = content.rows[first]["recording_id"]
+            for number, place in enumerate((first, second)):
+                where = {"recording_id": recording, "utterance_id": f"{recording}#{number:04d}", "start": 2.0 * number}
+                rows.append(content.rows[place] | where | {"end": 2.0 * number + 2})
+            both = (content.labels[first], content.labels[second])
+            labels.append(both[0] | {d: sum(line[d] for line in both) / 2 for d in DIMENSIONS})
+    return Corpus(rows, labels)
+
+
+def test_labels_of_several_utterances_say_nothing_of_single_ones(
+    head: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The mean of two is nearer to its rating than either to its own: intervals from it would hold less than they promise."""
+    content = corpus(800, 20, seed=6)
+    pairs = in_pairs(Corpus(content.rows[:400], content.labels[:400]))
+    table, gold = pairs.write(tmp_path)
+    with pytest.raises(LabelError, match=r"at least 19 ratings.*utterance_id, or by start and end.*--unit file"):
+        predicted(table, head, "--calibrate", str(gold))
+    table, gold = Corpus(pairs.rows + content.rows[400:], pairs.labels + content.labels[400:]).write(tmp_path)
+    predicted(table, head, "--calibrate", str(gold))
+    assert "200 of 600 labels are about several utterances each" in caplog.text
+    known = tables.read_lineage(tmp_path / "scores.parquet").settings["predict"]["intervals"]
+    assert (known["utterances"], known["speakers"]) == (400, 20)
+
+
 def test_too_few_ratings_are_refused(head: Path, tmp_path: Path) -> None:
     content = corpus(60)
     table, gold = Corpus(content.rows, content.labels[:18]).write(tmp_path)
@@ -130,7 +160,7 @@ def test_too_few_ratings_are_refused(head: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("idle", [("--level", "0.5"), ("--scale", "1:7")])
 def test_what_only_calibration_heeds_is_refused_without_it(head: Path, tmp_path: Path, idle: tuple[str, str]) -> None:
-    with pytest.raises(UsageError, match=f"{idle[0]} is for intervals .* add --calibrate"):
+    with pytest.raises(UsageError, match=f"{idle[0]} needs --calibrate"):
         predicted(corpus(20).write(tmp_path)[0], head, *idle)
 
 

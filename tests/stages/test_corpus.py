@@ -32,6 +32,21 @@ def test_a_folder_is_searched_and_ids_are_paths_below_it(corpus: Path) -> None:
     assert found.ignored == 2
 
 
+@pytest.mark.parametrize(
+    "hidden",
+    [".AppleDouble", ".Trashes/501", ".git", "@eaDir", "$RECYCLE.BIN", "__MACOSX", "lost+found", "System Volume Information"],
+)
+def test_hidden_folders_are_counted_and_searched_only_when_named(corpus: Path, hidden: str) -> None:
+    for name in ("b.wav", "deep/c.wav"):
+        path = corpus / "deep" / hidden / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    found = find([str(corpus)])
+    assert ids(found) == ["a.MP3", "b.wav", "deep/er/c.flac", "deep/video.mkv"]
+    assert found.ignored == 3
+    assert ids(find([str(corpus / "deep" / hidden)])) == ["b.wav", "deep/c.wav"]
+
+
 def test_files_share_the_folder_above_them(corpus: Path) -> None:
     assert ids(find([str(corpus / "b.wav"), str(corpus / "deep" / "er" / "c.flac")])) == ["b.wav", "deep/er/c.flac"]
     assert ids(find([str(corpus / "b.wav"), str(corpus / "b.wav")])) == ["b.wav"]

@@ -8,11 +8,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from msfser_cli import schemas
-from msfser_cli.backends import Row
+from msfser_cli.backends import Row, writing
 from msfser_cli.settings import EmphasizeSettings
 from msfser_cli.stages.emphasize import emphasize
 from msfser_cli.store.audio import Audio
@@ -32,7 +33,8 @@ class Given:
 
 def spoken(*words: str, language: str = "en") -> Row:
     timed = [{"word": w, "start": i * 0.5, "end": i * 0.5 + 0.4, "score": 1.0, "aligned": True} for i, w in enumerate(words)]
-    return {"start": 0.0, "end": 0.5 * len(words), "language": language, "words": timed, "kept": "as it was"}
+    text = ("" if language == "zh" else " ").join(words)
+    return {"start": 0.0, "end": 0.5 * len(words), "language": language, "text": text, "words": timed, "kept": "as it was"}
 
 
 def result(row: Row, scores: list[float | None], **settings: Any) -> Row:
@@ -70,6 +72,29 @@ def test_one_word_and_no_word_have_no_emphasis() -> None:
 
 def test_languages_without_spaces_are_joined_without() -> None:
     assert result(spoken("我", "不", "知道", language="zh"), [2, 1, -3], share=1)["emphasized_text"] == "我不"
+
+
+@pytest.mark.parametrize(
+    ("text", "emphasised"),
+    [
+        ("Sie zahlt 3,5 % mehr.", "3,5 %"),
+        ("Est-ce que vous ramez ?", "ramez"),
+        ("It cost $120.99, they said.", "$120.99"),
+        ("My mother-in-law is here.", "mother-in-law"),
+        ("ฉัน ไม่รู้ ว่า", "ไม่รู้"),
+        ("我们不知道。", "不知道"),
+    ],
+)
+def test_what_is_emphasised_is_spelt_as_in_the_text(text: str, emphasised: str) -> None:
+    words = [word for _, word in writing.split(text)]
+    row = spoken(*words) | {"text": text}
+    assert result(row, [3.0 if emphasised in word else -1.0 for word in words])["emphasized_text"] == emphasised
+
+
+def test_an_edited_text_is_not_searched_for_words_that_it_has_not() -> None:
+    row = spoken("I", "said", "never!") | {"text": "I have never said so."}
+    out = result(row, [-1, 2, 1], share=1)
+    assert [span["text"] for span in out["emphasis_spans"]] == ["said never"]
 
 
 scores_of_words = some.lists(some.none() | some.floats(-5, 5, allow_nan=False), max_size=40)

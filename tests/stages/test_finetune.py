@@ -18,9 +18,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from speech_models import save_speech_model
 from typer.testing import CliRunner
 
+from kit import spoken_corpus
+from kit.speech_models import save_speech_model
 from msfser_cli.backends.encoders import transformers_speech
 from msfser_cli.cli.app import app
 from msfser_cli.errors import ModelError, TableError, UsageError
@@ -33,8 +34,6 @@ from msfser_cli.stages.finetune import Clips, Voice
 from msfser_cli.stages.train import STATE, Trained, train
 from msfser_cli.stages.training_set import TrainingSet, read
 from msfser_cli.store.audio import decode
-
-from . import spoken_corpus
 
 PROGRAM = "from msfser_cli.cli.app import main; main()"
 DIMENSIONS = ("valence", "arousal", "dominance")
@@ -369,14 +368,14 @@ def test_a_table_of_another_kind_of_voice_needs_a_backbone(embedded: tuple[Path,
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--pooling", "mean-std"), "--pooling is for an encoder that learns; add --finetune"),
-        (("--train-layers", "0"), "--train-layers is for an encoder that learns"),
+        (("--pooling", "mean-std"), "--pooling needs --finetune"),
+        (("--train-layers", "0"), "--train-layers needs --finetune"),
         (("--finetune", "--pooling", "max"), "pooling must be one of mean-std, attentive"),
         (("--finetune", "--layers", "first"), "layers must be one of last, all"),
         (("--finetune", "--train-layers", "3"), "train_layers must be at most 2"),
         (("--finetune", "--encoder-rate", "0"), "encoder_rate must be above 0"),
         (("--finetune", "--crop", "0.5"), "crop must be at least 1 s"),
-        (("--finetune", "--without", "acoustic"), "nothing for an encoder to learn"),
+        (("--finetune", "--without", "acoustic"), "leaves nothing for the encoder to learn"),
         (("--finetune", "--rate", "1e30", "--batch-size", "5"), "diverged"),
     ],
 )

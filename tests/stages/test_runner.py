@@ -97,7 +97,9 @@ def test_every_recording_ends_as_rows_or_as_a_reason(corpus: Path, tmp_path: Pat
         "a.wav": ("done", None), "b.wav": ("done", None), "c.wav": ("done", None), "silent.wav": ("no_speech", None),
         "bad.wav": ("failed", "backend_error"), "page.mp3": ("failed", "not_audio"),
     }  # fmt: skip
-    assert ledger["bad.wav"]["detail"] == "RuntimeError: the double was told to fail"
+    assert ledger["bad.wav"]["detail"] == (
+        "the transcriber double failed on this recording (RuntimeError: the double was told to fail)"
+    )
     table = pl.read_parquet(tmp_path / "u.parquet")
     assert table.group_by("recording_id").len().sort("recording_id")["len"].to_list() == [
         ledger[name]["utterances"] for name in ("a.wav", "b.wav", "c.wav")
@@ -439,23 +441,179 @@ def test_what_is_gone_is_counted_and_goes_when_told(corpus: Path, tmp_path: Path
     assert pl.read_parquet(second)["recording_id"].unique().sort().to_list() == ["a.wav", "c.wav"]
 
 
-def test_too_many_failures_stop_the_run_and_are_not_held_against_the_recordings(tmp_path: Path) -> None:
-    """A disk that goes after five recordings: these are kept, and the others are done when it is back."""
+def listed(tmp_path: Path, names: list[str]) -> str:
+    """A manifest of these names, whether there are such files or not."""
+    (tmp_path / "corpus.csv").write_text("\n".join(["path", *(f"corpus/{name}" for name in names)]))
+    return str(tmp_path / "corpus.csv")
+
+
+def transcribe_manifest(manifest: str, out: Path, **how: Any) -> Summary:
+    _, source = runner.source_of("transcribe", [manifest], None)
+    return runner.run(plan("transcribe"), source, Destination(str(out), **how), Watcher())
+
+
+def test_a_disk_that_goes_stops_the_run_and_nothing_is_held_against_the_recordings(tmp_path: Path) -> None:
+    """It goes after five of forty recordings: these are kept, and the others are done when it is back."""
+    folder, out, away = tmp_path / "corpus", tmp_path / "u.parquet", tmp_path / "away"
+    folder.mkdir()
+    names = [f"{i:02d}.wav" for i in range(40)]
+    for name in names:
+        write(folder / name, 1.0, 0.1)
+    (folder / "02.wav").write_text("not audio, and the disk is well")
+
+    def go(identity: str) -> None:
+        if identity == "corpus/04.wav":
+            folder.rename(away)
+
+    _, source = runner.source_of("transcribe", [listed(tmp_path, names)], None)
+    for night in range(2):
+        with pytest.raises(ResourceError, match=r"\d\d recordings in a row failed, .* with missing: .* --max-failed 1"):
+            runner.run(plan("transcribe"), source, Destination(str(out)), Watcher(go if night == 0 else lambda identity: None))
+        ledger = read_ledger(out)
+        failed = [line["reason"] for line in ledger.values() if line["status"] == "failed"]
+        assert set(failed) == {"not_audio", "missing"}
+        assert 14 <= len(failed) <= 23
+        assert len(pl.read_parquet(out)["recording_id"].unique()) == len(ledger) - len(failed)
+    away.rename(folder)
+    summary = runner.run(plan("transcribe"), source, Destination(str(out)), Watcher())
+    assert (summary.done + summary.unchanged, summary.failed) == (40, 0)
+    assert summary.published["failed"] == 1
+
+
+def test_a_table_keeps_the_rows_of_recordings_that_a_disk_has_lost_for_now(tmp_path: Path) -> None:
+    folder, out = tmp_path / "corpus", tmp_path / "u.parquet"
+    folder.mkdir()
+    names = [f"{i:02d}.wav" for i in range(12)]
+    for name in names:
+        write(folder / name, 1.0, 0.1)
+    manifest = listed(tmp_path, names)
+    transcribe_manifest(manifest, out)
+    before = pl.read_parquet(out)
+    folder.rename(tmp_path / "away")
+    with pytest.raises(ResourceError, match="12 recordings in a row failed"):
+        transcribe_manifest(manifest, out)
+    assert pl.read_parquet(out).equals(before)
+    with pytest.raises(ResourceError, match="12 recordings in a row failed"):
+        transcribe_manifest(manifest, out, redo=True)
+    assert pl.read_parquet(out).equals(before)
+    shutil.rmtree(tmp_path / ".u.parquet.parts")
+    (tmp_path / "away").rename(folder)
+    assert transcribe_manifest(manifest, out).unchanged == 12
+
+
+@pytest.mark.parametrize("spoil", ["empty", "page", "missing", "silence cut short"])
+@pytest.mark.parametrize("first", [True, False])
+def test_bad_files_stop_no_run_however_many_they_are(tmp_path: Path, spoil: str, first: bool) -> None:
+    """Also when all of them come before the first good one."""
+    folder, out = tmp_path / "corpus", tmp_path / "u.parquet"
+    folder.mkdir()
+    bad, good = ([f"{letter}{i:02d}.wav" for i in range(12)] for letter in ("ab" if first else "ba"))
+    for name in bad:
+        if spoil == "silence cut short":
+            write(folder / name, 1.0, 0.1)
+            os.truncate(folder / name, 20_000)
+        elif spoil != "missing":
+            (folder / name).write_text("<html>" if spoil == "page" else "")
+    for name in good:
+        write(folder / name, 1.0, 0.1)
+    summary = transcribe_manifest(listed(tmp_path, bad + good), out)
+    assert (summary.done, summary.failed) == (12, 12)
+    assert {name for name, line in read_ledger(out).items() if line["status"] == "failed"} == {f"corpus/{name}" for name in bad}
+
+
+def test_a_back_end_that_fails_on_all_stops_the_run_and_some_may_be_allowed_to(tmp_path: Path) -> None:
     folder, out = tmp_path / "corpus", tmp_path / "u.parquet"
     folder.mkdir()
     for i in range(20):
-        write(folder / f"{i:02d}.wav", 1.0, 0.1)
-    away = {path: path.read_bytes() for path in sorted(folder.iterdir())[5:]}
-    (folder / "02.wav").write_text("not audio, and the disk is well")
-    for path in away:
-        path.write_text("")
-    with pytest.raises(ResourceError, match=r"10 of 14 recordings failed, the last with empty .* --max-failed 0\.2"):
+        write(folder / f"{i:02d}.wav", 1.0, 0.5)
+        (folder / f"{i:02d}x.wav").write_text("")  # says nothing of the back end
+    with pytest.raises(ResourceError, match="backend_error: the transcriber double failed"):
         transcribe(folder, out)
-    for path, content in away.items():
-        path.write_bytes(content)
-    summary = transcribe(folder, out)
-    assert (summary.unchanged, summary.done, summary.failed) == (5, 15, 0)
-    assert summary.published["failed"] == 1
+    summary = transcribe_manifest(listed(tmp_path, [f"{i:02d}.wav" for i in range(20)]), tmp_path / "v.parquet", max_failed=1.0)
+    assert summary.failed == 20
+
+
+def test_memory_that_runs_out_twice_over_one_recording_is_that_recordings_failure(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "u.parquet"
+    write(corpus / "b2.wav", 2.0, 0.25)
+    with pytest.raises(ResourceError, match=r"b2\.wav: not enough memory \(CUDA .* is left out"):
+        transcribe(corpus, out)
+    summary = transcribe(corpus, out)
+    assert (summary.done, summary.no_speech, summary.failed, summary.unchanged) == (1, 1, 3, 2)
+    assert read_ledger(out)["b2.wav"]["reason"] == "out_of_memory"
+    assert transcribe(corpus, out).unchanged == 7
+    write(corpus / "b2.wav", 2.0, 0.3)
+    assert transcribe(corpus, out).done == 1
+
+
+def test_a_row_that_does_not_fit_is_the_back_ends_failure(corpus: Path, tmp_path: Path) -> None:
+    write(corpus / "b2.wav", 2.0, 0.75)
+    assert transcribe(corpus, tmp_path / "u.parquet").done == 3
+    line = read_ledger(tmp_path / "u.parquet")["b2.wav"]
+    assert line["reason"] == "backend_error"
+    assert line["detail"].startswith("the transcriber double failed on this recording (ValueError: the column 'language' does")
+
+
+def test_a_vector_of_another_length_is_the_encoders_failure(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from msfser_doubles import encoder
+
+    encode = encoder.Double.encode
+
+    def longer(self: Any, items: Any) -> np.ndarray:
+        vectors = encode(self, items)
+        return np.hstack([vectors, vectors]) if vectors[0, 1] > 0.25 else vectors
+
+    monkeypatch.setattr(encoder.Double, "encode", longer)
+    _, source = runner.source_of("transcribe", [str(corpus)], None)
+    chosen = plan("transcribe", "emphasize", "describe", "embed")
+    assert runner.run(chosen, source, Destination(str(tmp_path / "e.parquet")), Watcher()).done == 2
+    assert "'acoustic_vector' holds vectors of 2 numbers, not 4" in read_ledger(tmp_path / "e.parquet")["c.wav"]["detail"]
+
+
+def test_a_relative_path_holds_where_a_back_end_changes_the_folder(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading may take the program elsewhere while the next recording is opened and decoded beside the output."""
+    monkeypatch.chdir(tmp_path)
+    _, source = runner.source_of("transcribe", ["corpus"], None)
+    chosen = plan("transcribe")
+    load, opened = chain.Chain.load, threading.Event()
+    decoded = runner.decode
+
+    def decode(path: Path, output: Path | None) -> Audio:
+        if path.name == "b.wav":
+            opened.wait()
+        return decoded(path, output)
+
+    def elsewhere(self: chain.Chain) -> Any:
+        (tmp_path / "elsewhere").mkdir()
+        os.chdir(tmp_path / "elsewhere")
+        try:
+            opened.set()
+            deadline = time.monotonic() + 60
+            while not ready.is_set() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return load(self)
+        finally:
+            os.chdir(tmp_path)
+
+    ready = threading.Event()
+
+    def prepared(*arguments: Any) -> Any:
+        result = prepare(*arguments)
+        if result.line["recording_id"] == "b.wav":
+            ready.set()
+        return result
+
+    prepare = runner._prepare
+    monkeypatch.setattr(runner, "_prepare", prepared)
+    monkeypatch.setattr(runner, "decode", decode)
+    monkeypatch.setattr(chain.Chain, "load", elsewhere)
+    summary = runner.run(chosen, source, Destination("u.parquet"), Watcher())
+    assert (summary.done, summary.failed) == (3, 2)
+    assert set(read_ledger("u.parquet")) == {"a.wav", "b.wav", "c.wav", "silent.wav", "bad.wav", "page.mp3"}
 
 
 def test_few_failures_and_those_of_the_table_before_stop_nothing(tmp_path: Path) -> None:

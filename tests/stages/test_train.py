@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from kit.training_tables import Corpus, corpus
 from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, ModelError, MsfserError, OutputHeldError, TableError, UsageError
 from msfser_cli.model import weights
@@ -24,8 +25,6 @@ from msfser_cli.settings import TrainSettings
 from msfser_cli.stages.train import STATE, Trained, train
 from msfser_cli.stages.training_set import TrainingSet, read
 from msfser_cli.store.lock import held
-
-from .training_tables import Corpus, corpus
 
 QUICK = TrainSettings(epochs=30, rate=5e-3, dropout=0.0, hidden_dim=32, batch_size=32)
 

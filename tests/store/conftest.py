@@ -1,16 +1,13 @@
-"""What the tests here share: `store_rows` is importable, also by the processes they start, and files are in memory."""
+"""Files of these tests are in memory."""
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 MEMORY = Path("/dev/shm")
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_rows import names_in
 
+from kit.store_rows import names_in
 from msfser_cli.errors import ResourceError, is_shortage, shortage
 from msfser_cli.store.atomic import discard, replacing, resources, sweep
 

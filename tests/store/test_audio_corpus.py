@@ -13,11 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import audio_corpus
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from kit import audio_corpus
 from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import decode, file_sha256
 from msfser_cli.store.output import read_ledger

@@ -6,9 +6,9 @@ import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import audio_mutants
 import numpy as np
 
+from kit import audio_mutants
 from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import decode
 

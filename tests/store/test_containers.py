@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import struct
 
-import audio_corpus
 import pytest
 
+from kit import audio_corpus
 from msfser_cli.store.containers import stated_size
 
 SILENT = {"aac", "amr", "flac", "mp3bare", "rifx", "ts", "tta", "wavpack", "webmlive"}

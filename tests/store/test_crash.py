@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+from kit import store_crash
 
 
 @pytest.mark.parametrize("layout", ["x.parquet", "x/"])
 @pytest.mark.parametrize("scenario", ["first", "update", "redo", "prune"])
 def test_a_killed_run_run_again_equals_one_that_was_not(tmp_path: Path, scenario: str, layout: str) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "crash.py"), scenario, layout, str(tmp_path / "here")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, store_crash.__file__, scenario, layout, str(tmp_path / "here")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 30

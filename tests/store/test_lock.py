@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -10,9 +11,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from store_rows import names_in
 
-from msfser_cli.errors import OutputHeldError
+from kit.store_rows import names_in
+from msfser_cli.errors import OutputHeldError, ResourceError
 from msfser_cli.store.lock import held
 
 ROOT = Path(__file__).parent.parent.parent
@@ -175,3 +176,16 @@ def test_what_the_file_says_is_only_for_people(tmp_path: Path, content: bytes) -
         lock.write_bytes(content)
         with pytest.raises(OutputHeldError, match="holder unknown"), held(output):
             pass
+
+
+@pytest.mark.parametrize("number", [
+    errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EIO, errno.EPERM, errno.EACCES, errno.EBADF, 524,
+])  # fmt: skip
+def test_a_file_system_without_locks_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(ResourceError, match=r"\.x\.lock: the file system offers no locks \("), held(tmp_path / "x"):
+        pass
+    assert names_in(tmp_path) == set()

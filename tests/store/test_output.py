@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, plain, table_of
 
+from kit.store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, plain, table_of
 from msfser_cli.errors import OutputHeldError, TableError, UsageError
 from msfser_cli.store import output as output_module
 from msfser_cli.store import tables
@@ -279,7 +279,7 @@ def test_a_vector_of_another_length_is_refused(out: str) -> None:
     run(out, {"a": (2, 0)})
     with Output.open(out, COLUMNS, LINEAGE) as output:
         rows = make_rows("b", 2, length=4)
-        with pytest.raises(TableError, match="'gs_vector' holds vectors of 3 numbers, not 4"):
+        with pytest.raises(ValueError, match="'gs_vector' holds vectors of 3 numbers, not 4"):
             output.add(make_line("b", rows), rows)
         assert not output.done("b", "key0")
         output.publish()

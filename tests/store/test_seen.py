@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from store_rows import COLUMNS, LINEAGE, make_rows
 
+from kit.store_rows import COLUMNS, LINEAGE, make_rows
 from msfser_cli.errors import RecordingError
 from msfser_cli.store import seen, tables
 from msfser_cli.store.seen import Seen

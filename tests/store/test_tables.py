@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_rows import COLUMNS, LINEAGE, make_rows, plain
 
+from kit.store_rows import COLUMNS, LINEAGE, make_rows, plain
 from msfser_cli import schemas
 from msfser_cli.errors import TableError
 from msfser_cli.schemas import Column, columns_through

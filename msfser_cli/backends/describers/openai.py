@@ -9,7 +9,6 @@ The requests run in a thread: a signal raises in the main thread, and would be l
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import base64
 import contextlib
@@ -35,8 +34,9 @@ import numpy as np
 
 from msfser_cli import __version__
 from msfser_cli.backends import asking
+from msfser_cli.backends.background import start
 from msfser_cli.backends.describers import pcm, prosody, wav
-from msfser_cli.errors import ModelError, ResourceError, UsageError
+from msfser_cli.errors import ModelError, UsageError
 from msfser_cli.profiles.models import ModelFolder, cache_folder
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.answers import Answers
@@ -339,10 +339,7 @@ def _apart(whole: Coroutine[Any, Any, T]) -> T:
             loop.close()
 
     try:
-        try:
-            _thread.start_new_thread(work, ())
-        except RuntimeError as error:
-            raise ResourceError(f"no thread can be started: {error}") from error
+        start(work)
         return done.result()
     except BaseException:
         with contextlib.suppress(RuntimeError):  # it has ended

@@ -5,10 +5,10 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
-from msfser_cli.backends import Transcript, Word
+from msfser_cli.backends import Transcript, Word, text_of
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, windows, within_speech
 from msfser_cli.backends.whisper_ct2 import MAX_FRAMES, Decoded, likeliest, load_whisper, padded_frames
-from msfser_cli.backends.word_times import align_by_attention, shifted
+from msfser_cli.backends.word_times import align_by_attention, continued, shifted
 from msfser_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,20 +52,21 @@ class FasterWhisper:
             timed = self._whisper.word_times(encoded, [d.tokens for d in decoded], [f.shape[1] for f in features], language)
             for span, feature, result, found in zip(batch, features, decoded, timed, strict=True):
                 if _repeats(found):
-                    found = self._again(feature, language)
+                    result, found = self._again(feature, language)
                 if not (result.no_speech > NO_SPEECH and result.log_probability < UNLIKELY):
                     inside = [r for r in regions if span[0] <= r[0] and r[1] <= span[1]]
-                    words += [within_speech(shifted(w, *span), inside) for w in found]
+                    words = continued(words, [within_speech(shifted(w, *span), inside) for w in found])
         return Transcript(language or "und", probability, words, bool(regions))
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
-        """Times for the words of `text.split()`; interpolated and marked so if the clip is over 30 s or the text too long."""
+        """Times for the words of `text`; interpolated and marked so if the clip is over 30 s or the text too long."""
         return align_by_attention(self._whisper, samples, text, language)
 
-    def _again(self, features: np.ndarray, language: str) -> list[Word]:
+    def _again(self, features: np.ndarray, language: str) -> tuple[Decoded, list[Word]]:
         encoded = self._whisper.encode([features], MAX_FRAMES)
-        result: Decoded = self._whisper.decode(encoded, 1, language, beam_size=self._beam_size, no_repeat=4)[0]
-        return self._whisper.word_times(encoded, [result.tokens], [features.shape[1]], language)[0]
+        [result] = self._whisper.decode(encoded, 1, language, beam_size=self._beam_size, no_repeat=4)
+        [words] = self._whisper.word_times(encoded, [result.tokens], [features.shape[1]], language)
+        return result, words
 
 
 def load(folder: Path, aligner: Path | Mapping[str, Path] | None, settings: TranscribeSettings) -> FasterWhisper:
@@ -81,5 +82,5 @@ def load(folder: Path, aligner: Path | Mapping[str, Path] | None, settings: Tran
 
 
 def _repeats(words: list[Word]) -> bool:
-    text = " ".join(w.word for w in words).encode()
+    text = text_of(words).encode()
     return bool(text) and len(text) / len(zlib.compress(text)) > REPETITIVE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import re
 import unicodedata
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -19,10 +18,11 @@ from msfser_cli.backends import Transcript, Word
 from msfser_cli.backends.encoders import SAFELY, whole_model
 from msfser_cli.backends.quiet import quiet
 from msfser_cli.backends.spelling import UNSPACED
-from msfser_cli.backends.spoken import NUMBER, spoken
+from msfser_cli.backends.spoken import spoken
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, within_speech
 from msfser_cli.backends.whisper_ct2 import load_whisper, padded_frames
-from msfser_cli.backends.word_times import LONGEST_ALIGNED, align_by_attention, interpolated, regrouped, shifted
+from msfser_cli.backends.word_times import LONGEST_ALIGNED, align_by_attention, continued, interpolated, shifted
+from msfser_cli.backends.writing import split
 from msfser_cli.errors import ModelError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -62,17 +62,17 @@ class WhisperX:
         words: list[Word] = []
         if aligner := self._aligners.of(language):
             for span, text in found:
-                words += [shifted(w, *span) for w in aligner.align(cut(samples, span), text, language)]
+                words = continued(words, [shifted(w, *span) for w in aligner.align(cut(samples, span), text, language)])
             return Transcript(language, probability, words, True)
         for first in range(0, len(found), BATCH):
             batch = found[first : first + BATCH]
             for (span, _), timed in zip(batch, self._attended(samples, batch, language), strict=True):
                 inside = [r for r in regions if r[0] < span[1] and r[1] > span[0]]
-                words += [within_speech(shifted(w, *span), inside) for w in timed]
+                words = continued(words, [within_speech(shifted(w, *span), inside) for w in timed])
         return Transcript(language, probability, words, True)
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
-        """Times for the words of `text.split()`; interpolated, and marked so, where the clip is over 30 s or not alignable."""
+        """Times for the words of `text`; interpolated, and marked so, where the clip is over 30 s or not alignable."""
         if not self._aligners:
             return align_by_attention(self._whisper, samples, text, language)
         probability: float | None = None
@@ -83,9 +83,9 @@ class WhisperX:
             return replace(align_by_attention(self._whisper, samples, text, language), language_probability=probability)
         duration = len(samples) / SAMPLE_RATE_HZ
         if duration > LONGEST_ALIGNED:
-            return Transcript(language, probability, interpolated(text.split(), 0.0, duration), True)
-        words = regrouped(aligner.align(samples[:], text, language), text.split())
-        return Transcript(language, probability, [shifted(w, 0.0, duration) for w in words], True)
+            return Transcript(language, probability, interpolated(text, 0.0, duration), True)
+        words = [shifted(w, 0.0, duration) for w in aligner.align(samples[:], text, language)]
+        return Transcript(language, probability, words, True)
 
     def _attended(self, samples: Samples, batch: list[tuple[tuple[float, float], str]], language: str) -> list[list[Word]]:
         """Words within each span, from the attention that Whisper pays when it reads the text along with the audio."""
@@ -157,7 +157,7 @@ class _Aligner:
         self._model = None
 
     def align(self, samples: np.ndarray, text: str, language: str) -> list[Word]:
-        """Words of `text` with their times in `samples`: in a language written without spaces, single characters and numbers.
+        """Words of `text` with their times in `samples`.
 
         Numbers are looked for as they are said, and letters that the model lacks without their accents. A word of which it knows
         nothing gets times between its neighbours (whisperX's wildcard) and is marked as not aligned. So are all words of a text
@@ -165,25 +165,25 @@ class _Aligner:
         """
         from whisperx import alignment
 
-        unspaced = language in UNSPACED
-        words = re.findall(rf"{NUMBER}|.", "".join(text.split()), re.DOTALL) if unspaced else text.split()
+        words = split(text)
         # Whatever else a word has, such as punctuation, would be searched for as a sound and found in the pause behind it.
-        known = [[letters for said in spoken(word, language) if (letters := self._known(said))] for word in words]
-        pieces = [found or [word] for found, word in zip(known, words, strict=True)]
+        known = [[letters for said in spoken(word, language) if (letters := self._known(said))] for _, word in words]
+        pieces = [letters or ["".join(word.split())] for letters, (_, word) in zip(known, words, strict=True)]
+        unspaced = language in UNSPACED
         if unspaced:  # where whisperX takes each character for a word
-            pieces = [list("".join(found)) for found in pieces]
-        flat = [piece for found in pieces for piece in found]
+            pieces = [list("".join(letters)) for letters in pieces]
+        flat = [piece for of_word in pieces for piece in of_word]
         duration = len(samples) / SAMPLE_RATE_HZ
         segment = {"text": ("" if unspaced else " ").join(flat), "start": 0.0, "end": duration}
         metadata = {"language": "zh" if unspaced else language, "dictionary": self._vocabulary, "type": "huggingface"}
         with quiet(), _whole_texts(alignment):
             timed = alignment.align([segment], self._model, metadata, samples, self._device)["word_segments"]
-        if [f["word"] for f in timed] != flat:
-            return interpolated(words, 0.0, duration)
+        if [t["word"] for t in timed] != flat:
+            return interpolated(text, 0.0, duration)
         rest = iter(timed)
         return [
-            _word(word, list(islice(rest, len(found))), aligned=bool(letters))
-            for word, letters, found in zip(words, known, pieces, strict=True)
+            _word(blank, word, list(islice(rest, len(of_word))), aligned=bool(letters))
+            for (blank, word), letters, of_word in zip(words, known, pieces, strict=True)
         ]
 
     def _known(self, text: str) -> str:
@@ -204,10 +204,10 @@ class _Aligner:
             ) from error
 
 
-def _word(word: str, pieces: list[dict[str, Any]], *, aligned: bool) -> Word:
-    """`word` from the first to the last of what is said for it."""
+def _word(blank: str, word: str, pieces: list[dict[str, Any]], *, aligned: bool) -> Word:
+    """`word`, after `blank`, from the first to the last of what is said for it."""
     score = float(np.average([p["score"] for p in pieces], weights=[len(p["word"]) for p in pieces])) if aligned else None
-    return Word(word, float(pieces[0]["start"]), float(pieces[-1]["end"]), score, aligned=aligned)
+    return Word(word, float(pieces[0]["start"]), float(pieces[-1]["end"]), score, aligned=aligned, blank=blank)
 
 
 def load(folder: Path, aligner: Path | Mapping[str, Path] | None, settings: TranscribeSettings) -> WhisperX:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from huggingface_hub import constants
-from speech_models import voice
 
+from kit.speech_models import voice
 from msfser_cli.backends import asking
 from msfser_cli.backends.asking import Question
 from msfser_cli.backends.describers import kimi_audio

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chat_server import CALM, MODEL, Asked, ChatServer, Reply, completion, drips, hangs, raw, says, status
 
+from kit.chat_server import CALM, MODEL, Asked, ChatServer, Reply, completion, drips, hangs, raw, says, status
 from msfser_cli.backends.asking import Question
 from msfser_cli.backends.describers import openai
 from msfser_cli.errors import ModelError, MsfserError, UsageError

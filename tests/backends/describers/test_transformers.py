@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from audio_language_models import SAVED, SENTENCE, make_it_say
-from speech_models import voice
 
+from kit.audio_language_models import SAVED, SENTENCE, make_it_say
+from kit.speech_models import voice
 from msfser_cli.backends import asking
 from msfser_cli.backends.asking import Question
 from msfser_cli.backends.describers import transformers as describer

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from msfser_cli.backends import Transcriber, Transcript
 from msfser_cli.backends.registry import backend, names
+from msfser_cli.backends.writing import split
 from msfser_cli.profiles.models import locate
 from msfser_cli.settings import TranscribeSettings
 
@@ -145,6 +146,8 @@ def test_the_same_text_and_audio_give_the_same_times(transcriber: Transcriber) -
     language=st.sampled_from(["en", "de", "zh", "th"]),
 )
 @example(text="42 “quoted” - dashed – 中文 🙂", samples=RATE, language="en")
+@example(text="My mother-in-law paid $120.99 , 20 % more – at 10 o'clock .", samples=RATE, language="en")
+@example(text="今日は、とても良い天気ですね。「散歩」に行きませんか？", samples=RATE, language="ja")
 @example(text="two  blanks\nand\u3000lines", samples=RATE, language="en")
 @example(text="<|endoftext|> hello <|en|> | <pad>", samples=RATE, language="en")
 @example(text="so many words " * 200, samples=RATE, language="en")
@@ -152,7 +155,7 @@ def test_the_same_text_and_audio_give_the_same_times(transcriber: Transcriber) -
 def test_a_given_text_keeps_its_words(transcriber: Transcriber, text: str, samples: int, language: str) -> None:
     audio = noise(samples / RATE, seed=samples)
     transcript = transcriber.align(audio, text, language)
-    assert [word.word for word in transcript.words] == text.split()
+    assert [(word.blank, word.word) for word in transcript.words] == split(text)
     check_words(transcript, audio)
 
 
@@ -171,6 +174,7 @@ sys.addaudithook(watch)
 folder, aligner, audio, *kinds = sys.argv[1:]
 
 import numpy as np
+from msfser_cli.backends.writing import split
 from msfser_cli.backends.registry import backend
 from msfser_cli.settings import TranscribeSettings
 

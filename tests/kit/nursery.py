@@ -1,6 +1,6 @@
 """The program, imported once: each run is a fork, a process of its own that starts and ends as the program does.
 
-    python crash_nursery.py
+    python nursery.py
 
 reads requests from stdin, one JSON object a line, and answers each with one line: the process id of a run that it started, or,
 asked to `wait` for one, its wait status once it has ended or paused. What a run may be asked beside its `command`:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import speech
-from speech import Turn
+
+from kit import speech
+from kit.speech import Turn
 
 WORDS = {"A": "Angry", "S": "Sad", "H": "Happy", "N": "Neutral"}
 

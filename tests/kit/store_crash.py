@@ -1,6 +1,6 @@
 """A run that is killed at every operation in turn; then run again and compared.
 
-    python crash.py first|update|redo|prune x.parquet|x/ FOLDER
+    python store_crash.py first|update|redo|prune x.parquet|x/ FOLDER
 
 Prints how many runs were stopped. Each run is a fork of this process, which does nothing else and has no threads.
 """
@@ -18,8 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, table_of
-
+from kit.store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, table_of
 from msfser_cli.store import tables
 from msfser_cli.store.output import Output
 

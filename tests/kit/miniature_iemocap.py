@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import speech
-from speech import Turn
+
+from kit import speech
+from kit.speech import Turn
 
 SCRIPT = ((-0.8, "You never listen to me."), (0.5, "I have wanted this for years."))
 """What both actors of each session say in the scripted dialogs, with the valence of the words."""

@@ -52,7 +52,7 @@ SCENARIOS: dict[str, tuple[Corpus | None, Corpus, list[str]]] = {
 
 
 class Nursery:
-    """Starts runs of the program, as `crash_nursery` says."""
+    """Starts runs of the program, as `kit.nursery` says."""
 
     def __init__(self) -> None:
         doubles = HERE.parent / "doubles"
@@ -60,7 +60,7 @@ class Nursery:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MSFSER_") or "TEST" in name}
         environment |= {"PYTHONPATH": os.pathsep.join([str(doubles), str(HERE.parents[1]), inherited]), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "crash_nursery.py")],
+            [sys.executable, str(HERE / "nursery.py")],
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 
@@ -207,7 +207,7 @@ class Case:
         shutil.copytree(self.base, self.folder)
 
     def start(self, **more: Any) -> Run:
-        """The run of this scenario; `more` as in `crash_nursery`."""
+        """The run of this scenario; `more` as in `kit.nursery`."""
         return self.nursery.start(self.command(*self.options), self.now, self.now / "said", part=2, **more)
 
     def stopped(self, how: str, number: int, *names: str, **more: Any) -> Run:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
-import audio_corpus
 import numpy as np
+
+from kit import audio_corpus
 
 Mutator = Callable[[bytearray, np.random.Generator], None]
 

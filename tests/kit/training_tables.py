@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ class Corpus:
         lineage = Lineage(stage="embed", tool_version="0", fingerprint="0", settings={"embed": {**EMBED, **embed}},
                           corpus_root=str(folder))
         tables.write_rows(table, self.rows, columns_through("embed"), lineage)
-        known = {"status": "done", "size_bytes": 1, "sha256": "0", "duration": 2.0, "utterances": 1, "seconds": 0.0}
+        known = {"status": "done", "size_bytes": 1, "sha256": "0", "duration": 2.0, "seconds": 0.0}
         line = dict.fromkeys(names(RECORDINGS)) | known
-        lines = [line | {"recording_id": row["recording_id"], "input_key": row["recording_id"]} for row in self.rows]
+        utterances = Counter(row["recording_id"] for row in self.rows)
+        lines = [line | {"recording_id": of, "input_key": of, "utterances": count} for of, count in utterances.items()]
         tables.write_rows(ledger_path(table), lines, RECORDINGS, lineage)
         header = list(self.labels[0])
         text = [",".join(header), *(",".join("" if line[n] is None else str(line[n]) for n in header) for line in self.labels)]

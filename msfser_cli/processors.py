@@ -1,0 +1,80 @@
+"""How many processors this process may use, and the variables by which a user sets the number of threads.
+
+A container's quota is not in `os.cpu_count()`, nor does OpenMP know of it: threads beyond it only wait for one another.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, MutableMapping
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def available(system: Path = Path("/")) -> int:
+    """The processors that this process may use: its affinity, or its control groups' quota where that is less; at least 1.
+
+    A part of a processor counts as one. system: where /proc is, for tests.
+    """
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min([cores, *(math.ceil(quota) for quota in _quotas(system))]))
+
+
+def settle_threads(variables: MutableMapping[str, str], cores: int) -> list[str]:
+    """Make the thread variables fit for the libraries, which read them when they are loaded; what was wrong, a sentence each.
+
+    A value that is no whole number, or not from 1 to `cores`, becomes `cores`: some libraries fail on it, and some never end.
+    """
+    warnings = []
+    for name in THREAD_VARIABLES:
+        value = variables.get(name)
+        if value is not None and not (value.strip().isascii() and value.strip().isdigit() and 1 <= int(value[:20]) <= cores):
+            if value.strip():
+                warnings.append(f"{name} is {value[:50]!r}, not a whole number from 1 to {cores}: msfser uses {cores}")
+            del variables[name]
+    if "OMP_NUM_THREADS" not in variables and (warnings or cores < len(os.sched_getaffinity(0))):
+        variables["OMP_NUM_THREADS"] = str(cores)
+    return warnings
+
+
+def _quotas(system: Path) -> Iterator[float]:
+    """The processors that each control group of this process may keep busy, from the innermost to the outermost."""
+    groups: dict[str, str] = {}  # by controller; that of version 2 has no name
+    with suppress(OSError):
+        for line in (system / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            groups |= dict.fromkeys(controllers.split(","), path)
+    mounts: list[str] = []
+    with suppress(OSError):
+        mounts = (system / "proc/self/mountinfo").read_text().splitlines()
+    for mount in mounts:
+        before, _, after = mount.partition(" - ")
+        root, place = before.split()[3:5]
+        kind, _, options = after.split()[:3]
+        if kind == "cgroup2" or (kind == "cgroup" and "cpu" in options.split(",")):
+            group = groups.get("" if kind == "cgroup2" else "cpu", "/")
+            for folder in _upwards(system / place.lstrip("/"), root, group):
+                quota = _quota(folder)
+                if quota is not None:
+                    yield quota
+
+
+def _upwards(mounted: Path, root: str, group: str) -> Iterator[Path]:
+    """The folders of a group and of those that it is in. In a container, the group may be named as the host names it."""
+    inside = PurePosixPath(group)
+    inside = inside.relative_to(root) if inside.is_relative_to(root) and ".." not in inside.parts else PurePosixPath()
+    for path in (inside, *inside.parents):
+        yield mounted / path
+
+
+def _quota(folder: Path) -> float | None:
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        if (folder / "cpu.max").is_file():  # version 2: "150000 100000", or "max 100000"
+            quota, period = (folder / "cpu.max").read_text().split()
+            return int(quota) / int(period)
+        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else None
+    return None
