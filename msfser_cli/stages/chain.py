@@ -18,6 +18,7 @@ from msfser_cli.profiles.models import ModelFolder, checkpoint, locate
 from msfser_cli.stages.corpus import Recording
 from msfser_cli.stages.embed import made_by
 from msfser_cli.store.audio import Audio
+from msfser_cli.store.levels import levelled
 
 if TYPE_CHECKING:
     from msfser_cli.model.intervals import Intervals
@@ -238,7 +239,9 @@ def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
 
     def step(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
         about = recording.recording_id, recording.segments
-        heard = {part.channel: transcribe(about[0], part, about[1], transcriber, settings, diarizer) for part in audio.parts}
+        heard = {
+            part.channel: transcribe(about[0], levelled(part), about[1], transcriber, settings, diarizer) for part in audio.parts
+        }
         rows = joined(*about, heard)
         for language in sorted({row["language"] for row in rows if each and row["words"]} - set(each) - told):
             told.add(language)
@@ -268,7 +271,7 @@ def _embed(settings: st.EmbedSettings, chain: Chain) -> Step:
 
     speech = loaded("encoders", settings.acoustic_encoder, chain.models["acoustic"].path)
     text = loaded("encoders", settings.text_encoder, chain.models["text"].path)
-    return lambda recording, audio, rows: embed(audio, rows, speech, text, settings.les)
+    return lambda recording, audio, rows: embed(levelled(audio), rows, speech, text, settings.les)
 
 
 def _predict(settings: st.PredictSettings, chain: Chain) -> Step:

@@ -30,6 +30,7 @@ from msfser_cli.stages.chain import hearing_of
 from msfser_cli.stages.corpus import path_of
 from msfser_cli.stages.training_set import TrainingSet
 from msfser_cli.store.audio import Audio, decode, file_sha256
+from msfser_cli.store.levels import levelled
 from msfser_cli.store.output import read_ledger
 
 BACKEND = "transformers-speech"
@@ -108,7 +109,7 @@ class Clips:
         recording = self._recordings[self._of[i]]
         audio = self._decoded(recording)
         for other in (*(u for u in recording.utterances if u != i), i):  # the one that is wanted last, to outlive the others
-            self._remember(other, audio.of_channel(self._channel[other]).clip(self._start[other], self._end[other]))
+            self._remember(other, levelled(audio.of_channel(self._channel[other])).clip(self._start[other], self._end[other]))
         return self._remembered[i]
 
     def _decoded(self, recording: _Recording) -> Audio:
