@@ -155,7 +155,7 @@ RECORDINGS = (
     Column("utterances", "int64", "number of its rows in the table", "", ">= 0"),
     Column("seconds", "float64", "time that msfser spent on the recording", "s"),
     Column("input_key", "string", "hash of what the rows are made from: the file's content, and its segments or input rows; "
-           "the reason if the file cannot be read"),
+           "the reason if the file cannot be read; empty if the next run tries it again"),
     Column("note", "string", "what a reader should know about how the recording was read, such as a choice among several audio "
            "tracks: sentences, joined by '; '; null if there is nothing to know", nullable=True, since=4),
 )

@@ -4,33 +4,92 @@ from __future__ import annotations
 
 import os
 import runpy
+import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
 import msfser_cli
+from kit import needs
+from kit.environment import forget_settings
+from kit.places import DOUBLES, OFFLINE, ROOT, TESTS
+from kit.program import Nursery, Program
 
 # How long an example takes says something of the machine, and nothing of what is tested.
 settings.register_profile("msfser", deadline=None)
 settings.load_profile("msfser")
 
-TESTS = Path(__file__).parent
-OFFLINE = TESTS / "offline"
 
 TRIALS = pytest.StashKey[Counter[str]]()
+BRIEFLY = 0.2
+"""The share of the trials that a run without --all makes."""
+
+WORKER_BYTES = 3 << 30
+"""The memory that a worker may take, which holds the models that its tests load."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--trials", type=float, default=1.0, metavar="FACTOR",
-                     help="so many times the usual number of trials in the tests that stop, damage and attack at random")
+    parser.addoption("--all", action="store_true", help="run every test, also those marked slow, with all their trials")
+    parser.addoption("--trials", type=float, metavar="FACTOR",
+                     help="so many times the usual number of trials in the tests that stop, damage and attack at random "
+                     f"(default: 1 with --all, else {BRIEFLY})")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TRIALS] = Counter()
+    for name, meaning in needs.MARKS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+    if config.getoption("numprocesses", None):
+        os.environ["OMP_NUM_THREADS"] = "1"  # the workers and what they start share the cores already
+    for number in (signal.SIGINT, signal.SIGHUP):  # a run in the background, or under nohup, would have its children ignore them
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for every core that may be used, as far as there is memory; none for a run of single files, which is soon done."""
+    if all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
+        return 0
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // WORKER_BYTES))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        needs.mark(item)
+    if not config.getoption("--all"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
+    # What takes long comes first, so that in the end no worker is left alone with it.
+    items.sort(key=lambda item: item.get_closest_marker("quick") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    with needs.guarded(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    with needs.guarded(item):
+        return (yield)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["trials"] = dict(session.config.stash[TRIALS])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    node.config.stash[TRIALS].update(getattr(node, "workeroutput", {}).get("trials", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -42,10 +101,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture
 def trials(request: pytest.FixtureRequest) -> Callable[[str, int], Iterator[int]]:
-    """`trials(family, count)` gives as many seeds, or more with --trials; how many a family had is said at the end."""
+    """`trials(family, count)` gives `count` seeds, or the share or multiple of them that --trials says, at least one.
+
+    How many a family had is said at the end.
+    """
+    factor = request.config.getoption("--trials")
+    if factor is None:
+        factor = 1.0 if request.config.getoption("--all") else BRIEFLY
 
     def seeds(family: str, count: int) -> Iterator[int]:
-        for seed in range(max(1, round(count * request.config.getoption("--trials")))):
+        for seed in range(max(1, round(count * factor))):
             request.config.stash[TRIALS][family] += 1
             yield seed
 
@@ -92,7 +157,7 @@ def stoppable() -> int:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of speech and labels that may lie beside the checkout; the test is skipped where it does not."""
-    folder = Path(__file__).parents[2] / "shared" / "data"
+    folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("there is no ../shared/data beside the checkout")
     return folder
@@ -111,3 +176,34 @@ def network_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(OFFLINE), str(TESTS)]), prepend=os.pathsep)
         yield log
     assert not log.exists(), f"tests tried to reach the network:\n{log.read_text()}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fresh_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tests, and what they start, are of a user who has set nothing, and whose caches are empty at first."""
+    with pytest.MonkeyPatch.context() as patch:
+        forget_settings(patch)
+        patch.setenv("MSFSER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
+        yield
+
+
+@pytest.fixture
+def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doubles of the back ends are installed, here and in the processes that the test starts."""
+    monkeypatch.syspath_prepend(str(DOUBLES))
+    monkeypatch.setenv("PYTHONPATH", str(DOUBLES), prepend=os.pathsep)
+
+
+@pytest.fixture(scope="session")
+def nursery(network_log: Path, fresh_user: None) -> Iterator[Nursery]:
+    """The program, ready to be started; what was started and has not ended is killed in the end."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture(scope="session")
+def msfser(nursery: Nursery) -> Program:
+    """`msfser(folder, *arguments)` runs the program, for which the doubles are installed, and returns what it said."""
+    return Program(nursery)

@@ -34,6 +34,7 @@ def test_nothing_leaves_this_process(log: Path) -> None:
     assert len(log.read_text().splitlines()) == 5
 
 
+@pytest.mark.process
 def test_nothing_leaves_a_process_that_a_test_starts(log: Path) -> None:
     code = "import urllib.request; urllib.request.urlopen('http://example.org')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

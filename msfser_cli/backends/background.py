@@ -23,6 +23,6 @@ def start(work: Callable[[], object]) -> None:
         # `threading` would wait for the thread's first sign of life without end.
         _thread.start_new_thread(begin, ())
     except RuntimeError as error:
-        raise ResourceError(f"no thread can be started: {error}") from error
+        raise ResourceError(f"no thread can be started: not enough memory, or too many processes ({error})") from error
     if not alive.wait(ALIVE_WITHIN_SECONDS):
         raise ResourceError("no thread can be started: not enough memory")

@@ -65,7 +65,7 @@ class Inference:
                 if not _is_for_memory(error):
                     raise
                 if len(chosen) == 1:
-                    raise MemoryError(f"the encoder has no memory for one item alone: {error}") from error
+                    raise MemoryError(f"the encoder has no memory for one item alone ({error})") from error
                 made = None  # once the error is gone, so is what the model held
             if made is None:
                 _free()

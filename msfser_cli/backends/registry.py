@@ -45,4 +45,7 @@ def loaded(kind: str, name: str, folder: Path, *more: Any) -> Any:
     except Exception as error:
         if is_shortage(error):
             raise
-        raise ModelError(f"{folder}: {name} cannot load this model ({type(error).__name__}: {error})") from error
+        raise ModelError(
+            f"{folder}: {name} cannot load this model: it may be damaged, incomplete or of another kind; get it again, or name "
+            f"another ({type(error).__name__}: {error})"
+        ) from error

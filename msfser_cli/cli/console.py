@@ -38,7 +38,7 @@ class Progress:
 
     def start(self, source: Source) -> None:
         """The run begins."""
-        self._of, self._of_bytes = len(source.names), source.size_bytes
+        self._of, self._of_bytes = len(source.recording_ids), source.size_bytes
         log.say("start", f"{self._of} recordings", words=False, recordings=self._of, size_bytes=self._of_bytes, out=self._out)
         if not log.quiet and not log.json and sys.stderr.isatty():
             from tqdm import tqdm

@@ -32,19 +32,19 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
     destination = runner.Destination(
-        options["out"], vectors, options["redo"], options["retry_failed"], options["prune"], moved, options["wait"],
-        options["max_failed"],
+        options["out"], vectors=vectors, moved=moved,
+        **{name: options[name] for name in ("redo", "retry_failed", "prune", "wait", "max_failed")},
     )
     if options["dry_run"]:
         pending, gone = runner.pending(plan, source, destination)
         if options["json"]:
-            typer.echo(console.as_json({"recordings": len(source.names), "pending": pending, "gone": gone}))
+            typer.echo(console.as_json({"recordings": len(source.recording_ids), "pending": pending, "gone": gone}))
         else:
             for identity in pending:
                 typer.echo(printable(identity))
-        would = f"{len(pending)} of {len(source.names)} recordings would be done: {', '.join(stages)}"
+        would = f"{len(pending)} of {len(source.recording_ids)} recordings would be done: {', '.join(stages)}"
         would += "".join(f"\nno longer there: {printable(identity)}" for identity in gone)
-        log.say("summary", would, recordings=len(source.names), pending=len(pending), gone=len(gone))
+        log.say("summary", would, recordings=len(source.recording_ids), pending=len(pending), gone=len(gone))
         return
     for note in plan.notes:
         log.say("note", note)

@@ -5,6 +5,10 @@ residual r = rating - score has the quantiles q(alpha / 2) and q(1 - alpha / 2);
 these two, widened to hold the score itself and cut at the ends of the scale, beyond which there are no ratings. Each speaker
 counts alike, however much they said (pooled distribution functions, Dunn 2022): the promise is about a new speaker.
 
+The utterance that is to be scored counts as one more beyond all others, with the weight of an average utterance. The weight of a
+whole speaker would be safe for any number of speakers. But below (1 + level) / (1 - level) of them, which is 19 for 90 %,
+intervals would reach the farthest residual. So msfser tells the number of speakers instead, and warns below `FEW_SPEAKERS`.
+
 What it promises holds for speech like that which it was calibrated on. For other speech, calibrate on a sample of it.
 
 It takes many speakers to know how much speakers differ. Measured on simulated ones whose offsets vary half as much (as much) as

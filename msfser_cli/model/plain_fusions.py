@@ -22,7 +22,7 @@ class ConcatFusion(nn.Module):
 
     def __init__(self, config: MsfSerConfig) -> None:
         super().__init__()
-        # As wide as FM-MOE's experts side by side, so that the comparison is not one of sizes.
+        # As wide as FM-MOE's experts side by side. The numbers of parameters differ all the same: see recipes/ablation.
         width = config.experts * config.expert_dim
         self.hidden = nn.Linear(config.hidden_dim + config.semantic_dim, width)
         self.dropout = nn.Dropout(config.dropout)

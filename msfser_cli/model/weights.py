@@ -32,13 +32,15 @@ _CONFIG_BYTES = 1_000_000
 _A_CHECKPOINT_IS = f"a checkpoint is a folder with {WEIGHTS_NAME} and {CONFIG_NAME}"
 
 
-def save(
-    folder: Path, model: MsfSer, *, intervals: Intervals | None = None, card: Mapping[str, Any] | None = None
-) -> None:
-    """Write `model`, and how far off its scores are, into `folder`, made if need be. `card` is JSON for a reader."""
+def content(
+    model: MsfSer, *, intervals: Intervals | None = None, card: Mapping[str, Any] | None = None
+) -> dict[str, bytes]:
+    """The files of a checkpoint by name, in the order in which they are to be written: a folder with a config is a checkpoint.
+
+    intervals: how far off its scores are. card: JSON for a reader.
+    """
     from safetensors.torch import save as serialised
 
-    folder.mkdir(parents=True, exist_ok=True)
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -48,11 +50,16 @@ def save(
     }
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    # The config last, and each whole or not at all: a folder with a config is a checkpoint.
-    for name, content in ((WEIGHTS_NAME, serialised(tensors)), (CONFIG_NAME, text.encode())):
-        temporary = folder / f".{name}.tmp"
-        temporary.write_bytes(content)
-        temporary.replace(folder / name)
+    return {WEIGHTS_NAME: serialised(tensors), CONFIG_NAME: text.encode()}
+
+
+def save(
+    folder: Path, model: MsfSer, *, intervals: Intervals | None = None, card: Mapping[str, Any] | None = None
+) -> None:
+    """Write the `content` into `folder`, made if need be. After a crash it may lack files; `stages.train` writes it durably."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, file in content(model, intervals=intervals, card=card).items():
+        (folder / name).write_bytes(file)
 
 
 def load(folder: Path) -> MsfSer:

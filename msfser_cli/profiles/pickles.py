@@ -28,6 +28,7 @@ def _tensors(pickle: Path) -> dict[str, Any]:
     import torch
 
     size = pickle.stat().st_size
+    total = 0
     _require_plain_archive(pickle, size)
     try:
         content = torch.load(pickle, map_location="cpu", weights_only=True)
@@ -46,7 +47,9 @@ def _tensors(pickle: Path) -> dict[str, Any]:
             raise ModelError(f"{pickle}: refused, {name!r:.80} is {type(tensor).__name__}, not a plain tensor")
         tensor = tensor.detach()
         bytes_ = tensor.numel() * tensor.element_size()
-        if bytes_ > tensor.untyped_storage().nbytes() or (size := size - bytes_) < -pickle.stat().st_size:
+        total += bytes_
+        # Tied weights are stored once and counted twice. More than that is a small file that asks for much memory.
+        if bytes_ > tensor.untyped_storage().nbytes() or total > 2 * size:
             raise ModelError(f"{pickle}: refused, {name!r:.80} would be larger than what is stored of it")
         shared = tensor.untyped_storage().data_ptr() in seen  # tied weights; safetensors has each name's own
         tensors[name] = tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()

@@ -13,7 +13,7 @@ from msfser_cli import settings as st
 from msfser_cli.backends import Row
 from msfser_cli.backends.registry import backend, loaded
 from msfser_cli.errors import MissingModelError, ModelError
-from msfser_cli.profiles import aligners
+from msfser_cli.profiles import aligners, registry
 from msfser_cli.profiles.models import ModelFolder, checkpoint, locate
 from msfser_cli.stages.corpus import Recording
 from msfser_cli.stages.embed import made_by
@@ -90,8 +90,8 @@ class Chain:
     def check_vectors(self, embed: Mapping[str, Any], models: Mapping[str, str]) -> None:
         """ModelError where the head was trained on the vectors of other encoders than those of the table, or on another LES.
 
-        embed: the table's settings; models: its models' identities by role. A head knows an encoder by its name, and one that was
-        trained with it by its identity.
+        embed: the table's settings; models: its models' identities by role. A head knows an encoder by its identity. Older heads
+        know it by its name alone: unless the registry says which model that is, a warning says so.
         """
         if "head" not in self.models:
             return
@@ -99,12 +99,19 @@ class Chain:
 
         config = load_config(self.models["head"].path)
         for role, trained in (("acoustic", config.acoustic_encoder), ("text", config.text_encoder)):
-            made = made_by(embed, role, config.streams, models.get(role, "") if " sha256:" in trained else None)
-            if trained and made != trained:
+            made, by_name = (made_by(embed, role, config.streams, model) for model in (models.get(role), None))
+            if trained in ("", made):
+                continue
+            head = self.models["head"].path
+            if trained != by_name:
                 raise ModelError(
-                    f"{self.models['head'].path}: this head was trained on the {role} vectors of {trained}, these are of {made}; "
-                    "embed with what it knows, or name another head with --head"
+                    f"{head}: this head was trained on the {role} vectors of {trained}, these are of {made}; "
+                    "embed with the encoder that it was trained on, or name another head with --head"
                 )
+            model = registry().get(embed[f"{role}_model"])
+            if model is None or f"{model.source}@{model.revision}" != models.get(role):
+                logger.warning("%s: this head knows its %s encoder only by the name %s, and these vectors are of %s; make sure "
+                               "that they are the same model", head, role, trained, made)
 
     @property
     def hearing(self) -> dict[str, Any]:

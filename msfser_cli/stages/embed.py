@@ -54,11 +54,11 @@ def made_by(settings: Mapping[str, Any], role: str, streams: Sequence[str], mode
     """What made the vectors of `role` (acoustic or text), as a head's config says it; empty where the `settings` of embed do not.
 
     streams: those that the head uses: how LES was made matters to a head that uses it.
-    model: how the encoder's model is named, if not by its own name or that of its folder.
+    model: the identity of the encoder's model, from the table's lineage. Without one it goes by its name, or that of its folder.
     """
     if f"{role}_encoder" not in settings:
         return ""
-    made = f"{settings[f'{role}_encoder']}:{Path(settings[f'{role}_model']).name if model is None else model}"
+    made = f"{settings[f'{role}_encoder']}:{model or Path(settings[f'{role}_model']).name}"
     # Tables and heads that do not say it are of the time when there was nothing but words.
     in_context = role == "text" and "les" in streams and settings.get("les", "words") == "context"
     return f"{made} with --les context" if in_context else made

@@ -58,7 +58,7 @@ def _stacked(vectors: Sequence[np.ndarray | None], dimension: int, name: str) ->
     for vector in vectors:
         if vector is not None and len(vector) != dimension:
             raise ModelError(
-                f"the head was trained on {name} vectors of length {dimension}, these have {len(vector)}; "
-                "embed with the encoders it was trained on, or name another --head"
+                f"the head was trained on {name.removesuffix('_vector')} vectors of length {dimension}, these have {len(vector)};"
+                " embed with the encoders that it was trained on, or name another --head"
             )
     return np.stack([np.zeros(dimension, np.float32) if v is None else np.asarray(v, np.float32) for v in vectors])

@@ -61,32 +61,32 @@ _SHORT = "memory ran out once: "
 
 @dataclass(frozen=True)
 class Item:
-    """One recording to be done: from a corpus, or with the rows and the ledger line that an input table has of it."""
+    """One recording to be done: from a corpus, or with its rows and its ledger line from an input table."""
 
     recording: Recording
     rows: list[Row] = field(default_factory=list)
-    known: dict[str, Any] | None = None
+    input_line: dict[str, Any] | None = None
     hearing: dict[str, Any] | None = None
     """How the input table's recordings were decoded, as `chain.hearing_of`; None for a corpus."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a run reads: its items in order, their recording ids and bytes, and the lineage of an input table.
+    """What a run reads: its items in order, their ids, their size in bytes, and the lineage of an input table.
 
-    `ignored` counts the files in the corpus that are no recordings by their names.
+    ignored: how many files and hidden folders of the corpus were left out for their names.
     """
 
     root: Path
-    names: frozenset[str]
+    recording_ids: frozenset[str]
     size_bytes: int
     items: Iterable[Item]
     lineage: Lineage | None = None
     ignored: int = 0
 
     def gone(self, recording_ids: Iterable[str]) -> list[str]:
-        """Those of the recordings that are neither among the items nor, unless a table is read, files below the root."""
-        absent = set(recording_ids).difference(self.names)
+        """Those of `recording_ids` that are not among the items, and whose files are gone, too, where a corpus is read."""
+        absent = set(recording_ids).difference(self.recording_ids)
         return sorted(name for name in absent if self.lineage or not _may_exist(self.root, name))
 
 
@@ -166,7 +166,7 @@ class _Prepared:
     @property
     def is_readable(self) -> bool:
         """Whether its file was opened: from an input table, only one that is to be heard is."""
-        return self.item.known is None and self.error is None
+        return self.item.input_line is None and self.error is None
 
 
 def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[tuple[str, ...], Source]:
@@ -188,7 +188,7 @@ def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[t
 
 
 def pending(chain: Chain, source: Source, destination: Destination) -> tuple[list[str], list[str]]:
-    """The recordings that `run` would do now, and those that are gone; nothing is done by asking."""
+    """The recordings that `run` would do now, and those that are gone. Nothing is written."""
     if not Path(destination.out).parent.exists():
         return [item.recording.recording_id for item in source.items], []
     with _open(chain, source, destination) as output:
@@ -207,7 +207,7 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
     """
     began = time.monotonic()
     out = destination.out
-    summary = Summary(out=out, ledger=str(ledger_path(out)), recordings=len(source.names), ignored=source.ignored)
+    summary = Summary(out=out, ledger=str(ledger_path(out)), recordings=len(source.recording_ids), ignored=source.ignored)
     steps: list[Step] = []
     failures = _Failures(destination.max_failed)
     turns = _Turns(source.items)
@@ -250,7 +250,7 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
         finally:
             with stopping.postponed():
                 output.commit()
-                seen.save((source.names | output.recordings).difference(source.gone(output.recordings)))
+                seen.save((source.recording_ids | output.recordings).difference(source.gone(output.recordings)))
     summary.seconds = round(time.monotonic() - began, 3)
     return summary
 
@@ -265,6 +265,8 @@ def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[
                 result = _rows(item, _audio(item, chain, None) if _is_heard(item, chain) else _no_audio(), chain, steps)
             except RecordingError as error:
                 result = error
+            except _ShortageError as error:
+                raise ResourceError(f"{item.recording.recording_id}: {error}") from error
             stopping.check()
             yield item, result
 
@@ -422,17 +424,17 @@ def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Gener
 
 def _look(item: Item, output: Output, seen: Seen) -> _Prepared:
     """Whether the item was done already, from the same content."""
-    recording, known = item.recording, item.known
-    line: dict[str, Any] = dict(known) if known else dict.fromkeys(schemas.names(schemas.RECORDINGS))
+    recording, input_line = item.recording, item.input_line
+    line: dict[str, Any] = dict(input_line) if input_line else dict.fromkeys(schemas.names(schemas.RECORDINGS))
     line |= {"recording_id": recording.recording_id, "status": "done", "reason": None, "detail": None, "utterances": 0}
     line |= {"seconds": 0.0, "input_key": ""}
     prepared = _Prepared(item, line)
     try:
-        if known is None:
+        if input_line is None:
             line["sha256"], line["size_bytes"] = seen.sha256(recording.recording_id, recording.path)
             line["input_key"] = recording.input_key(line["sha256"])
         else:
-            line["input_key"] = _rows_key(known["input_key"], item.rows)
+            line["input_key"] = _rows_key(input_line["input_key"], item.rows)
     except RecordingError as error:
         # There is no content that could be the same: it is looked at in every run, but fails anew only for another reason.
         prepared.error, line["input_key"] = error, error.reason
@@ -472,12 +474,12 @@ def _state(path: Path) -> tuple[int, ...] | None:
 
 def _is_heard(item: Item, chain: Chain) -> bool:
     """Whether a stage listens to the item; there is nothing to hear where the input table has no rows of it."""
-    return chain.needs_audio and not (item.known and not item.rows)
+    return chain.needs_audio and not (item.input_line and not item.rows)
 
 
 def _audio(item: Item, chain: Chain, output: Path | None) -> Audio:
     """RecordingError where there is none, or not that which the input table was made from."""
-    if item.known and file_sha256(item.recording.path)[0] != item.known["sha256"]:
+    if item.input_line and file_sha256(item.recording.path)[0] != item.input_line["sha256"]:
         raise RecordingError("changed", "its content is not what the input table was made from; transcribe it again")
     return decode(item.recording.path, output, **(chain.hearing if item.hearing is None else item.hearing))
 
@@ -527,8 +529,8 @@ def _annotate(prepared: _Prepared, chain: Chain, steps: Sequence[Step]) -> list[
     try:
         if prepared.error:
             raise prepared.error
-        if item.known and not rows:
-            line |= {name: item.known[name] for name in ("status", "reason", "detail")}
+        if item.input_line and not rows:
+            line |= {name: item.input_line[name] for name in ("status", "reason", "detail")}
         else:
             rows = _rows(item, prepared.audio, chain, steps)
             line["status"] = "done" if rows else "no_speech"
@@ -634,7 +636,7 @@ class _Failures:
 
 def _was_over(prepared: _Prepared) -> bool:
     """Whether the recording had failed, or had no speech, when the input table was made: nothing is done with it now."""
-    return bool(prepared.item.known and not prepared.item.rows)
+    return bool(prepared.item.input_line and not prepared.item.rows)
 
 
 def _is_gone_alone(prepared: _Prepared) -> bool:

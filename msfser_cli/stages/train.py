@@ -36,7 +36,7 @@ from msfser_cli.stages.embed import made_by
 from msfser_cli.stages.finetune import Clips, Voice
 from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.stages.training_set import TrainingSet
-from msfser_cli.store.atomic import replacing, resources, sync_folder
+from msfser_cli.store.atomic import replacing, resources, sync_folder, sync_tree
 from msfser_cli.store.lock import held
 
 STATE, EPOCHS, CARD, ENCODER = "training.safetensors", "epochs.csv", "MODEL_CARD.md", "encoder"
@@ -152,8 +152,8 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
             dropout=settings.dropout,
             low=examples.scale.scale.low,
             high=examples.scale.scale.high,
-            acoustic_encoder=made_by(embed, "acoustic", streams),
-            text_encoder=made_by(embed, "text", streams),
+            acoustic_encoder=made_by(embed, "acoustic", streams, examples.lineage.models.get("acoustic")),
+            text_encoder=made_by(embed, "text", streams, examples.lineage.models.get("text")),
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -270,11 +270,11 @@ def _finish(learner: _Learner, examples: TrainingSet, settings: TrainSettings, o
     writer.writerows(e.to_json() for e in trainer.history)
     card = {"work": work, "made by": f"msfser train {__version__}", "settings": as_dict(settings),
             "result": result.best.to_json(), "epochs": result.epochs}
-    _write(out / EPOCHS, table.getvalue())
-    _write(out / CARD, _card(examples, learner, settings, result))
-    weights.save(out, head, intervals=reach, card=card)
-    sync_folder(out)
-    (out / STATE).unlink(missing_ok=True)
+    _write(out / EPOCHS, table.getvalue().encode())
+    _write(out / CARD, _card(examples, learner, settings, result).encode())
+    for name, file in weights.content(head, intervals=reach, card=card).items():
+        _write(out / name, file)
+    (out / STATE).unlink(missing_ok=True)  # all of the checkpoint is durable by now
     return result
 
 
@@ -286,7 +286,9 @@ def _save_encoder(voice: Voice, out: Path) -> Path:
                 _remove(left)
         temporary.mkdir()
         voice.save(temporary)
+        sync_tree(temporary)
         temporary.rename(folder)
+        sync_folder(out)
     return folder
 
 
@@ -335,12 +337,13 @@ Made by `msfser train` {version} for the vectors of `{acoustic}` (voice) and `{t
 |---|---|---|
 {rows}
 
-The epoch was chosen on these utterances, so the CCC flatters a little: the number to publish is `msfser evaluate` on others.
+The epoch was chosen on these utterances. So the CCC is a little too high, and the intervals are a little too narrow. The number
+to publish is that of `msfser evaluate` on other speakers.
 {intervals}"""
 
 _INTERVALS = """\
-The intervals hold {level:.0%} of the ratings of such speakers, each counting alike, if they stand on ten of them or more, and
-less otherwise; other speech needs its own (`msfser predict --calibrate`).
+The intervals hold {level:.0%} of the ratings of such speakers, each counting alike, if they come from ten of them or more. From
+fewer they hold less. For other speech, calibrate them on ratings of your own (`msfser predict --calibrate`).
 """
 
 _FINETUNED = """
@@ -369,6 +372,6 @@ def _card(examples: TrainingSet, learner: _Learner, settings: TrainSettings, res
     )  # fmt: skip
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(content)

@@ -59,7 +59,9 @@ class Answers:
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 # SQLite has no types for these, and no numbers before Python 3.11.
                 if str(error) in _FULL:
-                    raise ResourceError(f"{self.path}: cannot be used: {error}") from error
+                    raise ResourceError(
+                        f"{self.path}: the disk is full or reports an error ({error}); set MSFSER_CACHE to another folder"
+                    ) from error
                 why = error
                 if str(error) in _NOT_NOW:
                     break

@@ -93,6 +93,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """Make all files below `folder` durable, and their names, whichever library wrote them. OSError where the machine refuses."""
+    for place, _, files in os.walk(folder):
+        for name in files:
+            descriptor = os.open(Path(place, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(Path(place))
+
+
 def sweep(output: Path) -> None:
     """Remove the temporary files and folders that a killed run left for `output`; only for the holder of the output's lock."""
     prefix = _temporary_prefix(output)

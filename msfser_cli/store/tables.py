@@ -111,7 +111,7 @@ def to_table(rows: Sequence[Row], columns: Sequence[Column]) -> pa.Table:
         except KeyError:
             raise ValueError(f"a row lacks the column {column.name!r}") from None
         except (pa.ArrowException, UnicodeError, ValueError, TypeError) as error:
-            raise ValueError(f"the column {column.name!r} does not fit its type, {column.type}: {error}") from error
+            raise ValueError(f"the column {column.name!r} does not fit its type, {column.type} ({error})") from error
         if array.null_count and not column.nullable:
             raise ValueError(f"the column {column.name!r} may not be null")
         arrays[column.name] = array

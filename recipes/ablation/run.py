@@ -35,7 +35,7 @@ import numpy as np
 import polars as pl
 
 from msfser_cli.errors import MsfserError
-from msfser_cli.model import bootstrap
+from msfser_cli.model import bootstrap, weights
 from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.schemas import columns_through
 from msfser_cli.stages.labels import Labels, Scale, read_labels, resolve_scale
@@ -145,6 +145,8 @@ def main() -> None:
         table.writeheader()
         table.writerows(asdict(line) for line in lines)
     print("\n".join(report(lines)))
+    sizes = ((name, _parameters(jobs[name, 0, 0].out / "head")) for name in models)
+    print("Parameters: " + ", ".join(f"{name} {size:,}" for name, size in sizes))
 
 
 def _options() -> argparse.Namespace:
@@ -263,6 +265,11 @@ def report(lines: Sequence[Line]) -> Iterator[str]:
                 "|" if line.difference is None else
                 f"{_with_interval(line.difference, line.difference_low, line.difference_high, '+')} |")  # fmt: skip
         yield ""
+
+
+def _parameters(head: Path) -> int:
+    """How many numbers a head has learned."""
+    return sum(parameter.numel() for parameter in weights.load(head).parameters())
 
 
 def _with_interval(value: float, low: float | None, high: float | None, sign: str = "") -> str:

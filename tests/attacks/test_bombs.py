@@ -62,6 +62,7 @@ def long_vectors(path: Path) -> str:
     return "embed"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("make", [rows, long_text, long_words, long_vectors])
 def test_a_sealed_table_is_refused_before_it_fills_the_memory(tmp_path: Path, make: Callable[[Path], str]) -> None:
     stage = make(tmp_path / "x.parquet")
@@ -181,6 +182,7 @@ def test_a_senseless_manifest_or_label_file_is_refused_in_a_sentence(tmp_path: P
                 read(tmp_path / name)
 
 
+@pytest.mark.process
 def test_a_refusal_is_one_line_of_bounded_length(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b",".join(b"c%d\x1b[31m" % i for i in range(100_000)) + b"\n1\n")
     done = msfser(tmp_path, "evaluate", "--gold", "x.csv", mebibytes=8192)

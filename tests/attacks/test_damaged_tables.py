@@ -109,6 +109,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("command", "victim"), [*((c, "table") for c in COMMANDS), *((c, "ledger") for c in ("emphasize", "predict"))]
 )

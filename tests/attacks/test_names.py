@@ -33,6 +33,8 @@ from msfser_cli.schemas import columns_through
 from msfser_cli.store import tables
 from msfser_cli.store.output import read_ledger
 
+pytestmark = pytest.mark.process
+
 TESTS = Path(__file__).parents[1]
 Done = CompletedProcess[bytes]
 

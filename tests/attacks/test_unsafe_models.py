@@ -110,6 +110,7 @@ def pickles(canary: Path) -> dict[str, bytes]:
 NAMES = ("model.safetensors", "pytorch_model.bin", "model.pt", "model.ckpt", "model.pkl", "model.npy", "model.bin")
 
 
+@pytest.mark.model
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("guise", ["plain", "torch", "numpy", "zip"])
 def test_a_pickle_runs_through_no_door(
@@ -213,6 +214,7 @@ ENCODERS: dict[str, Change] = {
 }  # fmt: skip
 
 
+@pytest.mark.model
 @pytest.mark.parametrize("attack", ENCODERS)
 def test_an_encoder_that_is_not_what_it_should_be_is_refused(
     tmp_path: Path, canary: Path, speech_model: Path, attack: str, monkeypatch: pytest.MonkeyPatch
@@ -305,6 +307,7 @@ def test_a_damaged_head_never_becomes_another_error(tmp_path: Path, head: Path, 
         shutil.copy(head / name, folder / name)
 
 
+@pytest.mark.process
 def test_a_damaged_recogniser_is_refused_and_does_not_bring_the_process_down(tmp_path: Path, trials: Trials) -> None:
     """CTranslate2 reads sizes from the file: in a process of its own, with so much memory and no more."""
     source = models.locate("whisper-base").path
@@ -445,6 +448,7 @@ def test_a_pickle_that_is_trusted_is_read_as_weights_and_nothing_else(
 DOORS = ["--model", "--aligner", "--diarize", "--acoustic-model", "--text-model", "--head", "--backbone"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("door", DOORS)
 def test_every_option_that_names_a_model_refuses_a_pickle(tmp_path: Path, canary: Path, door: str) -> None:
     evil = tmp_path / "evil"

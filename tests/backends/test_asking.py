@@ -98,6 +98,7 @@ class Parrot:
         return self.answers
 
 
+@pytest.mark.process
 def test_where_the_model_gives_no_description_the_measured_one_stays(real_utterance: Any) -> None:
     audio, utterance = real_utterance
     rows = [{**utterance, **row()}] * 3

@@ -16,7 +16,7 @@ from msfser_cli.settings import DescribeSettings
 from msfser_cli.store.audio import Audio
 
 Load = Callable[[str], Any]
-pytestmark = pytest.mark.parametrize("name", names("describers"))
+pytestmark = [pytest.mark.parametrize("name", names("describers")), pytest.mark.model]
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from msfser_cli.stages import chain
 from msfser_cli.stages.corpus import Recording
 from msfser_cli.store.audio import decode
 
+pytestmark = pytest.mark.model
+
 RATE = 16_000
 
 

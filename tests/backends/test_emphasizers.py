@@ -12,7 +12,7 @@ from msfser_cli.backends.registry import backend, names
 from msfser_cli.settings import EmphasizeSettings
 from msfser_cli.store.audio import Audio
 
-pytestmark = pytest.mark.parametrize("name", names("emphasizers"))
+pytestmark = [pytest.mark.parametrize("name", names("emphasizers")), pytest.mark.model]
 
 
 def load(name: str) -> Any:

@@ -21,6 +21,8 @@ from msfser_cli.errors import ModelError
 from msfser_cli.model import pooling
 from msfser_cli.profiles.models import locate
 
+pytestmark = pytest.mark.model
+
 
 def save_pooled_model(folder: Path, kind: str, **changes: Any) -> Path:
     """A speech model with a pooling that has learned something."""
@@ -131,6 +133,7 @@ print(resident() - before)
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_lengths_that_clips_have() -> None:
     command = [sys.executable, "-c", MANY_LENGTHS, str(locate("whisper-base").path)]

@@ -13,6 +13,8 @@ from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import PITCH_TRACKERS
 from msfser_cli.store.audio import Audio, decode
 
+pytestmark = pytest.mark.model
+
 
 def harmonic_tone(f0_hz: np.ndarray) -> np.ndarray:
     """A buzz of ten harmonics under `f0_hz` (one value a sample)."""

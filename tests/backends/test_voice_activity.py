@@ -42,6 +42,7 @@ def whole(samples: np.ndarray, longest: float) -> list[tuple[float, float]]:
     return [(r["start"] / SAMPLE_RATE_HZ, r["end"] / SAMPLE_RATE_HZ) for r in vad.get_speech_timestamps(samples, options)]
 
 
+@pytest.mark.process
 def test_blocks_do_not_show(clips: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, trials: Trials) -> None:
     found = 0
     for seed in trials("speech found block by block", 30):

@@ -14,6 +14,8 @@ from msfser_cli.backends.voice_activity import speech_regions, windows
 from msfser_cli.backends.whisper_ct2 import MAX_TOKENS, Whisper, load_whisper, padded_frames
 from msfser_cli.profiles.models import locate
 
+pytestmark = pytest.mark.model
+
 JFK = Path(__file__).parents[2] / "../shared/data/real_speech/audio/jfk.flac"
 
 

@@ -34,6 +34,8 @@ from msfser_cli.store.audio import decode, is_audio_name
 from msfser_cli.store.lock import held
 from msfser_cli.store.output import read_ledger
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "recipes" / "quickstart"
 _SCRIPT = Path(sys.executable).with_name("msfser")

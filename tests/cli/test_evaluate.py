@@ -123,6 +123,7 @@ def test_the_output_fits_eighty_columns(folder: Path) -> None:
     assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("arguments", "code", "says"), [
     (("--gold", "missing.csv"), 4, "msfser: missing.csv: cannot be read"),
     (("--gold", "labels.csv", "other.parquet"), 4, "msfser: other.parquet: is not there; `msfser predict` writes it"),
@@ -197,6 +198,7 @@ def test_a_submission_is_written_without_labels_or_for_a_split(corpus: Path) -> 
     assert len((corpus / "test2.csv").read_text().splitlines()) == 41
 
 
+@pytest.mark.process
 def test_groups_may_be_configured(corpus: Path) -> None:
     (corpus / "msfser.toml").write_text('[evaluate]\nby = ["gender", "split"]\nresamples = 200\n')
     document = json.loads(run_program("--gold", "labels_consensus.csv", "--json"))

@@ -12,6 +12,8 @@ import pytest
 
 from msfser_cli.profiles import WITH_CODE, models_of, registry
 
+pytestmark = pytest.mark.process
+
 
 def msfser(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from msfser_cli.cli.app import main; main()", *arguments]

@@ -16,13 +16,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile as sf
 
+from kit.sounds import speak
 from msfser_cli.cli.log import EVENTS
 from msfser_cli.store.lock import held
 from msfser_cli.store.output import read_ledger
+
+pytestmark = pytest.mark.process
 
 TESTS = Path(__file__).parents[1]
 PROGRAM = "from msfser_cli.cli.app import main; main()"
@@ -44,10 +45,6 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         speak(tmp_path / "corpus" / f"{number}.wav")
     (tmp_path / "corpus" / "page.mp3").write_text("<html>not here</html>")
     return tmp_path
-
-
-def speak(path: Path) -> None:
-    sf.write(path, np.full(16_000, 0.1, np.float32), 16_000, subtype="FLOAT")
 
 
 def msfser(night: Path, *more: str, command: list[str] = COMMAND) -> Process:

@@ -19,6 +19,8 @@ from kit.audio_language_models import SENTENCE, make_it_say, save_qwen2_audio
 from kit.speech_models import save_ctc, save_roberta, save_speech_model
 from msfser_cli.profiles.models import locate
 
+pytestmark = pytest.mark.process
+
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart"
 PROGRAM = (sys.executable, "-c", "from msfser_cli.cli.app import main; main()")
 STAND_INS = {

@@ -15,6 +15,8 @@ from msfser_cli import __version__, processors
 from msfser_cli.cli.app import app
 from msfser_cli.cli.models import models
 
+pytestmark = pytest.mark.process
+
 COMMANDS = ("transcribe", "emphasize", "describe", "embed", "predict", "evaluate", "train")
 BELOW = tuple(("models", command) for command in ("list", "fetch", "verify", "export"))
 HEAVY = {

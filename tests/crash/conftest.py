@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from kit.crash_runs import Case, Nursery, make_models
-
-MEMORY = Path("/dev/shm")
-
-
-@pytest.fixture(scope="session")
-def nursery(network_log: Path) -> Iterator[Nursery]:
-    """The program, ready to be started; what was started and has not ended is killed in the end."""
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+from kit.crash_runs import Case, make_models
+from kit.places import MEMORY
+from kit.program import Nursery
 
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
-    """A folder with the models, in memory where there is such a place: a process that is killed, unlike a machine that loses its
-    power, loses nothing that was not synced, and thousands of syncs take minutes on a busy disk.
-    """
-    with tempfile.TemporaryDirectory(prefix="msfser-tests-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
+    """A folder with the models, in memory where there is such a place."""
+    with tempfile.TemporaryDirectory(prefix="msfser-tests-", dir=MEMORY) as folder:
         make_models(Path(folder) / "models")
         yield Path(folder)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kit.crash_runs import LAYOUTS, SCENARIOS, STAGES, Case, Run, ledger_of, leftovers, rows_of
+from kit.crash_runs import LAYOUTS, SCENARIOS, STAGES, Case, ledger_of, leftovers, rows_of
+from kit.program import Run
 
 Cases = Callable[[str, str, str], Case]
 Trials = Callable[[str, int], Iterator[int]]

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from kit.crash_runs import LAYOUTS, SCENARIOS, STAGES, Case, Run, leftovers
+from kit.crash_runs import LAYOUTS, SCENARIOS, STAGES, Case, leftovers
 from kit.nursery import REFUSES
+from kit.program import Run
 
 Cases = Callable[[str, str, str], Case]
 Trials = Callable[[str, int], Iterator[int]]

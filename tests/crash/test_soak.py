@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kit.crash_runs import LAYOUTS, Corpus, Nursery, Run, chosen, leftovers, state, write_recording
+from kit.crash_runs import LAYOUTS, Corpus, chosen, leftovers, state, write_recording
 from kit.nursery import REFUSES
+from kit.program import Nursery, Run
 
 Trials = Callable[[str, int], Iterator[int]]
 

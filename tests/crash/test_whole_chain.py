@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kit.crash_runs import Nursery, leftovers, state
+from kit.crash_runs import leftovers, state
+from kit.program import Nursery
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart"
 

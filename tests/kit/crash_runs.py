@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
-import wave
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kit.program import Nursery, Run
+from kit.sounds import hum
 from msfser_cli import schemas
 from msfser_cli.store import tables
 from msfser_cli.store.output import read_ledger
 
-HERE = Path(__file__).parent
 STAGES = schemas.STAGE_NAMES
 LAYOUTS = ("x.parquet", "x/")
-RATE = 16_000
 
 Corpus = dict[str, tuple[float, float]]
 """Recordings by name: seconds and level; level 0 is silence, a negative one junk, and 0.5 makes the recogniser fail."""
@@ -51,66 +45,6 @@ SCENARIOS: dict[str, tuple[Corpus | None, Corpus, list[str]]] = {
 """The corpus of the run before, that of this run, and its options."""
 
 
-class Nursery:
-    """Starts runs of the program, as `kit.nursery` says."""
-
-    def __init__(self) -> None:
-        doubles = HERE.parent / "doubles"
-        inherited = os.environ.get("PYTHONPATH", "")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MSFSER_") or "TEST" in name}
-        environment |= {"PYTHONPATH": os.pathsep.join([str(doubles), str(HERE.parents[1]), inherited]), "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "nursery.py")],
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-
-    def ask(self, request: dict[str, Any]) -> int:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def start(self, command: list[str], folder: Path, said: Path, **more: Any) -> Run:
-        """Start `msfser COMMAND` in `folder`."""
-        request = {"command": command, "folder": str(folder), "said": str(said), **more}
-        return Run(self, self.ask(request), said)
-
-    def close(self) -> None:
-        """End it and all that it started, also what is paused or hangs while it is waited for."""
-        with self._process:
-            os.killpg(self._process.pid, signal.SIGKILL)
-
-
-@dataclass
-class Run:
-    """A process that was started, and what it has said."""
-
-    nursery: Nursery
-    pid: int
-    log: Path
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
-
-    def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-    def ended(self) -> int:
-        """Its exit code, minus the signal that ended it."""
-        status = self.nursery.ask({"wait": self.pid})
-        assert not os.WIFSTOPPED(status), "it has paused"
-        return os.waitstatus_to_exitcode(status)
-
-    def pauses(self) -> bool:
-        """Whether it comes to a pause, and has not ended."""
-        return os.WIFSTOPPED(self.nursery.ask({"wait": self.pid}))
-
-    def goes_on(self) -> None:
-        self.signal(signal.SIGCONT)
-
-
 def write_corpus(folder: Path, corpus: Corpus) -> None:
     folder.mkdir()
     for name, (seconds, level) in corpus.items():
@@ -121,13 +55,7 @@ def write_recording(path: Path, seconds: float, level: float) -> None:
     if level < 0:
         path.write_text(f"<html>not here {seconds}</html>")
         return
-    t = np.arange(round(seconds * RATE)) / RATE
-    samples = level * np.sin(2 * np.pi * (120 + 40 * np.sin(3 * t)) * t)
-    if level == 0.5:
-        samples[0] = 0.5
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, RATE, 0, "NONE", ""))
-        file.writeframes((samples * 32768).astype("<i2").tobytes())
+    hum(path, seconds, level)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,10 @@
 reads requests from stdin, one JSON object a line, and answers each with one line: the process id of a run that it started, or,
 asked to `wait` for one, its wait status once it has ended or paused. What a run may be asked beside its `command`:
 
-    folder, said    where it works, and the file that takes its stdout and stderr
+    folder          where it works
+    said, out       the file that takes its stderr, and the one that takes its stdout, where that is another
+    stdin           the file that it reads as stdin, if any
+    environment     all its variables
     part            a part for so many recordings, instead of every 256
     watch           the folder in which its operations on the disk are counted, and named as `Watch.name` does; loading the models
                     and annotating a recording count, too
@@ -164,10 +167,14 @@ def serve() -> dict[str, Any]:
 
 def become(request: dict[str, Any]) -> None:
     """Make this process one that was started with the command."""
-    nothing, said = os.open(os.devnull, os.O_RDONLY), os.open(request["said"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for source, target in ((nothing, 0), (said, 1), (said, 2)):
+    writing = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    given, said = os.open(request.get("stdin", os.devnull), os.O_RDONLY), os.open(request["said"], writing)
+    out = os.open(request["out"], writing) if "out" in request else said
+    for source, target in ((given, 0), (out, 1), (said, 2)):
         os.dup2(source, target)
-    os.closerange(3, max(nothing, said) + 1)
+    os.closerange(3, max(given, out, said) + 1)
+    os.environ.clear()
+    os.environ.update(request["environment"])
     os.chdir(request["folder"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -161,6 +161,7 @@ def test_many_clusters_are_dealt_into_groups_that_vary_as_much(monkeypatch: pyte
     assert dealt.low + dealt.high == pytest.approx(whole.low + whole.high, abs=0.01)
 
 
+@pytest.mark.process
 def test_it_needs_numpy_only() -> None:
     code = "import sys, msfser_cli.model.bootstrap; print(*{m.split('.')[0] for m in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

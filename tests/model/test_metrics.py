@@ -84,6 +84,7 @@ def test_different_lengths_are_refused(metric: object) -> None:
         metric([1.0, 2.0], [1.0])  # type: ignore[operator]
 
 
+@pytest.mark.process
 def test_metrics_load_without_torch() -> None:
     code = "import sys, msfser_cli.model.metrics, msfser_cli.model.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

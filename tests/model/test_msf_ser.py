@@ -75,6 +75,7 @@ def test_gradients_reach_every_parameter(config: MsfSerConfig, batch: Callable[.
     assert silent == []
 
 
+@pytest.mark.model
 def test_it_can_learn_eight_utterances_by_heart(config: MsfSerConfig, batch: Callable[..., Batch]) -> None:
     torch.manual_seed(0)
     model, inputs = MsfSer(config), batch(8)

@@ -23,6 +23,8 @@ from kit.small_hub import Hub, Machine, sha256
 from msfser_cli.errors import ModelError
 from msfser_cli.profiles import manifest, models
 
+pytestmark = pytest.mark.process
+
 Trials = Callable[[str, int], Iterator[int]]
 
 

@@ -17,6 +17,8 @@ import torch
 
 from kit.small_hub import Hub, Machine, sha256
 
+pytestmark = pytest.mark.process
+
 Trials = Callable[[str, int], Iterator[int]]
 TEXTS = {"config__json": b'{"model_type": "wavlm"}', "preprocessor_config__json": b"{}"}
 SOURCE, NAME = "somebody/some-model", "some-model"

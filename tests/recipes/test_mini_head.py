@@ -10,6 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.model
+
 RECIPE = Path(__file__).parents[2] / "recipes" / "mini_head"
 
 

@@ -20,6 +20,8 @@ from msfser_cli.stages.train import train
 from msfser_cli.stages.training_set import read
 from msfser_cli.store import tables
 
+pytestmark = pytest.mark.model
+
 LABELS = ("file", *DIMENSIONS, "speaker")
 
 

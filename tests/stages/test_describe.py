@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from msfser_cli import schemas
 from msfser_cli.backends.describers import prosody
@@ -11,6 +12,7 @@ from msfser_cli.stages.describe import describe
 from msfser_cli.store.audio import Audio
 
 
+@pytest.mark.model
 def test_rows_keep_what_they_had_and_gain_every_column() -> None:
     t = np.arange(2 * 16_000) / 16_000
     audio = Audio((0.3 * np.sign(np.sin(2 * np.pi * 130 * t))).astype(np.float32))

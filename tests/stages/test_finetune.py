@@ -35,6 +35,8 @@ from msfser_cli.stages.train import STATE, Trained, train
 from msfser_cli.stages.training_set import TrainingSet, read
 from msfser_cli.store.audio import decode
 
+pytestmark = pytest.mark.model
+
 PROGRAM = "from msfser_cli.cli.app import main; main()"
 DIMENSIONS = ("valence", "arousal", "dominance")
 

@@ -2,69 +2,53 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 import soundfile as sf
 
+from kit.reporters import Watcher
+from kit.sounds import speak, spoken
 from msfser_cli.errors import REASONS, ResourceError
 from msfser_cli.settings import build
 from msfser_cli.stages import chain, runner
-from msfser_cli.stages.runner import Destination, Source, Summary
+from msfser_cli.stages.runner import Destination, Summary
 from msfser_cli.store import seen
 from msfser_cli.store.output import ledger_path
 
-DOUBLES = Path(__file__).parents[1] / "doubles"
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("doubles")]
 
 
-@pytest.fixture(autouse=True)
-def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(DOUBLES))
+def ends_at(number: int) -> Watcher:
+    """Breaks a run off at the recording of this number."""
+    count = itertools.count(1)
 
-
-@dataclass
-class Night:
-    """What a run reports; it breaks off at the recording of the number `ends`."""
-
-    ends: int = -1
-    names: list[str] = field(default_factory=list)
-    news: list[str] = field(default_factory=list)
-
-    def start(self, source: Source) -> None:
-        pass
-
-    def recording(self, line: dict[str, Any], *, unchanged: bool) -> None:
-        self.names.append(line["recording_id"])
-        if not unchanged:
-            self.news.append(line["recording_id"])
-        if len(self.names) == self.ends:
+    def at(name: str) -> None:
+        if next(count) == number:
             raise ResourceError("the power is gone")
 
+    return Watcher(at)
 
-def run(corpus: Path, out: Path, night: Night | None = None, **more: Any) -> Summary:
+
+def run(corpus: Path, out: Path, night: Watcher | None = None, **more: Any) -> Summary:
     stages, source = runner.source_of("transcribe", [str(corpus)], None)
     plan = chain.plan({stage: build(stage, {"transcriber": "double", "model": "whisper-base"}) for stage in stages})
-    return runner.run(plan, source, Destination(str(out), max_failed=1, **more), night or Night())
+    return runner.run(plan, source, Destination(str(out), max_failed=1, **more), night or Watcher())
 
 
 def ledger(out: Path) -> dict[str, dict[str, Any]]:
     found = pl.read_parquet(ledger_path(out))
     assert found["recording_id"].is_unique().all()
     return {line["recording_id"]: line for line in found.iter_rows(named=True)}
-
-
-def speak(path: Path, seconds: float = 1.0, level: float = 0.1) -> None:
-    sf.write(path, np.full(round(seconds * 16_000), level, np.float32), 16_000, subtype="FLOAT")
 
 
 def test_what_a_manifest_misses_is_news_once_and_is_done_when_it_is_there(tmp_path: Path) -> None:
@@ -74,12 +58,12 @@ def test_what_a_manifest_misses_is_news_once_and_is_done_when_it_is_there(tmp_pa
     (tmp_path / "b.wav").mkdir()
     assert run(manifest, out).failed == 2
     assert [line["reason"] for line in ledger(out).values()] == [None, "unreadable", "missing"]
-    night = Night()
+    night = Watcher()
     assert (run(manifest, out, night).unchanged, night.news) == (3, [])
     assert run(manifest, out, retry_failed=True).failed == 2
 
     (tmp_path / "b.wav").rmdir()  # it failed for another reason, and does so now for this one
-    night = Night()
+    night = Watcher()
     assert (run(manifest, out, night).failed, night.news) == (1, ["b.wav"])
     assert ledger(out)["b.wav"]["reason"] == "missing"
     for name in ("b.wav", "c.wav"):
@@ -165,8 +149,7 @@ class Corpus:
         else:
             level = {"speech": self._chance.uniform(0.1, 0.4), "silence": 0.0, "backend_error": 0.5}[kind]
             with path.open("wb") as file:
-                seconds = round(16_000 * self._chance.randint(1, 2))
-                sf.write(file, np.full(seconds, level, np.float32), 16_000, subtype="FLOAT", format="WAV")
+                sf.write(file, spoken(self._chance.randint(1, 2), level), 16_000, subtype="FLOAT", format="WAV")
 
     def edit(self) -> None:
         """One file is written, touched, removed, renamed or copied; its time of modification is as it was, or not."""
@@ -187,7 +170,7 @@ class Corpus:
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def is_accounted_for(out: Path, summary: Summary, night: Night) -> None:
+def is_accounted_for(out: Path, summary: Summary, night: Watcher) -> None:
     assert summary.done + summary.no_speech + summary.failed + summary.unchanged == summary.recordings == len(night.names)
     assert len(set(night.names)) == len(night.names)
     assert len(night.news) == summary.recordings - summary.unchanged
@@ -224,9 +207,9 @@ def test_after_any_nights_the_table_is_that_of_one_run(
         for last in (False, False, False, True):
             while not last and chance.random() < 0.4:
                 with pytest.raises(ResourceError, match="the power"):
-                    run(corpus.given, out, Night(ends=1))
+                    run(corpus.given, out, ends_at(1))
                 corpus.edit()
-            night = Night()
+            night = Watcher()
             more = {"retry_failed": chance.random() < 0.3, "redo": chance.random() < 0.1}
             is_accounted_for(out, run(corpus.given, out, night, prune=last or chance.random() < 0.3, **more), night)
             before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in (out, ledger_path(out))}

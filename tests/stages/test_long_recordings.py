@@ -45,6 +45,7 @@ def annotated(steps: list[chain.Step], samples: Samples, *segments: Segment) -> 
     return tables.to_table(rows, schemas.columns_through("predict"))
 
 
+@pytest.mark.model
 @pytest.mark.parametrize(("unit", "segments"), [
     ("utterance", ()),
     ("file", ()),

@@ -7,15 +7,15 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-import soundfile as sf
 
+from kit.reporters import Watcher
+from kit.sounds import speak
 from msfser_cli.errors import ModelError, ResourceError, Stopped, TableError, UsageError
 from msfser_cli.settings import build
 from msfser_cli.stages import chain, runner
@@ -25,12 +25,7 @@ from msfser_cli.store import seen
 from msfser_cli.store.audio import Audio, decode
 from msfser_cli.store.output import read_ledger
 
-DOUBLES = Path(__file__).parents[1] / "doubles"
-
-
-@pytest.fixture(autouse=True)
-def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(DOUBLES))
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("doubles")]
 
 
 @pytest.fixture
@@ -39,33 +34,11 @@ def corpus(tmp_path: Path) -> Path:
     folder = tmp_path / "corpus"
     folder.mkdir()
     for number, name in enumerate(("a.wav", "b.wav", "c.wav")):
-        write(folder / name, 3.0 + number, 0.1 + 0.1 * number)
-    write(folder / "silent.wav", 2.0, 0.0)
-    write(folder / "bad.wav", 2.0, 0.5)
+        speak(folder / name, 3.0 + number, 0.1 + 0.1 * number)
+    speak(folder / "silent.wav", 2.0, 0.0)
+    speak(folder / "bad.wav", 2.0, 0.5)
     (folder / "page.mp3").write_text("<html>not here</html>")
     return folder
-
-
-def write(path: Path, seconds: float, level: float) -> None:
-    sf.write(path, np.full(round(seconds * 16_000), level, np.float32), 16_000, subtype="FLOAT")
-
-
-class Watcher:
-    """Keeps what the run reports, and may do something at a recording."""
-
-    def __init__(self, at: Callable[[str], None] = lambda identity: None) -> None:
-        self.lines: dict[str, dict[str, Any]] = {}
-        self.unchanged: list[str] = []
-        self._at = at
-
-    def start(self, source: runner.Source) -> None:
-        pass
-
-    def recording(self, line: dict[str, Any], *, unchanged: bool) -> None:
-        self.lines[line["recording_id"]] = line
-        if unchanged:
-            self.unchanged.append(line["recording_id"])
-        self._at(line["recording_id"])
 
 
 def plan(*stages: str, **values: Any) -> chain.Chain:
@@ -111,8 +84,8 @@ def test_every_recording_ends_as_rows_or_as_a_reason(corpus: Path, tmp_path: Pat
 def test_what_is_to_be_known_of_a_recording_is_in_its_ledger_line(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def noted(path: Path, output: Path | None) -> Audio:
-        audio = decode(path, output)
+    def noted(path: Path, output: Path | None, **how: Any) -> Audio:
+        audio = decode(path, output, **how)
         audio.notes += [f"a note on {path.name}", "and another"]
         return audio
 
@@ -249,9 +222,9 @@ def test_a_stopped_run_remembers_what_it_saw_and_nothing_remembers_what_is_gone(
 def test_only_what_is_new_or_changed_is_done(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "u.parquet"
     transcribe(corpus, out)
-    write(corpus / "d.wav", 2.0, 0.3)
-    write(corpus / "a.wav", 6.0, 0.3)
-    write(corpus / "c.wav", 5.0, 0.35)  # as large as it was
+    speak(corpus / "d.wav", 2.0, 0.3)
+    speak(corpus / "a.wav", 6.0, 0.3)
+    speak(corpus / "c.wav", 5.0, 0.35)  # as large as it was
     os.utime(corpus / "b.wav")
     watcher = Watcher()
     summary = transcribe(corpus, out, watcher)
@@ -330,7 +303,7 @@ def test_rows_follow_their_recordings_to_another_folder(corpus: Path, tmp_path: 
 
 def test_a_recording_that_changed_since_is_not_mixed_with_its_old_words(corpus: Path, tmp_path: Path) -> None:
     transcribe(corpus, tmp_path / "u.parquet")
-    write(corpus / "a.wav", 3.0, 0.2)
+    speak(corpus / "a.wav", 3.0, 0.2)
     watcher = Watcher()
     follow("emphasize", tmp_path / "u.parquet", tmp_path / "e.parquet", watcher)
     assert watcher.lines["a.wav"]["reason"] == "changed"
@@ -349,7 +322,7 @@ def test_annotating_without_writing_gives_the_rows_and_the_reasons_of_a_run(corp
     run = {line["recording_id"]: line["reason"] or line["utterances"] for line in ledger.iter_rows(named=True)}
     assert outcomes("transcribe", corpus) == run
     assert run["bad.wav"] == "backend_error"
-    write(corpus / "a.wav", 3.0, 0.2)
+    speak(corpus / "a.wav", 3.0, 0.2)
     (corpus / "bad.wav").unlink()
     rows = {name: 0 if isinstance(of, str) else of for name, of in run.items()}
     assert outcomes("emphasize", table) == rows | {"a.wav": "changed"}
@@ -374,7 +347,7 @@ def test_a_signal_ends_annotating_too_whatever_a_model_makes_of_it(corpus: Path,
 def test_only_rows_that_changed_are_done_again_downstream(corpus: Path, tmp_path: Path) -> None:
     transcribe(corpus, tmp_path / "u.parquet")
     follow("emphasize", tmp_path / "u.parquet", tmp_path / "e.parquet")
-    write(corpus / "a.wav", 7.0, 0.2)
+    speak(corpus / "a.wav", 7.0, 0.2)
     transcribe(corpus, tmp_path / "u.parquet")
     watcher = Watcher()
     follow("emphasize", tmp_path / "u.parquet", tmp_path / "e.parquet", watcher)
@@ -458,7 +431,7 @@ def test_a_disk_that_goes_stops_the_run_and_nothing_is_held_against_the_recordin
     folder.mkdir()
     names = [f"{i:02d}.wav" for i in range(40)]
     for name in names:
-        write(folder / name, 1.0, 0.1)
+        speak(folder / name, 1.0, 0.1)
     (folder / "02.wav").write_text("not audio, and the disk is well")
 
     def go(identity: str) -> None:
@@ -485,7 +458,7 @@ def test_a_table_keeps_the_rows_of_recordings_that_a_disk_has_lost_for_now(tmp_p
     folder.mkdir()
     names = [f"{i:02d}.wav" for i in range(12)]
     for name in names:
-        write(folder / name, 1.0, 0.1)
+        speak(folder / name, 1.0, 0.1)
     manifest = listed(tmp_path, names)
     transcribe_manifest(manifest, out)
     before = pl.read_parquet(out)
@@ -510,12 +483,12 @@ def test_bad_files_stop_no_run_however_many_they_are(tmp_path: Path, spoil: str,
     bad, good = ([f"{letter}{i:02d}.wav" for i in range(12)] for letter in ("ab" if first else "ba"))
     for name in bad:
         if spoil == "silence cut short":
-            write(folder / name, 1.0, 0.1)
+            speak(folder / name, 1.0, 0.1)
             os.truncate(folder / name, 20_000)
         elif spoil != "missing":
             (folder / name).write_text("<html>" if spoil == "page" else "")
     for name in good:
-        write(folder / name, 1.0, 0.1)
+        speak(folder / name, 1.0, 0.1)
     summary = transcribe_manifest(listed(tmp_path, bad + good), out)
     assert (summary.done, summary.failed) == (12, 12)
     assert {name for name, line in read_ledger(out).items() if line["status"] == "failed"} == {f"corpus/{name}" for name in bad}
@@ -525,7 +498,7 @@ def test_a_back_end_that_fails_on_all_stops_the_run_and_some_may_be_allowed_to(t
     folder, out = tmp_path / "corpus", tmp_path / "u.parquet"
     folder.mkdir()
     for i in range(20):
-        write(folder / f"{i:02d}.wav", 1.0, 0.5)
+        speak(folder / f"{i:02d}.wav", 1.0, 0.5)
         (folder / f"{i:02d}x.wav").write_text("")  # says nothing of the back end
     with pytest.raises(ResourceError, match="backend_error: the transcriber double failed"):
         transcribe(folder, out)
@@ -535,19 +508,19 @@ def test_a_back_end_that_fails_on_all_stops_the_run_and_some_may_be_allowed_to(t
 
 def test_memory_that_runs_out_twice_over_one_recording_is_that_recordings_failure(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "u.parquet"
-    write(corpus / "b2.wav", 2.0, 0.25)
+    speak(corpus / "b2.wav", 2.0, 0.25)
     with pytest.raises(ResourceError, match=r"b2\.wav: not enough memory \(CUDA .* is left out"):
         transcribe(corpus, out)
     summary = transcribe(corpus, out)
     assert (summary.done, summary.no_speech, summary.failed, summary.unchanged) == (1, 1, 3, 2)
     assert read_ledger(out)["b2.wav"]["reason"] == "out_of_memory"
     assert transcribe(corpus, out).unchanged == 7
-    write(corpus / "b2.wav", 2.0, 0.3)
+    speak(corpus / "b2.wav", 2.0, 0.3)
     assert transcribe(corpus, out).done == 1
 
 
 def test_a_row_that_does_not_fit_is_the_back_ends_failure(corpus: Path, tmp_path: Path) -> None:
-    write(corpus / "b2.wav", 2.0, 0.75)
+    speak(corpus / "b2.wav", 2.0, 0.75)
     assert transcribe(corpus, tmp_path / "u.parquet").done == 3
     line = read_ledger(tmp_path / "u.parquet")["b2.wav"]
     assert line["reason"] == "backend_error"
@@ -563,7 +536,7 @@ def test_a_vector_of_another_length_is_the_encoders_failure(
 
     def longer(self: Any, items: Any) -> np.ndarray:
         vectors = encode(self, items)
-        return np.hstack([vectors, vectors]) if vectors[0, 1] > 0.25 else vectors
+        return np.hstack([vectors, vectors]) if len(items) > 4 and not isinstance(items[0], str) else vectors
 
     monkeypatch.setattr(encoder.Double, "encode", longer)
     _, source = runner.source_of("transcribe", [str(corpus)], None)
@@ -582,10 +555,10 @@ def test_a_relative_path_holds_where_a_back_end_changes_the_folder(
     load, opened = chain.Chain.load, threading.Event()
     decoded = runner.decode
 
-    def decode(path: Path, output: Path | None) -> Audio:
+    def decode(path: Path, output: Path | None, **how: Any) -> Audio:
         if path.name == "b.wav":
             opened.wait()
-        return decoded(path, output)
+        return decoded(path, output, **how)
 
     def elsewhere(self: chain.Chain) -> Any:
         (tmp_path / "elsewhere").mkdir()
@@ -619,7 +592,7 @@ def test_a_relative_path_holds_where_a_back_end_changes_the_folder(
 def test_few_failures_and_those_of_the_table_before_stop_nothing(tmp_path: Path) -> None:
     folder, first = tmp_path / "corpus", tmp_path / "u.parquet"
     folder.mkdir()
-    write(folder / "z.wav", 1.0, 0.1)
+    speak(folder / "z.wav", 1.0, 0.1)
     for i in range(9):
         (folder / f"{i}.wav").write_text("")
     assert transcribe(folder, first).failed == 9
@@ -666,19 +639,19 @@ def test_a_file_that_is_written_to_while_it_is_read_waits_for_the_next_run(corpu
         ended.set()
         writer.join()
     assert (read_ledger(out)["b.wav"]["status"], read_ledger(out)["b.wav"]["reason"]) == ("failed", "changed")
-    write(path, 3.0, 0.1)
+    speak(path, 3.0, 0.1)
     transcribe(corpus, out)
     assert (read_ledger(out)["b.wav"]["status"], read_ledger(out)["b.wav"]["duration"]) == ("done", 3.0)
 
 
 def test_a_file_that_is_replaced_between_two_looks_waits_for_the_next_run(corpus: Path, tmp_path: Path) -> None:
     out, decode = tmp_path / "u.parquet", runner.decode
-    write(tmp_path / "other.wav", 5.0, 0.1)
+    speak(tmp_path / "other.wav", 5.0, 0.1)
 
-    def late(path: Path, output: Path | None) -> Audio:
+    def late(path: Path, output: Path | None, **how: Any) -> Audio:
         if path.name == "a.wav":
             (tmp_path / "other.wav").replace(path)
-        return decode(path, output)
+        return decode(path, output, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "decode", late)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -25,6 +26,8 @@ from msfser_cli.settings import TrainSettings
 from msfser_cli.stages.train import STATE, Trained, train
 from msfser_cli.stages.training_set import TrainingSet, read
 from msfser_cli.store.lock import held
+
+pytestmark = pytest.mark.model
 
 QUICK = TrainSettings(epochs=30, rate=5e-3, dropout=0.0, hidden_dim=32, batch_size=32)
 
@@ -50,6 +53,38 @@ def test_it_learns_what_is_there(tmp_path: Path) -> None:
         epochs = list(csv.DictReader(file))
     assert [int(e["epoch"]) for e in epochs] == list(range(1, result.epochs + 1))
     assert max(float(e["mean"]) for e in epochs) == pytest.approx(result.best.mean)
+
+
+def test_a_head_says_the_identity_of_the_encoders_that_made_its_vectors(tmp_path: Path) -> None:
+    data = examples(tmp_path)
+    known = dataclasses.replace(data.lineage, models={"acoustic": "base sha256:0123", "text": "owner/mini@45"})
+    settings = TrainSettings(**{**QUICK.__dict__, "epochs": 1})
+    fitted(dataclasses.replace(data, lineage=known), tmp_path / "head", settings)
+    config = weights.load_config(tmp_path / "head")
+    assert (config.acoustic_encoder, config.text_encoder) == ("whisper:base sha256:0123", "transformers-text:owner/mini@45")
+
+
+def test_the_checkpoint_is_durable_before_its_state_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut would else leave an empty checkpoint, and nothing to go on from."""
+    out, synced = tmp_path / "head", dict[int, int]()
+    fsync, unlink, removed = os.fsync, Path.unlink, list[str]()
+
+    def log(descriptor: int) -> None:
+        fsync(descriptor)
+        synced[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    def remove(path: Path, missing_ok: bool = False) -> None:
+        if path.name == STATE:
+            removed.append(path.name)
+            assert {p.name for p in out.iterdir()} >= {"MODEL_CARD.md", "config.json", "epochs.csv", "model.safetensors"}
+            for file in (*out.iterdir(), out):
+                assert file.stat().st_ino in synced, file
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(os, "fsync", log)
+    monkeypatch.setattr(Path, "unlink", remove)
+    fitted(examples(tmp_path), out, TrainSettings(**{**QUICK.__dict__, "epochs": 1}))
+    assert removed == [STATE]
 
 
 @pytest.mark.parametrize(("without", "lost", "kept"), [("gs", "valence", "arousal"), ("acoustic", "arousal", "valence")])
@@ -341,7 +376,7 @@ def test_the_command_says_what_it_found_and_made(tmp_path: Path) -> None:
     card = (tmp_path / "head" / "MODEL_CARD.md").read_text()
     assert f"| arousal | {best['arousal']:.3f} |" in card
     again = CliRunner().invoke(app, words)
-    assert "trained before" in again.stderr
+    assert "already trained" in again.stderr
     log = [json.loads(line) for line in CliRunner().invoke(app, [*words, "--log-format", "json"]).stderr.splitlines()]
     assert {event["event"] for event in log[:-1]} == {"note", "warning"}
     assert (log[-1]["event"], log[-1]["unchanged"], log[-1]["message"]) == ("summary", True, again.stderr.splitlines()[-1])

@@ -94,6 +94,7 @@ def speech(name: str) -> Audio:
     return decode(path)
 
 
+@pytest.mark.process
 def test_real_speech_becomes_utterances_in_its_own_language(whisper: faster_whisper.FasterWhisper) -> None:
     audio = speech("jfk")
     rows = transcribe("a/jfk.flac", audio, (), whisper, SETTINGS)
@@ -105,12 +106,14 @@ def test_real_speech_becomes_utterances_in_its_own_language(whisper: faster_whis
     assert rows == transcribe("a/jfk.flac", audio, (), whisper, SETTINGS)
 
 
+@pytest.mark.process
 def test_a_file_can_be_one_utterance(whisper: faster_whisper.FasterWhisper) -> None:
     audio = speech("jfk")
     (row,) = transcribe("jfk", audio, (), whisper, TranscribeSettings(unit="file"))
     assert (row["start"], row["end"]) == (0.0, round(audio.duration, 3))
 
 
+@pytest.mark.process
 def test_a_manifests_times_text_speaker_and_language_are_kept(whisper: faster_whisper.FasterWhisper) -> None:
     audio = speech("jfk")
     segments = (
@@ -127,18 +130,21 @@ def test_a_manifests_times_text_speaker_and_language_are_kept(whisper: faster_wh
     assert all(7.9 <= w["start"] <= w["end"] <= 10.5 for w in second["words"])
 
 
+@pytest.mark.process
 def test_a_speaker_without_times_is_the_speaker_of_every_utterance(whisper: faster_whisper.FasterWhisper) -> None:
     rows = transcribe("jfk", speech("jfk"), (Segment(speaker="JFK"),), whisper, SETTINGS)
     assert len(rows) > 1
     assert {r["speaker"] for r in rows} == {"JFK"}
 
 
+@pytest.mark.model
 @pytest.mark.parametrize("segment", [Segment(5.0, 4.0), Segment(0.0, 99.0), Segment(99.0, None), Segment(3.0, 3.0)])
 def test_times_that_do_not_fit_are_a_reason(whisper: faster_whisper.FasterWhisper, segment: Segment) -> None:
     with pytest.raises(RecordingError, match="bad_segment"):
         transcribe("x", Audio(np.zeros(16000 * 10, np.float32)), (segment,), whisper, SETTINGS)
 
 
+@pytest.mark.model
 @pytest.mark.parametrize("unit", ["utterance", "file"])
 def test_where_nobody_speaks_there_are_no_utterances(whisper: faster_whisper.FasterWhisper, unit: str) -> None:
     noise = 0.01 * np.random.default_rng(0).standard_normal(16000 * 5).astype(np.float32)

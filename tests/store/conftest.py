@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-MEMORY = Path("/dev/shm")
+from kit.places import MEMORY
 
 
 @pytest.fixture
 def new_folder() -> Iterator[Callable[[], Path]]:
-    """Makes empty folders, in memory where there is such a place: a process that is killed, unlike a machine that loses its
-    power, loses nothing that was not synced, and thousands of syncs take minutes on a busy disk.
-    """
-    with tempfile.TemporaryDirectory(prefix="msfser-tests-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as home:
+    """Makes empty folders, in memory where there is such a place."""
+    with tempfile.TemporaryDirectory(prefix="msfser-tests-", dir=MEMORY) as home:
         yield lambda: Path(tempfile.mkdtemp(dir=home))
 
 

@@ -48,6 +48,7 @@ def test_what_was_put_is_there_in_the_next_run(tmp_path: Path) -> None:
     assert [Answers(folder).get(key) for key in ("key", "other", "none")] == ["new", 'a "quoted" \x00 text \u2028\n', None]
 
 
+@pytest.mark.process
 def test_a_killed_process_loses_nothing_that_was_put(tmp_path: Path, trials: Trials) -> None:
     for seed in trials("killed while remembering answers", 4):
         chance, folder = random.Random(seed), tmp_path / str(seed)
@@ -64,6 +65,7 @@ def test_a_killed_process_loses_nothing_that_was_put(tmp_path: Path, trials: Tri
         assert [path.name for path in folder.iterdir()] == [NAME]
 
 
+@pytest.mark.process
 def test_processes_write_at_once(tmp_path: Path) -> None:
     processes = [writer(tmp_path, name, 40) for name in "abc"]
     for process in processes:
@@ -140,6 +142,7 @@ def test_where_nothing_can_be_kept_the_work_goes_on(tmp_path: Path, caplog: pyte
     assert "not remembered" in warning.getMessage()
 
 
+@pytest.mark.process
 def test_a_database_that_may_not_be_written_is_read(tmp_path: Path, stoppable: int, caplog: pytest.LogCaptureFixture) -> None:
     filled(tmp_path, 3)
     for path in (tmp_path / NAME, tmp_path):
@@ -164,6 +167,7 @@ for _ in range(3):
     assert "not remembered" in done.stderr
 
 
+@pytest.mark.process
 def test_a_full_disk_is_said_and_nothing_is_damaged(tmp_path: Path) -> None:
     code = """
 import resource, sys

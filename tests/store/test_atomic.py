@@ -11,7 +11,7 @@ import pytest
 
 from kit.store_rows import names_in
 from msfser_cli.errors import ResourceError, is_shortage, shortage
-from msfser_cli.store.atomic import discard, replacing, resources, sweep
+from msfser_cli.store.atomic import discard, replacing, resources, sweep, sync_tree
 
 ROOT = Path(__file__).parent.parent.parent
 WRITE = """
@@ -110,6 +110,7 @@ def test_what_the_machine_refuses_is_a_sentence_with_the_path(tmp_path: Path) ->
         raise OSError("ours")
 
 
+@pytest.mark.process
 def test_the_limit_of_a_file_is_told(tmp_path: Path) -> None:
     script = WRITE.format(before="resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))")
     command = [sys.executable, "-c", script, str(tmp_path / "x")]
@@ -118,6 +119,7 @@ def test_the_limit_of_a_file_is_told(tmp_path: Path) -> None:
     assert names_in(tmp_path) == set()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("options", "message"), [("size=1m", "the disk is full"), ("size=8m,ro", "the file system is read-only")]
 )
@@ -150,3 +152,13 @@ def test_what_a_library_says_of_memory_and_files_is_understood(error: Exception,
 ])  # fmt: skip
 def test_what_is_no_shortage_is_none(error: Exception) -> None:
     assert not is_shortage(error)
+
+
+def test_a_tree_that_a_library_wrote_is_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tree" / "below").mkdir(parents=True)
+    for name in ("a", "below/b"):
+        (tmp_path / "tree" / name).write_bytes(b"x")
+    fsync, synced = os.fsync, set[int]()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (fsync(descriptor), synced.add(os.fstat(descriptor).st_ino)))
+    sync_tree(tmp_path / "tree")
+    assert synced == {(tmp_path / "tree" / name).stat().st_ino for name in ("", "a", "below", "below/b")}

@@ -15,6 +15,8 @@ from msfser_cli.errors import RecordingError
 from msfser_cli.store import audio, decoder
 from msfser_cli.store.audio import AUDIO_SUFFIXES, Audio, decode, file_sha256, is_audio_name
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parent.parent.parent
 SECONDS = 2.0
 

@@ -22,6 +22,8 @@ from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import decode, file_sha256
 from msfser_cli.store.output import read_ledger
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 with (Path(__file__).parent / "EXPECTED.csv").open(encoding="utf-8", newline="") as _file:
     EXPECTED = {line["name"]: line for line in csv.DictReader(_file)}

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from kit import audio_mutants
 from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import decode
+
+pytestmark = pytest.mark.process
 
 
 def test_a_damaged_recording_is_sound_or_has_a_reason(tmp_path: Path, trials: Callable[[str, int], Iterator[int]]) -> None:

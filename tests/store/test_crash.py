@@ -11,6 +11,8 @@ import pytest
 
 from kit import store_crash
 
+pytestmark = pytest.mark.process
+
 
 @pytest.mark.parametrize("layout", ["x.parquet", "x/"])
 @pytest.mark.parametrize("scenario", ["first", "update", "redo", "prune"])

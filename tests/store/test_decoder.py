@@ -19,6 +19,8 @@ from msfser_cli.errors import RecordingError, ResourceError
 from msfser_cli.store import audio, decoder, decoding
 from msfser_cli.store.audio import decode, file_sha256
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = """import sys, pathlib
 sys.path[:] = [p for p in sys.path if p]

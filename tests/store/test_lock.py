@@ -56,6 +56,7 @@ def start(script: str, output: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", script, str(output)], cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
 
 
+@pytest.mark.process
 def test_who_waits_gets_it_when_the_holder_is_done_or_dead(tmp_path: Path) -> None:
     output = tmp_path / "x.parquet"
     for end in (lambda holder: holder.stdin.close(), lambda holder: holder.kill()):
@@ -72,6 +73,7 @@ def test_who_waits_gets_it_when_the_holder_is_done_or_dead(tmp_path: Path) -> No
     assert names_in(tmp_path) == set()
 
 
+@pytest.mark.process
 def test_another_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
     output = tmp_path / "x.parquet"
     with start(HOLD, output) as holder:
@@ -94,6 +96,7 @@ def test_the_same_process_is_refused_too(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.process
 def test_a_dead_holder_blocks_nobody(tmp_path: Path) -> None:
     output = tmp_path / "x.parquet"
     with start(HOLD, output) as holder:
@@ -106,6 +109,7 @@ def test_a_dead_holder_blocks_nobody(tmp_path: Path) -> None:
     assert names_in(tmp_path) == set()
 
 
+@pytest.mark.process
 def test_a_forked_worker_does_not_keep_its_dead_parents_lock(tmp_path: Path) -> None:
     output = tmp_path / "x.parquet"
     with start(HOLD_AND_FORK, output) as holder:
@@ -121,6 +125,7 @@ def test_a_forked_worker_does_not_keep_its_dead_parents_lock(tmp_path: Path) -> 
         holder.stdin.write("\n")
 
 
+@pytest.mark.process
 def test_one_at_a_time_among_many(tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     counter.write_text("0")

@@ -371,6 +371,7 @@ def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(
         openai.needs(DescribeSettings(describer="openai:http://speech.invalid/v1"))
 
 
+@pytest.mark.process
 def test_a_certificate_that_nobody_vouches_for_is_refused(
     chat_server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -470,6 +471,7 @@ def utterance(asked: Asked) -> str:
     return asked.prompt.split('"')[1]
 
 
+@pytest.mark.process
 def test_a_run_asks_once_for_each_utterance_and_the_table_says_by_whom(table: Path, chat_server: ChatServer) -> None:
     chat_server.reply = lambda asked: says(f"The calm voice says {utterance(asked)}." if utterance(asked) != "1 1" else None)
     code, out, said = run(table, chat_server, "--json")
@@ -491,6 +493,7 @@ def test_a_run_asks_once_for_each_utterance_and_the_table_says_by_whom(table: Pa
     elsewhere.close()
 
 
+@pytest.mark.process
 def test_a_server_that_gives_out_costs_nothing_that_was_answered(table: Path, chat_server: ChatServer) -> None:
     chat_server.reply = lambda asked: says(CALM) if asked.number < 5 else status(404, {"error": {"message": "gone"}})
     code, _, said = run(table, chat_server, "--describer-concurrency", "1")
@@ -503,6 +506,7 @@ def test_a_server_that_gives_out_costs_nothing_that_was_answered(table: Path, ch
     assert len(chat_server.asked) == 10
 
 
+@pytest.mark.process
 def test_nothing_is_paid_for_twice_whenever_the_run_is_killed(table: Path, chat_server: ChatServer, trials: Trials) -> None:
     for seed in trials("killed while it asks", 2):
         chance = random.Random(seed)
@@ -541,6 +545,7 @@ def test_nothing_is_paid_for_twice_whenever_the_run_is_killed(table: Path, chat_
         assert paid == Counter({f"{i} {k}": 1 for i in range(3) for k in range(3)})
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("when", ["loading", "asking"])
 def test_a_signal_ends_a_run_that_waits_for_the_server(
@@ -569,6 +574,7 @@ def test_a_signal_ends_a_run_that_waits_for_the_server(
         assert len(read_ledger(table.with_name("x.parquet"))) == 3
 
 
+@pytest.mark.process
 def test_the_key_is_in_nothing_that_is_written_or_said(
     table: Path, chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

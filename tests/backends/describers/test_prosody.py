@@ -17,6 +17,8 @@ from msfser_cli.errors import UsageError
 from msfser_cli.settings import DescribeSettings
 from msfser_cli.store.audio import Audio
 
+pytestmark = pytest.mark.process
+
 PROSODY = prosody.load(DescribeSettings())
 EMOTIONS = re.compile(r"\b(ang(ry|er)|happ|joy|sad|fear|disgust|surpris|calm|excite|bor(ed|ing)|emotion|tense|depress)", re.I)
 

@@ -26,6 +26,8 @@ from msfser_cli.errors import ModelError, UsageError
 from msfser_cli.profiles.models import locate
 from msfser_cli.settings import DescribeSettings
 
+pytestmark = pytest.mark.model
+
 ROOT = Path(__file__).parents[3]
 QUICKSTART = ROOT / "recipes" / "quickstart" / "corpus" / "clips"
 PROMPTS = ("How does it sound?", "And this one, of which a good deal more is to be said?", "Well?")

@@ -15,6 +15,8 @@ from msfser_cli.errors import UsageError
 from msfser_cli.settings import EmphasizeSettings
 from msfser_cli.store.audio import Audio
 
+pytestmark = pytest.mark.model
+
 PLAIN = ("banana", 120.0, -20.0, 0.4)
 LEMF = lemf.load(EmphasizeSettings())
 

@@ -19,6 +19,8 @@ from msfser_cli.stages import chain
 from msfser_cli.stages.corpus import Recording
 from msfser_cli.store.audio import decode
 
+pytestmark = pytest.mark.model
+
 WHISPERX = {"transcriber": "whisperx", "aligner": "per-language"}
 
 

@@ -23,6 +23,8 @@ from msfser_cli.backends.writing import split
 from msfser_cli.profiles.models import locate
 from msfser_cli.settings import TranscribeSettings
 
+pytestmark = pytest.mark.model
+
 RATE = 16_000
 REAL_SPEECH = Path(__file__).parents[3] / "../shared/data/real_speech/audio"
 KINDS = ("faster-whisper", "whisperx", "whisperx with an aligner")

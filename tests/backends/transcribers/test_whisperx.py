@@ -19,6 +19,8 @@ from msfser_cli.profiles.models import locate
 from msfser_cli.settings import TranscribeSettings
 from msfser_cli.store.audio import decode
 
+pytestmark = pytest.mark.model
+
 RATE = 16_000
 STEP = 0.12
 """Seconds from one letter's pip to the next's, in the audio that `spell` writes."""
