@@ -25,9 +25,11 @@ _decoder = Decoder()
 
 AUDIO_SUFFIXES = (
     ".3g2", ".3gp", ".aac", ".ac3", ".adts", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".awb", ".caf",
-    ".dts", ".eac3", ".flac", ".flv", ".gsm", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp1", ".mp2", ".mp3",
-    ".mp4", ".mpeg", ".mpg", ".mpga", ".mts", ".nist", ".oga", ".ogg", ".ogm", ".ogv", ".opus", ".ra", ".rm", ".rmvb", ".shn",
-    ".snd", ".spx", ".sph", ".tak", ".tta", ".vob", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wv",
+    ".divx", ".dts", ".dv", ".eac3", ".f4a", ".f4v", ".flac", ".flv", ".gsm", ".m2p", ".m2t", ".m2ts", ".m4a", ".m4b", ".m4v",
+    ".mka", ".mkv", ".mov", ".mp1", ".mp2", ".mp3", ".mp4", ".mpe", ".mpeg", ".mpeg4", ".mpg", ".mpga", ".mpv", ".mts", ".mxf",
+    ".nist", ".nut", ".oga", ".ogg", ".ogm", ".ogv", ".opus", ".qt", ".ra", ".rm", ".rmvb", ".shn", ".snd", ".sph", ".spx",
+    ".tak", ".tp", ".trp", ".ts", ".tta", ".vob", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wtv",
+    ".wv",
 )  # fmt: skip
 """The names that a scan of a folder takes, in any case; a file that is named outright may have any other."""
 

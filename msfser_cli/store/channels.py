@@ -114,7 +114,7 @@ class Mixer:
             return self._centre
         if self._taken is not None and heard[self._taken] >= 0.25 * heard.max():
             return self._taken
-        return int(heard.argmax())
+        return int(np.argmax(heard >= 0.5 * heard.max()))  # of those that are about as loud, the first
 
 
 class _Comparison:

@@ -10,7 +10,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 _MOST_PARTS = 1_000_000
 _LEAST_RF64 = 12 + 36 + 24 + 8  # the headers before the sound
@@ -19,6 +19,8 @@ _LARGEST_FRAME = 1_441  # of MP3: encoders do not agree on which frames they cou
 _NO_HOLE = 2 * _LARGEST_FRAME  # at either end: a first frame without sound, a last one that was cut
 _TAG = re.compile(rb"ID3[\2-\4][\0-\x20].[\0-\x7f]{4}|APETAGEX[\xd0\xe8]\x07\0\0.{4}|TAG(?=[\x20-\xff\0])", re.DOTALL)
 _TAG_HEADER = 16
+_RATES = (44_100, 48_000, 32_000, 0)
+_VERSIONS = {3: 1.0, 2: 0.5, 0: 0.25}  # of MPEG, by their number, and their rates to those of the first
 _SEARCHED = 1 << 20
 
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -30,7 +32,7 @@ def stated_size(file: BinaryIO) -> int:
     """The bytes that `file` must have at least to be whole; 0 where it does not say. Leaves the file at its start."""
     try:
         return _stated_size(file)
-    except struct.error:  # it ends within the header that would say it
+    except (struct.error, IndexError):  # it ends within the header that would say it
         return 0
     finally:
         file.seek(0)
@@ -65,7 +67,8 @@ def _stated_size(file: BinaryIO) -> int:
         return _segment(file)
     if kind == b"OggS":
         return _last_page(file)
-    return _mp3(file)
+    mp3 = _counted(file)
+    return mp3.start + max(0, mp3.length - _LARGEST_FRAME)
 
 
 def _read(file: BinaryIO, place: int, length: int) -> bytes:
@@ -144,43 +147,44 @@ def _last_page(file: BinaryIO) -> int:
     return start + place + 27 + segments + sum(lengths)
 
 
-def counts_frames(file: BinaryIO) -> bool:
-    """Whether an MP3 says of how many frames it consists: then FFmpeg knows its length. Leaves the file at its start."""
+class Counted(NamedTuple):
+    """What an MP3 says of itself: where its tags in front end, how many bytes follow and of how many seconds; 0: not said."""
+
+    start: int
+    length: int = 0
+    seconds: float = 0.0
+
+
+def counted(file: BinaryIO) -> Counted:
+    """What the first frame of an MP3 says that follows it. Leaves the file at its start."""
     try:
-        return _mp3_header(file)[1] > 0
-    except struct.error:
-        return False
+        return _counted(file)
+    except IndexError:  # it ends within that frame
+        return Counted(0)
     finally:
         file.seek(0)
 
 
-def _mp3(file: BinaryIO) -> int:
-    """Where an MP3 ends by the header that its encoder wrote into the first frame, or where its tag does."""
-    start, _, length = _mp3_header(file)
-    return start + max(0, length - _LARGEST_FRAME)
-
-
-def _mp3_header(file: BinaryIO) -> tuple[int, int, int]:
-    """Where the tags in front of an MP3 end; how many frames and bytes follow by its first frame, 0 where it does not say."""
+def _counted(file: BinaryIO) -> Counted:
     start, head = 0, _read(file, 0, 10)
     while head[:3] == b"ID3" and len(head) == 10:
         start += 10 + _synchsafe(head[6:])
         head = _read(file, start, 10)
     frame = _read(file, start, 4 + 32 + 26)
     if not re.match(rb"\xff[\xe2-\xff]", frame):
-        return start, 0, 0
-    if frame[36:40] == b"VBRI":
-        return start, int.from_bytes(frame[50:54], "big"), int.from_bytes(frame[46:50], "big")
-    header = re.search(rb"(?:Xing|Info)\0\0\0(.)", frame[:48], re.DOTALL)
-    if not header:
-        return start, 0, 0
-    flags, place = header[1][0], header.end()
+        return Counted(start)
     frames = length = 0
-    if flags & 1:
-        frames, place = int.from_bytes(frame[place : place + 4], "big"), place + 4
-    if flags & 2:
-        length = int.from_bytes(frame[place : place + 4], "big")
-    return start, frames, length
+    if frame[36:40] == b"VBRI":
+        length, frames = struct.unpack_from(">II", frame.ljust(54, b"\0"), 46)
+    elif header := re.search(rb"(?:Xing|Info)\0\0\0(.)", frame[:48], re.DOTALL):
+        flags, place = header[1][0], header.end()
+        if flags & 1:
+            frames, place = int.from_bytes(frame[place : place + 4], "big"), place + 4
+        if flags & 2:
+            length = int.from_bytes(frame[place : place + 4], "big")
+    version = frame[1] >> 3 & 3
+    rate = _RATES[frame[2] >> 2 & 3] * _VERSIONS.get(version, 1.0)
+    return Counted(start, length, frames * (1152 if version == 3 else 576) / rate if rate else 0.0)
 
 
 class Accounted:

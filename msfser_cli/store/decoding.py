@@ -25,7 +25,7 @@ from msfser_cli.errors import RecordingError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store import tracks
 from msfser_cli.store.channels import Mixer, Splitter
-from msfser_cli.store.containers import counts_frames, stated_size
+from msfser_cli.store.containers import counted, stated_size
 from msfser_cli.store.rumble import HighPass
 from msfser_cli.store.timeline import LEAST_GAP_S, Gap, Sound, Timeline, require_readable, why
 
@@ -165,7 +165,7 @@ def _copy(source: BinaryIO, sink: _Sink, channels: str, audio_track: int | None)
     if source.read(4) == b"RIFX":
         raise RecordingError("not_audio", "a RIFX file (a WAV with its bytes in the other order) is not supported")
     source.seek(0)
-    is_counted = counts_frames(source)
+    mp3 = counted(source)
     seconds_a_byte = 0.0
     while True:
         # The content alone is asked, never the name; and no playlist may lead to another file or to the network.
@@ -181,12 +181,12 @@ def _copy(source: BinaryIO, sink: _Sink, channels: str, audio_track: int | None)
             for piece in timeline:
                 listener.hear(piece)
             listener.end()
-            stated_s = _stated_end(container, stream, is_counted)
+            stated_s = mp3.seconds if container.format.name == "mp3" else _stated_end(container, stream)
             if not seconds_a_byte and (seconds_a_byte := _seconds_a_byte(timeline, stated_s)):
                 source.seek(0)
                 sink.restart()
                 continue  # now that it is known how long what was lost is
-            _require_whole(container, timeline, stated_s, sink, is_guess=is_counted and stated > 0 and not timeline.damaged)
+            _require_whole(container, timeline, stated_s, sink, is_guess=mp3.length > 0 and not timeline.damaged)
             kept, more = listener.heard()
             return kept, [*notes, *timeline.notes(), *more]
 
@@ -274,7 +274,7 @@ def _require_whole(container: Any, timeline: Timeline, stated_s: float, sink: _S
     name, ended, reached = container.format.name, timeline.ended, timeline.first + timeline.reached
     if ended and not (name == "wv" and 0 < stated_s <= reached + _TOLERANCE_S):  # to FFmpeg, its tags are an error
         raise RecordingError("decode_error", f"after {sink.seconds:.2f} s: {why(ended)}") from ended
-    if timeline.damage and not sink.samples:
+    if timeline.damage and not timeline.sound_s:
         raise RecordingError("decode_error", f"nothing could be decoded ({why(timeline.damage)})")
     if stated_s > reached + _TOLERANCE_S and not is_guess:
         raise RecordingError("decode_error", f"cut short: {reached:.2f} of {stated_s:.2f} s could be decoded")
@@ -284,10 +284,10 @@ def _require_whole(container: Any, timeline: Timeline, stated_s: float, sink: _S
         raise RecordingError("no_samples", "the audio stream is empty")
 
 
-def _stated_end(container: Any, stream: Any, is_counted: bool) -> float:
+def _stated_end(container: Any, stream: Any) -> float:
     """The time in seconds at which the stream ends by what the container says, or 0."""
     name = container.format.name
-    if (name in _STATES_LENGTH or (name == "mp3" and is_counted)) and stream.duration:
+    if name in _STATES_LENGTH and stream.duration:
         return float(stream.duration * stream.time_base)
     # Matroska's own duration is that of the longest stream, and some recorders' is that of a clock.
     tag = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))

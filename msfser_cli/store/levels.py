@@ -13,7 +13,7 @@ import numpy as np
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.audio import Audio, Samples
 
-TARGET_DB = -20.0
+TARGET_DB = -14.0
 """The level, in dB of full scale, that the loud parts of a recording get."""
 
 MOST_DB = 60.0
@@ -42,11 +42,15 @@ def levelled(audio: Audio) -> Audio:
     """The recording, or channel, scaled by one factor so that `level_db` of it is `TARGET_DB`."""
 
     def scaled(samples: Samples) -> Audio:
-        level = level_db(samples)
-        gain = 0.0 if level is None else min(TARGET_DB - level, MOST_DB)
-        return Audio(_Scaled(samples, np.float32(10 ** (gain / 20))), audio.channel, notes=audio.notes)
+        return Audio(_Scaled(samples, factor(samples)), audio.channel, notes=audio.notes)
 
     return audio.derived("levelled", scaled)
+
+
+def factor(samples: Samples) -> np.float32:
+    """What `samples` are to be multiplied with, so that their `level_db` is `TARGET_DB`; 1 for digital silence."""
+    level = level_db(samples)
+    return np.float32(1 if level is None else 10 ** (min(TARGET_DB - level, MOST_DB) / 20))
 
 
 def level_db(samples: Samples) -> float | None:

@@ -24,6 +24,7 @@ from msfser_cli.store.containers import Accounted
 # silence only within reason.
 _STATES_TIMES = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "ogg"}
 _STATES_TIMES_LOOSELY = {"mpegts", "mpeg", "flv", "live_flv", "asf", "mxf", "nut", "rm"}
+_WRAPS, _WRAP_S = {"mpegts", "mpeg"}, (1 << 33) / 90_000  # whose clock begins anew after 26.5 hours
 _LONGEST_LEAP_S = 3600.0
 _LEAP_BACK_S = 1.0
 LEAST_GAP_S = 0.08
@@ -156,6 +157,8 @@ class Timeline:
         if self._origin is None:
             self._origin = self.first = float(frame.time)
         late = float(frame.time) - self._origin - self.reached
+        if self._container.format.name in _WRAPS:
+            late = (late + _WRAP_S / 2) % _WRAP_S - _WRAP_S / 2
         if late < -_LEAP_BACK_S or (late > _LONGEST_LEAP_S and not self._is_strict):
             self._leaps += self.sound_s > 0
             self._origin += late

@@ -536,7 +536,7 @@ def test_a_vector_of_another_length_is_the_encoders_failure(
 
     def longer(self: Any, items: Any) -> np.ndarray:
         vectors = encode(self, items)
-        return np.hstack([vectors, vectors]) if len(items) > 4 and not isinstance(items[0], str) else vectors
+        return np.hstack([vectors, vectors]) if vectors[0, 0] > 70_000 else vectors
 
     monkeypatch.setattr(encoder.Double, "encode", longer)
     _, source = runner.source_of("transcribe", [str(corpus)], None)
