@@ -11,7 +11,8 @@ MsfserError               exit code
 ├── Stopped           128+N    signal N asked the run to stop
 └── RecordingError        -    one recording failed; it becomes a ledger line, and the run continues
 
-A run that finishes with failed recordings exits with `EXIT_SOME_FAILED`. A bug exits with 1, and signal N with 128+N.
+A run that finishes with failed or incomplete recordings exits with `EXIT_SOME_FAILED`.
+A bug exits with 1, and signal N with 128+N.
 """
 
 from __future__ import annotations

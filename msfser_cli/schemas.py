@@ -147,7 +147,8 @@ STAGE_NAMES = tuple(STAGES)
 RECORDINGS = (
     Column("recording_id", "string", "path of the recording below the corpus root, with forward slashes"),
     Column("status", "string", "result for the recording", "", "done, no_speech, failed"),
-    Column("reason", "string", "why the recording failed: one of errors.REASONS; null if it did not fail", nullable=True),
+    Column("reason", "string", "why the recording failed, or why a part of it has no rows: one of errors.REASONS; "
+           "else null", nullable=True),
     Column("detail", "string", "a sentence about the failure; null if it did not fail", nullable=True),
     Column("size_bytes", "int64", "size of the file; null if unknown", "bytes", nullable=True),
     Column("sha256", "string", "sha256 of the file; null if it was not read", nullable=True),

@@ -3,7 +3,9 @@
 A backend is a module in one of the four folders, or a module that an installed package names in the entry point group
 `msfser.transcribers`, `msfser.emphasizers`, `msfser.describers` or `msfser.encoders`. The module's docstring's first line is
 what lists show, `REQUIRES` names the packages it needs, and `load(...)` returns the object that satisfies the protocol. A
-describer's `needs(settings)` finds the model that it asks before the run begins (None: it asks none), and `load` gets that too.
+describer's `needs(settings)` finds the model that it asks before the run begins (None: it asks none), and `load` gets that too. A
+transcriber may have `languages(folder)`: the codes of the languages that its model knows (None: any), so that others are refused
+before the run begins.
 """
 
 from __future__ import annotations

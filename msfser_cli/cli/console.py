@@ -70,18 +70,22 @@ class Progress:
             log.bar.close()
             log.bar = None
         if self._failed > TOLD and not log.json:
-            log.say("recording", f"failed: {self._failed - TOLD} more", level="warning")
+            log.say("recording", f"failed or incomplete: {self._failed - TOLD} more", level="warning")
 
     def _say(self, line: dict[str, Any]) -> None:
         failed = line["status"] == "failed"
-        self._failed += failed
+        incomplete = not failed and line["reason"] is not None
+        self._failed += failed or incomplete
         names = ("recording_id", "status", "reason", "detail", "note", "utterances", "duration", "seconds")
         about = {name: line[name] for name in names}
         message = line["recording_id"]
         if failed:
             detail = line["detail"]  # which is a library's whole complaint sometimes
             message = f"failed: {message}: {line['reason']}: {detail[:_DETAIL]}{'...' if len(detail) > _DETAIL else ''}"
-        log.say("recording", message, level="warning" if failed else "info", words=failed and self._failed <= TOLD, **about)
+        elif incomplete:
+            message = f"incomplete: {message}: {line['reason']}: {line['note']}"
+        told = failed or incomplete
+        log.say("recording", message, level="warning" if told else "info", words=told and self._failed <= TOLD, **about)
 
     def _line(self) -> str:
         line = f"{self._recordings}/{self._of} recordings"
@@ -99,12 +103,15 @@ def summary(result: Summary) -> str:
     speed = f"{clock(result.audio_seconds)} of audio in {clock(result.seconds)}"
     others = f"; {result.ignored} other files and hidden folders ignored" if result.ignored else ""
     failed = f"\n{result.published['failed']} failed: see {printable(result.ledger)}" if result.published["failed"] else ""
+    count = result.published["incomplete"]
+    incomplete = f"\n{count} incomplete: see the column note of {printable(result.ledger)}" if count else ""
     stay = "out of the table now" if result.pruned else "the table keeps them; --prune takes them out"
     gone = f"\n{result.gone} no longer there: {stay}" if result.gone else ""
     parts = ", ".join(f"{count} {why}" for why, count in sorted(result.fallbacks.items()))
     measured = f"\n{sum(result.fallbacks.values())} descriptions are measured, for want of a model's: {parts}" if parts else ""
-    noted = f"\n{result.noted} with a note: see the column note of {printable(result.ledger)}" if result.noted else ""
-    table = f"{printable(result.out)}: {result.published['utterances']} utterances{failed}"
+    others_noted = result.noted - result.incomplete
+    noted = f"\n{others_noted} with a note: see the column note of {printable(result.ledger)}" if others_noted else ""
+    table = f"{printable(result.out)}: {result.published['utterances']} utterances{failed}{incomplete}"
     return f"{counts}; {speed}{others}{gone}{measured}{noted}\n{table}"
 
 

@@ -29,6 +29,7 @@ def evaluate(
     gold: o.GoldIfAny = None,
     scores: Annotated[Path, typer.Argument(metavar="TABLE", help="Table of msfser predict.")] = Path("scores.parquet"),
     scale: o.Scale = None,
+    ignore_outside: o.IgnoreOutside = False,
     vs: o.Vs = None,
     by: o.By = None,
     split: o.Split = None,
@@ -80,8 +81,8 @@ def evaluate(
         _say_submitted(submission, *write_submission(submission, scores))
         return
 
-    result = run(scores, gold, scale=None if scale is None else Scale.parse(scale), vs=vs, by=columns, split=split,
-                 clusters=clusters, resamples=resamples, seed=seed)
+    result = run(scores, gold, scale=None if scale is None else Scale.parse(scale), ignore_outside=ignore_outside, vs=vs,
+                 by=columns, split=split, clusters=clusters, resamples=resamples, seed=seed)
     if submission is not None:
         of_split = None if split is None else set(result.pairs["recording_id"])
         _say_submitted(submission, *write_submission(submission, scores, of_split))
@@ -246,6 +247,8 @@ def _warnings(result: Evaluation) -> Iterator[str]:
             yield f"unmatched {what}: {unmatched.count} ({', '.join(unmatched.examples)}{more})"
     if result.labels_outside_scale:
         yield f"labels outside their scale, {result.label_scale}: {result.labels_outside_scale}"
+    if result.labels_ignored:
+        yield f"labels far outside their scale, {result.label_scale}, counted as missing: {result.labels_ignored}"
     for dimension, a in result.dimensions.items():
         if a.unlabelled:
             yield f"{dimension}: matched labels without a number: {a.unlabelled}"

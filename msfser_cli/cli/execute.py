@@ -24,11 +24,14 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     from msfser_cli.stages import chain, runner
 
     stages, source = runner.source_of(command, inputs, options["root"])
+    for note in source.notes:
+        log.say("note", note)
     plan = chain.plan(settings_of(stages, options))
+    runner.require_languages(plan, source)
     if options.get("calibrate"):
         plan = _calibrated(plan, source, options)
-    elif idle := [name for name in ("level", "scale") if options.get(name) is not None]:
-        raise UsageError(f"--{idle[0]} needs --calibrate")
+    elif idle := [name for name in ("level", "scale", "ignore_outside") if options.get(name) not in (None, False)]:
+        raise UsageError(f"--{idle[0].replace('_', '-')} needs --calibrate")
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
     destination = runner.Destination(
@@ -55,9 +58,10 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
         progress.close()
     if options["json"]:
         typer.echo(console.as_json(asdict(result)))
-    code = EXIT_SOME_FAILED if result.published["failed"] else 0
+    code = EXIT_SOME_FAILED if result.published["failed"] or result.published["incomplete"] else 0
     # What failed before was said then: a run of every night is silent about it.
-    log.say("summary", console.summary(result), level="warning" if result.failed else "info", **asdict(result), exit_code=code)
+    level = "warning" if result.failed or result.incomplete else "info"
+    log.say("summary", console.summary(result), level=level, **asdict(result), exit_code=code)
     raise typer.Exit(code)
 
 
@@ -71,4 +75,5 @@ def _calibrated(plan: Chain, source: Source, options: dict[str, Any]) -> Chain:
     level = LEVEL if options["level"] is None else options["level"]
     if not 0 < level < 1:
         raise UsageError(f"level must be above 0 and below 1, not {level!r}")
-    return calibrate(plan, source.items, options["calibrate"], Path(options["out"]), scale=scale, level=level)
+    return calibrate(plan, source.items, options["calibrate"], Path(options["out"]), scale=scale, level=level,
+                     ignore_outside=options["ignore_outside"])

@@ -208,6 +208,9 @@ Scale = Annotated[
 Vs = Annotated[
     Path | None, _option("vs", "Compare with another table of scores on the same labels.", _REPORT, metavar="TABLE")
 ]
+IgnoreOutside = Annotated[
+    bool, _option("ignore-outside", "Count labels outside their scale as missing, such as 99 on 1:7; else msfser stops.", None)
+]
 By = Annotated[
     list[str] | None,
     _option("by", "Report groups: gender, speaker, split, language or duration. Repeatable.", _REPORT, metavar="COLUMN"),

@@ -53,6 +53,7 @@ def predict(
     head: o.Head = None,
     calibrate: o.Calibrate = None,
     scale: o.CalibrateScale = None,
+    ignore_outside: o.IgnoreOutside = False,
     level: o.CalibrateLevel = None,
     profile: o.Profile = "mini",
     models_dir: o.ModelsDir = None,

@@ -23,6 +23,7 @@ def train(
     gold: o.Gold,
     out: o.HeadOut,
     scale: o.Scale = None,
+    ignore_outside: o.IgnoreOutside = False,
     fusion: o.Fusion = None,
     without: o.Without = None,
     experts: o.Experts = None,
@@ -86,7 +87,7 @@ def train(
         raise UsageError(f"--{idle[0].replace('_', '-')} needs --finetune")
     settings = build("finetune" if finetune else "train", chosen)
     assert isinstance(settings, TrainSettings)
-    examples = read(embedded, gold, settings, None if scale is None else Scale.parse(scale))
+    examples = read(embedded, gold, settings, None if scale is None else Scale.parse(scale), ignore_outside=ignore_outside)
     for line in examples.account():
         if line.startswith("warning"):
             log.warn(line)

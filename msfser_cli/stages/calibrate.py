@@ -26,7 +26,9 @@ from msfser_cli.store import tables
 logger = logging.getLogger("msfser")
 
 
-def calibrate(chain: Chain, items: Iterable[Item], gold: Path, out: Path, *, scale: Scale | None, level: float) -> Chain:
+def calibrate(
+    chain: Chain, items: Iterable[Item], gold: Path, out: Path, *, scale: Scale | None, level: float, ignore_outside: bool = False
+) -> Chain:
     """The chain with intervals that hold the share `level` of ratings like those in `gold`.
 
     The recordings among `items` that the labels name are annotated for it, except where the table `out` was begun with the same
@@ -36,14 +38,16 @@ def calibrate(chain: Chain, items: Iterable[Item], gold: Path, out: Path, *, sca
     """
     settings = chain.settings["predict"]
     assert isinstance(settings, st.PredictSettings)
-    labels = read_labels(gold)
-    resolved = resolve_scale(labels, scale).scale
+    resolved = resolve_scale(read_labels(gold), scale, ignore_outside=ignore_outside)
+    labels = resolved.labels
+    if resolved.ignored:
+        logger.warning("labels far outside their scale, %s, counted as missing: %d", resolved.scale, resolved.ignored)
     settings = replace(settings, calibrated_on=hashlib.sha256(gold.read_bytes()).hexdigest() if gold.is_file() else str(gold))
     reach = _before(chain, settings, out, level)
     if reach is None:
         config = load_config(chain.models["head"].path)
         score_scale = Scale(config.low, config.high)
-        reach = _from_sample(chain, list(_named(items, labels)), labels, resolved, score_scale, level).to_json()
+        reach = _from_sample(chain, list(_named(items, labels)), labels, resolved.scale, score_scale, level).to_json()
     return replace(chain, settings={**chain.settings, "predict": replace(settings, intervals=reach)})
 
 

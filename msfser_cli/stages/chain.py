@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from msfser_cli import settings as st
 from msfser_cli.backends import Row
 from msfser_cli.backends.registry import backend, loaded
-from msfser_cli.errors import MissingModelError, ModelError
+from msfser_cli.errors import MissingModelError, ModelError, UsageError
 from msfser_cli.profiles import aligners, registry
 from msfser_cli.profiles.models import ModelFolder, checkpoint, locate
+from msfser_cli.stages import languages
 from msfser_cli.stages.corpus import Recording
 from msfser_cli.stages.embed import made_by
 from msfser_cli.store.audio import Audio
@@ -118,6 +119,11 @@ class Chain:
         """How `transcribe` hears recordings, as arguments of `store.audio.decode`."""
         return hearing_of(st.as_dict(self.settings["transcribe"]))
 
+    def known_languages(self) -> frozenset[str] | None:
+        """The codes of the languages that the transcriber knows; None if it does not say, or the chain has none."""
+        settings = self.settings.get("transcribe")
+        return _known_languages(settings, self.models["transcriber"]) if isinstance(settings, st.TranscribeSettings) else None
+
     def load(self) -> list[Step]:
         """The stages, ready to run: models are loaded here and nowhere later."""
         steps = {name: _STEPS[name](settings, self) for name, settings in self.settings.items()}
@@ -156,6 +162,7 @@ def plan(settings: dict[str, st.Settings]) -> Chain:
     for name, s in settings.items():
         if isinstance(s, st.TranscribeSettings):
             models["transcriber"] = locate(s.model)
+            s = _in_known_language(s, models["transcriber"])
             settings[name], found = _aligned(s)
             models |= found
             if s.language is None and s.aligned_languages is not None:
@@ -177,6 +184,27 @@ def plan(settings: dict[str, st.Settings]) -> Chain:
         elif isinstance(s, st.PredictSettings):
             models["head"] = checkpoint(s.head)
     return Chain(settings, models, notes)
+
+
+def _in_known_language(settings: st.TranscribeSettings, model: ModelFolder) -> st.TranscribeSettings:
+    """The settings with the code of their language; UsageError for one that is none, or that the model does not know."""
+    if settings.language is None:
+        return settings
+    code = languages.code_of(settings.language)
+    if code is None:
+        raise UsageError(f"language must be a code or a name, such as en or English, not {settings.language!r}; leave it out "
+                         "to have the language detected")
+    known = _known_languages(settings, model)
+    if known is not None and code not in known:
+        raise UsageError(f"the model {settings.model} does not know the language {settings.language!r}; it knows "
+                         f"{', '.join(sorted(known))}")
+    return replace(settings, language=code)
+
+
+def _known_languages(settings: st.TranscribeSettings, model: ModelFolder) -> frozenset[str] | None:
+    """The codes of the languages that the transcriber knows; None if it does not say."""
+    says = getattr(backend("transcribers", settings.transcriber), "languages", None)
+    return None if says is None else says(model.path)
 
 
 def _aligned(settings: st.TranscribeSettings) -> tuple[st.TranscribeSettings, dict[str, ModelFolder]]:

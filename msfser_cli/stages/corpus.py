@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
-from msfser_cli.errors import ResourceError, TableError, UsageError
+from msfser_cli.errors import ResourceError, UsageError
+from msfser_cli.stages.manifest import read_manifest
+from msfser_cli.stages.on_disk import Places
+from msfser_cli.stages.tabular import is_table_name
 from msfser_cli.stages.transcribe import Segment
 from msfser_cli.store.audio import is_audio_name
 
-MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-LONGEST_LINE = 1_000_000
-"""In bytes, of a manifest."""
 _HIDDEN_FOLDERS = {
     "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "system volume information",
     "__macosx", "lost+found",
 }  # fmt: skip
 """Beside those that begin with a dot, in small letters: folders of thumbnails, trash and old versions."""
-PATH_COLUMNS = ("path", "file", "filename", "audio", "recording_id")
-"""The names under which a manifest's path column is found, the first that is there."""
-
 
 @dataclass(frozen=True)
 class Recording:
@@ -44,7 +39,9 @@ class Recording:
         """What its rows are made from: the content and the manifest's segments."""
         if not self.segments:
             return sha256
-        described = json.dumps([asdict(s) for s in self.segments], sort_keys=True, ensure_ascii=False)
+        changing = [f.name for f in fields(Segment) if f.compare]
+        described = json.dumps([{name: getattr(s, name) for name in changing} for s in self.segments], sort_keys=True,
+                               ensure_ascii=False)
         return hashlib.sha256(f"{sha256}{described}".encode()).hexdigest()
 
 
@@ -52,12 +49,15 @@ class Recording:
 class Corpus:
     """The recordings in order of their ids, the folder their ids are relative to, and how many other files lay beside them.
 
-    A hidden folder is not searched, and counts as one file.
+    A hidden folder is not searched, and counts as one file. notes: what a user should know of how a manifest was read, a sentence
+    each.
     """
 
     root: Path
     recordings: tuple[Recording, ...]
     ignored: int = 0
+    manifest: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
@@ -66,22 +66,23 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
     Raises UsageError for what does not exist or is named so that two recordings would share an id, TableError for a
     manifest that cannot be read, ResourceError for a folder that cannot be listed. One inside of it is a recording that fails.
     """
-    if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in MANIFEST_SUFFIXES:
+    if len(inputs) == 1 and is_table_name(Path(inputs[0])):
         return _from_manifest(Path(inputs[0]), root)
     paths: list[Path] = []
     folders: list[Path] = []
     ignored = 0
-    if absent := [given for given in inputs if given != "-" and not os.path.lexists(given)]:
+    places = Places(Path())
+    if absent := [given for given in inputs if given != "-" and not places.as_on_disk(Path(given))]:
         raise UsageError(f"{', '.join(absent)}: no such file or folder")
     for given in _expanded(inputs):
-        path = Path(given)
+        path = places.as_on_disk(Path(given)) or Path(given)
         if os.path.isdir(path):  # noqa: PTH112 - Path's raises for a name that is too long, or that may not be looked up
             folders.append(path)
             inside, unlisted, hidden = _inside(path)
             recordings = [p for p in inside if is_audio_name(p)]
             ignored += len(inside) - len(recordings) + hidden
             paths += sorted(recordings + unlisted)
-        elif path.suffix.lower() in MANIFEST_SUFFIXES:
+        elif is_table_name(path):
             raise UsageError(f"{path}: a manifest must be the only input")
         else:
             paths.append(path)
@@ -155,70 +156,6 @@ def _identified(root: Path, found: Iterable[tuple[Path, tuple[Segment, ...]]]) -
 
 
 def _from_manifest(path: Path, root: Path | None) -> Corpus:
-    import polars as pl
-
-    from msfser_cli.store import tables
-
-    try:
-        if path.suffix.lower() != ".parquet":
-            _require_short_lines(path)
-        if path.suffix.lower() == ".parquet":
-            frame = pl.from_arrow(tables.read_foreign(path))
-        elif path.suffix.lower() == ".jsonl":
-            frame = pl.read_ndjson(path, infer_schema_length=None)
-        else:
-            frame = pl.read_csv(path, separator="\t" if path.suffix.lower() == ".tsv" else ",", infer_schema=False)
-        assert isinstance(frame, pl.DataFrame)
-        frame = frame.rename({name: name.strip().lower() for name in frame.columns})
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise TableError(path, f"the manifest cannot be read ({' '.join(str(error).split())[:200]})") from error
-    column = next((name for name in PATH_COLUMNS if name in frame.columns), None)
-    if column is None:
-        raise TableError(path, f"no path column; a manifest has one of {', '.join(PATH_COLUMNS)}")
     folder = path.parent if root is None else root
-    grouped: dict[Path, list[Segment]] = {}
-    for number, row in enumerate(frame.iter_rows(named=True), start=1):
-        if not row[column]:
-            raise TableError(path, f"row {number} has no {column}")
-        named = Path(os.path.normpath(folder / str(row[column])))
-        grouped.setdefault(named, []).append(_segment(path, number, row))
-    found = []
-    for named, segments in grouped.items():
-        plain = len(segments) == 1 and segments[0] == Segment()
-        found.append((named, () if plain else tuple(segments)))
-    if not found:
-        raise TableError(path, "the manifest has no rows")
-    return Corpus(folder, _identified(folder, found))
-
-
-def _require_short_lines(path: Path) -> None:
-    """TableError for a line that polars would take ten times its length in memory for, and no manifest has."""
-    if not path.is_file():  # a pipe would block
-        raise TableError(path, "not a regular file")
-    with path.open("rb") as file:
-        while line := file.readline(LONGEST_LINE + 1):
-            if len(line) > LONGEST_LINE:
-                raise TableError(path, f"it has a line of more than {LONGEST_LINE:,} bytes", "no manifest is like that")
-
-
-def _segment(path: Path, number: int, row: dict[str, Any]) -> Segment:
-    start, end = (_number(path, number, name, row.get(name)) for name in ("start", "end"))
-    if end is not None and end <= (start or 0.0):
-        raise TableError(path, f"row {number}: it ends at {end:g} s, before it starts")
-    return Segment(
-        start=start,
-        end=end,
-        **{name: str(row[name]) if row.get(name) not in (None, "") else None for name in ("text", "speaker", "language")},
-    )
-
-
-def _number(path: Path, row: int, name: str, value: object) -> float | None:
-    if value is None or value == "":
-        return None
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number) or number < 0:
-        raise TableError(path, f"row {row}: {name} is {value!r}, not seconds from the start of the recording")
-    return number
+    manifest = read_manifest(path, folder)
+    return Corpus(folder, _identified(folder, manifest.segments.items()), manifest=path, notes=manifest.notes)

@@ -120,6 +120,7 @@ class Evaluation:
     label_scale: Scale
     label_scale_source: str
     labels_outside_scale: int
+    labels_ignored: int
     score_scale: Scale
     splits: dict[str, int]
     split: str | None
@@ -163,6 +164,7 @@ def evaluate(
     gold: Path,
     *,
     scale: Scale | None = None,
+    ignore_outside: bool = False,
     vs: Path | None = None,
     by: Sequence[str] = (),
     split: str | None = None,
@@ -172,15 +174,15 @@ def evaluate(
 ) -> Evaluation:
     """Agreement of the table `scores`, which predict wrote, with the labels in `gold`.
 
-    scale: the labels', where it is neither declared nor to be detected. vs: another table of scores to compare with. by: columns
-    of `BY` to report groups of. split: only the labels of this split. clusters: what varies together, `speaker` (where it is not
-    known, the podcast or the recording) or `recording`.
+    scale: the labels', where it is neither declared nor to be detected. ignore_outside: labels far outside of it count as
+    missing. vs: another table of scores to compare with. by: columns of `BY` to report groups of. split: only the labels of this
+    split. clusters: what varies together, `speaker` (where it is not known, the podcast or the recording) or `recording`.
 
     Raises TableError for a table without scores, LabelError for labels whose format, scale or join cannot be settled without
     guessing, or that lack what `split` or `by` asks for.
     """
-    labels = read_labels(gold)
-    resolved = resolve_scale(labels, scale)
+    resolved = resolve_scale(read_labels(gold), scale, ignore_outside=ignore_outside)
+    labels = resolved.labels
     frame, score_scale = read_scores(scores)
     found = pair(frame, labels)
     pairs = to_scale(found.frame, score_scale, resolved.scale)
@@ -205,6 +207,7 @@ def evaluate(
         label_scale=resolved.scale,
         label_scale_source=resolved.source,
         labels_outside_scale=resolved.outside,
+        labels_ignored=resolved.ignored,
         score_scale=score_scale,
         splits=dict(labels.frame["split"].drop_nulls().value_counts().sort("split").iter_rows()),
         split=split,

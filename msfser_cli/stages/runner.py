@@ -74,7 +74,8 @@ class Item:
 class Source:
     """What a run reads: its items in order, their ids, their size in bytes, and the lineage of an input table.
 
-    ignored: how many files and hidden folders of the corpus were left out for their names.
+    ignored: how many files and hidden folders of the corpus were left out for their names. manifest: the file that names the
+    items, if one does. notes: what a user should know of how it was read, a sentence each.
     """
 
     root: Path
@@ -83,6 +84,8 @@ class Source:
     items: Iterable[Item]
     lineage: Lineage | None = None
     ignored: int = 0
+    manifest: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def gone(self, recording_ids: Iterable[str]) -> list[str]:
         """Those of `recording_ids` that are not among the items, and whose files are gone, too, where a corpus is read."""
@@ -115,6 +118,7 @@ class Summary:
 
     gone: recordings that the output has and the corpus has not any more; `pruned` says that they are out of the output, too.
     fallbacks: how many utterances a model was asked to describe in vain, by `schemas.FALLBACKS`.
+    incomplete: how many of the recordings that were tried have rows for a part of them only.
     noted: how many of the recordings that were tried have a note in the ledger.
     """
 
@@ -130,6 +134,7 @@ class Summary:
     pruned: bool = False
     utterances: int = 0
     noted: int = 0
+    incomplete: int = 0
     fallbacks: dict[str, int] = field(default_factory=dict)
     audio_seconds: float = 0.0
     seconds: float = 0.0
@@ -185,6 +190,18 @@ def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[t
     if first == 0 or first > last or (first < last and command != "predict"):
         raise TableError(table, f"a table of {lineage.stage}", f"{command} reads one that {names[last - 1]} wrote")
     return names[first : last + 1], _from_table(table, lineage, root)
+
+
+def require_languages(chain: Chain, source: Source) -> None:
+    """TableError, with the row, for a language of the manifest that the chain's transcriber does not know."""
+    if source.manifest is None:
+        return
+    segments = [segment for item in source.items for segment in item.recording.segments if segment.language]
+    known = chain.known_languages() if segments else None
+    for segment in segments:
+        if known is not None and segment.language not in known:
+            problem = f"{segment.place} has the language {segment.language!r}, which the model does not know"
+            raise TableError(source.manifest, problem, f"it knows {', '.join(sorted(known))}")
 
 
 def pending(chain: Chain, source: Source, destination: Destination) -> tuple[list[str], list[str]]:
@@ -287,7 +304,8 @@ def _may_exist(root: Path, recording_id: str) -> bool:
 def _from_corpus(corpus: Corpus) -> Source:
     size = sum(_size(r.path) for r in corpus.recordings)
     names = frozenset(r.recording_id for r in corpus.recordings)
-    return Source(corpus.root, names, size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored)
+    return Source(corpus.root, names, size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored,
+                  manifest=corpus.manifest, notes=corpus.notes)
 
 
 def _size(path: Path) -> int:
@@ -534,10 +552,11 @@ def _annotate(prepared: _Prepared, chain: Chain, steps: Sequence[Step]) -> list[
         else:
             rows = _rows(item, prepared.audio, chain, steps)
             line["status"] = "done" if rows else "no_speech"
+            line["reason"] = prepared.audio.incomplete or (item.input_line or {}).get("reason")
     except RecordingError as error:
         rows = []
         _fail(line, error)
-    sentences = [sentence for sentence in prepared.audio.notes if sentence not in (line["note"] or "")]
+    sentences = [sentence for sentence in dict.fromkeys(prepared.audio.notes) if sentence not in (line["note"] or "")]
     line["note"] = "; ".join(filter(None, [line["note"], *sentences])) or None
     line["utterances"] = len(rows)
     line["seconds"] = round(line["seconds"] + time.perf_counter() - began, 3)
@@ -555,7 +574,7 @@ def _remember_shortage(line: dict[str, Any], error: _ShortageError, output: Outp
     """
     identity, remembered = line["recording_id"], _SHORT + line["input_key"]
     _fail(line, RecordingError("out_of_memory", str(error)))
-    if output.input_key(identity) != remembered:
+    if output.input_key(identity) not in (remembered, line["input_key"]):  # the latter had failed, and was tried again
         output.add(line | {"input_key": remembered})
         raise ResourceError(
             f"{identity}: {error}. Run the same command again; if memory runs out over this recording once more, it is left out"
@@ -654,6 +673,7 @@ def _count(summary: Summary, prepared: _Prepared, rows: Sequence[Row]) -> None:
     if not prepared.unchanged:
         summary.utterances += line["utterances"]
         summary.noted += line["note"] is not None
+        summary.incomplete += line["status"] != "failed" and line["reason"] is not None
         summary.audio_seconds = round(summary.audio_seconds + (line["duration"] or 0.0), 3)
         for row in rows:
             if why := row.get("description_fallback"):

@@ -1,8 +1,8 @@
-"""INT, TERM and HUP end a run at the next safe moment; a second one ends it at once.
+"""INT, TERM and HUP end a run at the next safe moment. A second signal ends it at once.
 
 The first raises Stopped wherever the main thread is: in a library too, which may catch it, or raise another error in its place.
-So whoever goes on after a library's work asks `check` first, and whatever error ends a block of `stop_on_signals` then, it is
-Stopped.
+So code that goes on after a library's work asks `check` first. If a signal has come, any error that ends a block of
+`stop_on_signals` becomes Stopped.
 """
 
 from __future__ import annotations

@@ -73,6 +73,8 @@ class TrainingSet:
                   for d in DIMENSIONS if d not in self.dimensions]  # fmt: skip
         if self.scale.outside:
             lines.append(f"warning: labels outside their scale, {self.scale.scale}: {self.scale.outside}")
+        if self.scale.ignored:
+            lines.append(f"warning: labels far outside their scale, {self.scale.scale}, counted as missing: {self.scale.ignored}")
         return lines
 
     def digest(self) -> str:
@@ -88,15 +90,17 @@ class TrainingSet:
         return in_words(kinds(self.utterances[chosen]))
 
 
-def read(table: Path, gold: Path, settings: TrainSettings, scale: Scale | None = None) -> TrainingSet:
+def read(
+    table: Path, gold: Path, settings: TrainSettings, scale: Scale | None = None, *, ignore_outside: bool = False
+) -> TrainingSet:
     """The utterances of `table` (embed's, or scores with their vectors) that the labels in `gold` are about.
 
     An utterance takes the label of the recording, segment or utterance that it shares most time with. TableError for a table
     without vectors, or with some that are not finite; LabelError where the labels cannot be read or joined, hold too few
     speakers, or do not vary.
     """
-    labels = read_labels(gold)
-    resolved = resolve_scale(labels, scale)
+    resolved = resolve_scale(read_labels(gold), scale, ignore_outside=ignore_outside)
+    labels = resolved.labels
     utterances, acoustic, texts, present = _vectors(table)
     _require_finite(table, utterances, acoustic, texts)
     labelled = _labelled(utterances, labels)

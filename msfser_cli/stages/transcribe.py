@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -24,16 +24,22 @@ MARGIN = 0.1
 NEAR = 1.0
 """A short utterance joins a neighbour no further away than this, in seconds."""
 
+_SHOWN = 20  # segments that a note names
+
 
 @dataclass(frozen=True)
 class Segment:
-    """What a manifest says of a stretch of a recording: times in seconds, its text, speaker and language, where given."""
+    """What a manifest says of a stretch of a recording: times in seconds, its text, speaker and language, where given.
+
+    place: where it stands in the manifest, such as `line 3`, for messages; it does not change the work.
+    """
 
     start: float | None = None
     end: float | None = None
     text: str | None = None
     speaker: str | None = None
     language: str | None = None
+    place: str = field(default="", compare=False)
 
     @property
     def is_utterance(self) -> bool:
@@ -49,15 +55,14 @@ def transcribe(
 
     A segment that has times or a text is one utterance as given; otherwise utterances are cut by `settings.unit`. With a
     `diarizer`, the speaker is the one who is heard most, unless the segment names one, and utterances that are cut have only one.
-    Raises RecordingError for a segment whose times do not fit the recording.
+    A segment whose times do not fit the recording is left out, and noted in the `audio`. Raises RecordingError if none fits.
     """
     rows: list[Row] = []
     if not segments and not round(audio.duration, 3):
         return rows  # nobody speaks within half a millisecond
-    segments = segments or (Segment(),)
+    stretches = _fitting(segments or (Segment(),), audio)
     turns = cache(lambda: diarizer.turns(audio.samples) if diarizer else [])  # of the whole recording, and only where it is asked
-    for segment in segments:
-        start, end = _times(segment, audio.duration)
+    for segment, start, end in stretches:
         language = segment.language or settings.language
         samples = audio.stretch(start, end)
         if segment.text is not None:
@@ -204,13 +209,29 @@ def _split(group: list[Word], settings: TranscribeSettings) -> list[list[Word]]:
     return _split(group[:cut], settings) + _split(group[cut:], settings)
 
 
-def _times(segment: Segment, duration: float) -> tuple[float, float]:
+def _fitting(segments: Sequence[Segment], audio: Audio) -> list[tuple[Segment, float, float]]:
+    """The segments that fit the recording, with their times; the `audio` notes the others. RecordingError if none fits."""
+    timed = [(segment, _times(segment, audio.duration)) for segment in segments]
+    misfits = [segment for segment, times in timed if times is None]
+    if misfits:
+        shown = ", ".join(f"{s.place}: {s.start or 0:g} s to {'its end' if s.end is None else f'{s.end:g} s'}".lstrip(": ")
+                          for s in misfits[:_SHOWN])  # fmt: skip
+        more = f" and {len(misfits) - _SHOWN} more" if len(misfits) > _SHOWN else ""
+        problem = f"{len(misfits)} of {len(segments)} segments do not fit the recording of {audio.duration:.3f} s ({shown}{more})"
+        if len(misfits) == len(segments):
+            raise RecordingError("bad_segment", problem)
+        audio.notes.append(f"{problem} and are left out")
+        audio.incomplete = "bad_segment"
+    return [(segment, *times) for segment, times in timed if times is not None]
+
+
+def _times(segment: Segment, duration: float) -> tuple[float, float] | None:
+    """Start and end of a segment in seconds; None if they are not within the recording."""
     start = 0.0 if segment.start is None else segment.start
     # Manifests round their times: a last frame's worth beyond the end is the end.
     end = duration if segment.end is None else (duration if duration < segment.end <= duration + 0.1 else segment.end)
-    if not 0 <= round(start, 3) < round(end, 3) <= round(duration, 3):
-        raise RecordingError("bad_segment", f"the manifest gives {start:g} to {end:g} s, the recording has {duration:.3f} s")
-    return round(start, 3), round(end, 3)
+    fits = 0 <= round(start, 3) < round(end, 3) <= round(duration, 3)
+    return (round(start, 3), round(end, 3)) if fits else None
 
 
 def _moved(word: Word, offset: float) -> Word:

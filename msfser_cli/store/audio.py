@@ -74,6 +74,8 @@ class Audio:
     """Where a recording was split: each channel that is worth hearing. `samples` is the first of them then."""
     notes: list[str] = field(default_factory=list)
     """What a reader should know of how the recording was read, a sentence each: the ledger's `note`. Stages may add to it."""
+    incomplete: str | None = None
+    """Why a part of the recording gets no rows, one of `errors.REASONS`: the ledger's `reason` beside the status `done`."""
     _derived: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property

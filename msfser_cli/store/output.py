@@ -197,8 +197,8 @@ class Output:
     def publish(self) -> dict[str, int]:
         """Merge all work into the table and the ledger; touches neither when there is nothing new.
 
-        Returns what the ledger says in all: the number of `recordings`, of these `done`, `no_speech` and `failed`, and the number
-        of `utterances`.
+        Returns what the ledger says in all: the number of `recordings`, of these `done`, `no_speech` and `failed`, how many are
+        `incomplete` (with rows for a part only), and the number of `utterances`.
         """
         self.commit()
         self._drop_abandoned()
@@ -217,6 +217,8 @@ class Output:
         ledger = tables.read(self.ledger, RECORDINGS)
         statuses = ledger["status"].to_pylist()
         counts = {status: statuses.count(status) for status in ("done", "no_speech", "failed")}
+        reasons = ledger["reason"].to_pylist()
+        counts["incomplete"] = sum(s != "failed" and r is not None for s, r in zip(statuses, reasons, strict=True))
         return {"recordings": len(ledger), **counts, "utterances": pc.sum(ledger["utterances"]).as_py() or 0}
 
     # What is there already

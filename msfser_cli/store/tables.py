@@ -604,14 +604,14 @@ def _foreign(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether polars has the type, and a manifest or label file a use for it."""
+    """Whether a manifest or label file has a use for the type."""
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
     return any(
         holds(kind) for holds in (
             types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_floating, types.is_boolean,
-            types.is_decimal128, types.is_null, types.is_date, types.is_time, types.is_timestamp,
+            types.is_decimal128, types.is_null, types.is_date, types.is_time, types.is_timestamp, types.is_duration,
         )
     )  # fmt: skip
 

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import operator
 import os
 import socket
 import stat
 import unicodedata
-import wave
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
-from kit.hostile import msfser
+from kit.doubled import make_models, options_of
+from kit.program import Done, Program, run_afresh
+from kit.sounds import hum
 from msfser_cli.cli.log import EVENTS
 from msfser_cli.errors import REASONS
-from msfser_cli.model import weights
-from msfser_cli.model.config import MsfSerConfig
-from msfser_cli.model.msf_ser import MsfSer
 from msfser_cli.schemas import columns_through
 from msfser_cli.store import tables
 from msfser_cli.store.output import read_ledger
@@ -36,7 +29,6 @@ from msfser_cli.store.output import read_ledger
 pytestmark = pytest.mark.process
 
 TESTS = Path(__file__).parents[1]
-Done = CompletedProcess[bytes]
 
 STEMS = (
     "-rf", "--out", "--out=x", "-", "plain", "new\nline", "tab\there", "carriage\rreturn", "\x1b[31mred\x1b[0m", "bell\a",
@@ -53,40 +45,10 @@ ODD = {"pipe.wav", "socket.wav", "device.wav", "to a file.wav", "dangling.wav", 
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, doubles: None) -> Path:
     """A working directory with models/ for the doubles, which are quick."""
-    for name in os.environ:
-        if name.startswith("MSFSER_") and not name.startswith("MSFSER_TEST_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTHONPATH", str(TESTS / "doubles"), prepend=os.pathsep)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    for name in ("speech", "text"):
-        (tmp_path / "models" / name).mkdir(parents=True)
-        (tmp_path / "models" / name / "config.json").write_text("{}")
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        config = MsfSerConfig(acoustic_dim=2, text_dim=2, hidden_dim=4, semantic_dim=3, expert_dim=3, low=1.0, high=7.0)
-        weights.save(tmp_path / "models" / "head", MsfSer(config))
+    make_models(tmp_path / "models")
     return tmp_path
-
-
-def doubles(command: str, models: str = "models") -> list[str]:
-    speech, text = f"{models}/speech", f"{models}/text"
-    chosen = {
-        "transcribe": ["--transcriber", "double", "--model", speech],
-        "embed": ["--acoustic-encoder", "double", "--acoustic-model", speech, "--text-encoder", "double", "--text-model", text],
-        "predict": ["--head", f"{models}/head"],
-    }
-    return functools.reduce(operator.iadd, chosen.values(), []) if command == "chain" else chosen.get(command, [])
-
-
-def speak(path: Path, level: float = 0.1, seconds: float = 2) -> None:
-    t = np.arange(round(seconds * 16_000)) / 16_000
-    samples = level * np.sin(2 * np.pi * (120 + 40 * np.sin(3 * t)) * t)
-    path.parent.mkdir(parents=True, exist_ok=True)  # a name may hold a slash
-    with path.open("wb") as file, wave.open(file, "wb") as audio:
-        audio.setparams((1, 2, 16_000, 0, "NONE", ""))
-        audio.writeframes((samples * 32768).astype("<i2").tobytes())
 
 
 @pytest.fixture
@@ -95,11 +57,11 @@ def hostile_corpus(place: Path) -> Iterator[Path]:
     corpus = place / "corpus"
     (corpus / "folder.wav").mkdir(parents=True)
     for number, name in enumerate(NAMES):
-        speak(corpus / name, 0.1 + number / 1000)
-    speak(corpus / "folder.wav" / "inside.wav")
+        hum(corpus / name, level=0.1 + number / 1000)
+    hum(corpus / "folder.wav" / "inside.wav")
     (corpus / "\x1b[31m\n[red]").mkdir()
-    speak(corpus / "\x1b[31m\n[red]" / "inside.wav")
-    speak(place / "outside.wav")
+    hum(corpus / "\x1b[31m\n[red]" / "inside.wav")
+    hum(place / "outside.wav")
     os.mkfifo(corpus / "pipe.wav")
     if os.geteuid() == 0:
         with suppress(PermissionError):
@@ -120,7 +82,7 @@ def recording_ids() -> set[str]:
 
 def is_said_well(done: Done) -> list[str]:
     """The lines on stderr: no control characters in them, and each begins as msfser's lines do."""
-    said = done.stderr.decode()
+    said = done.stderr
     assert all(c == "\n" or c.isprintable() for c in said), repr(said)
     assert not said or said.endswith("\n")
     return said.splitlines()
@@ -155,9 +117,9 @@ def accounted(out: Path, stage: str) -> dict[str, dict[str, Any]]:
 # A corpus
 
 
-def test_every_name_in_a_corpus_is_data(hostile_corpus: Path, place: Path) -> None:
+def test_every_name_in_a_corpus_is_data(msfser: Program, hostile_corpus: Path, place: Path) -> None:
     before = {p.name for p in place.iterdir()}
-    first = msfser(place, "transcribe", "corpus", "--json", "--max-failed", "1", *doubles("transcribe"))
+    first = msfser(place, "transcribe", "corpus", "--json", "--max-failed", "1", *options_of("transcribe"))
     *said, counts, table, failed = is_said_well(first)
     assert first.returncode == 3
     assert all(line.startswith("failed: ") for line in said)
@@ -178,25 +140,25 @@ def test_every_name_in_a_corpus_is_data(hostile_corpus: Path, place: Path) -> No
     assert {p.name for p in place.iterdir()} - before <= {out.name, "utterances.recordings.parquet", ".utterances.parquet.seen"}
 
     content = out.read_bytes()
-    again = msfser(place, "transcribe", "corpus", "--json", "--quiet", "--max-failed", "1", *doubles("transcribe"))
-    assert (again.returncode, again.stderr) == (3, b"")
+    again = msfser(place, "transcribe", "corpus", "--json", "--quiet", "--max-failed", "1", *options_of("transcribe"))
+    assert (again.returncode, again.stderr) == (3, "")
     assert json.loads(again.stdout)["unchanged"] == len(ledger)
     assert out.read_bytes() == content
 
-    dry = msfser(place, "transcribe", "corpus", "--dry-run", "--redo", "--log-format", "json", *doubles("transcribe"))
+    dry = msfser(place, "transcribe", "corpus", "--dry-run", "--redo", "--log-format", "json", *options_of("transcribe"))
     assert [e["pending"] for e in events(dry)] == [len(ledger)]
-    assert len(dry.stdout.decode().splitlines()) == len(ledger)
-    assert all(c == "\n" or c.isprintable() for c in dry.stdout.decode())
+    assert len(dry.stdout.splitlines()) == len(ledger)
+    assert all(c == "\n" or c.isprintable() for c in dry.stdout)
 
 
-def test_every_name_goes_through_all_stages(hostile_corpus: Path, place: Path) -> None:
+def test_every_name_goes_through_all_stages(msfser: Program, hostile_corpus: Path, place: Path) -> None:
     told = ["--max-failed", "1", "--log-format", "json", "--json"]
-    chain = msfser(place, "predict", "corpus", *told, *doubles("chain"))
+    chain = msfser(place, "predict", "corpus", *told, *options_of("chain"))
     assert chain.returncode == 3, chain.stderr
     recordings = [e for e in events(chain) if e["event"] == "recording"]
     given = "corpus"
     for stage in ("transcribe", "emphasize", "describe", "embed", "predict"):
-        done = msfser(place, stage, given, "--out", f"{stage}.parquet", *told, *doubles(stage))
+        done = msfser(place, stage, given, "--out", f"{stage}.parquet", *told, *options_of(stage))
         assert done.returncode == 3, done.stderr
         given = f"{stage}.parquet"
         assert json.loads(done.stdout)["recordings"] == len(recordings)
@@ -215,7 +177,7 @@ ELSEWHERE = ("../outside.wav", "..", "../..", "sub/../../outside.wav", "/etc/hos
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_every_name_in_a_manifest_is_data(hostile_corpus: Path, place: Path, suffix: str) -> None:
+def test_every_name_in_a_manifest_is_data(msfser: Program, hostile_corpus: Path, place: Path, suffix: str) -> None:
     names = [name for name in NAMES if name.isprintable() or suffix == "jsonl"]
     names = [name for name in names if not any("\ud800" <= c <= "\udfff" for c in name)]
     more = [*sorted(ODD), "no such.wav", "plain.wav/below.wav", "folder.wav", "x" * 5000, ".", "\x1b[31m.wav"]
@@ -229,7 +191,7 @@ def test_every_name_in_a_manifest_is_data(hostile_corpus: Path, place: Path, suf
         manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     write(names + more)
-    command = ["transcribe", f"corpus/list.{suffix}", "--json", "--max-failed", "1", *doubles("transcribe")]
+    command = ["transcribe", f"corpus/list.{suffix}", "--json", "--max-failed", "1", *options_of("transcribe")]
     done = msfser(place, *command)
     is_said_well(done)
     assert done.returncode == 3, done.stderr
@@ -244,16 +206,16 @@ def test_every_name_in_a_manifest_is_data(hostile_corpus: Path, place: Path, suf
     for name in (*ELSEWHERE, ""):
         write([*names[:1], name])
         refused = msfser(place, *command)
-        assert (refused.returncode, refused.stdout) == (2 if name else 4, b""), name
+        assert (refused.returncode, refused.stdout) == (2 if name else 4, ""), name
         [line] = is_said_well(refused)
         assert line.startswith("msfser: ")
 
 
-def test_every_name_on_stdin_is_data(hostile_corpus: Path, place: Path) -> None:
+def test_every_name_on_stdin_is_data(msfser: Program, hostile_corpus: Path, place: Path) -> None:
     names = [os.fsencode(name) for name in NAMES if "\n" not in name]
     odd = [b"no such.wav", b"nul\0.wav", b"folder.wav/../plain.wav", b"\x1b[31m.wav", b"x" * 5000]
     listed = [b"corpus/" + name for name in names + odd]
-    command = ["transcribe", "-", "--root", "corpus", "--json", "--max-failed", "1", *doubles("transcribe")]
+    command = ["transcribe", "-", "--root", "corpus", "--json", "--max-failed", "1", *options_of("transcribe")]
     done = msfser(place, *command, stdin=b"\n".join(listed))
     is_said_well(done)
     assert done.returncode == 3, done.stderr
@@ -269,15 +231,15 @@ def test_every_name_on_stdin_is_data(hostile_corpus: Path, place: Path) -> None:
         is_said_well(refused)
 
 
-def test_every_name_of_an_output_is_taken_or_refused(place: Path) -> None:
-    speak(place / "corpus" / "a.wav")
+def test_every_name_of_an_output_is_taken_or_refused(msfser: Program, place: Path) -> None:
+    hum(place / "corpus" / "a.wav")
     stems = ["-rf", "new\nline", "\x1b[31mred", "[red]{}%s$(touch x)", "plain", "x" * 201, os.fsdecode(b"latin \xe9"), "..",
              "../../../../../../../../proc/x"]
     for number, stem in enumerate(stems):
         outs = [f"{stem}.parquet"] if stem.startswith("../") else [f"out{number}/{stem}.parquet", f"out{number}/{stem}/"]
         for out in outs:
             before = set(place.rglob("*"))
-            done = msfser(place, "transcribe", "corpus", f"--out={out}", "--json", *doubles("transcribe"))
+            done = msfser(place, "transcribe", "corpus", f"--out={out}", "--json", *options_of("transcribe"))
             is_said_well(done)
             assert done.returncode in (0, 2, 7), (out, done.stderr)
             new = set(place.rglob("*")) - before
@@ -289,15 +251,15 @@ def test_every_name_of_an_output_is_taken_or_refused(place: Path) -> None:
                 assert all(p.is_relative_to(place / f"out{number}") for p in new)
 
 
-def test_every_name_of_a_speaker_is_data(place: Path) -> None:
+def test_every_name_of_a_speaker_is_data(msfser: Program, place: Path) -> None:
     """In the report's tables, where square brackets would be markup; and a file that is not there, whatever it is called."""
     lines = ["path,speaker"]
     speakers = ["[red]x[/red]", "[/]", "[link=file:x]y[/link]", ":bomb:", "\x1b[31mz", "{}", "%s", "\u202eleft", "[bold", "a\\"]
     for number in range(2 * len(speakers)):
-        speak(place / "corpus" / f"{number:02d}.wav", 0.05 + number / 100)
+        hum(place / "corpus" / f"{number:02d}.wav", level=0.05 + number / 100)
         lines.append(f'{number:02d}.wav,"{speakers[number // 2]}"')
     (place / "corpus" / "list.csv").write_text("\n".join(lines))
-    assert msfser(place, "predict", "corpus/list.csv", *doubles("chain")).returncode == 0
+    assert msfser(place, "predict", "corpus/list.csv", *options_of("chain")).returncode == 0
     labels = ["recording_id,speaker,valence,arousal,dominance"]
     labels += [f"{line},{1 + n % 7},{1 + n % 5},{1 + n % 3}" for n, line in enumerate(lines[1:])]
     gold = place / "[red]\x1b[31m.csv"
@@ -305,48 +267,48 @@ def test_every_name_of_a_speaker_is_data(place: Path) -> None:
     done = msfser(place, "evaluate", "--gold", gold.name, "--scale", "1:7", "--by", "speaker", "--resamples", "100")
     is_said_well(done)
     assert done.returncode == 0, done.stderr
-    said = done.stdout.decode()
+    said = done.stdout
     assert all(c == "\n" or c.isprintable() for c in said)
     shown = {line.split("  ")[0].rstrip("*") for line in said.splitlines()}
     assert {"".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in s) for s in speakers} <= shown, said
     assert r"[red]\x1b[31m.csv" in said
 
-    head = ["predict", "corpus", "--out", "new.parquet", *doubles("transcribe"), *doubles("embed")]
+    head = ["predict", "corpus", "--out", "new.parquet", *options_of("transcribe"), *options_of("embed")]
     for name in ("[red]\x1b[31m\nno such", "x" * 5000, os.fsdecode(b"\xff")):
         for command in (["evaluate", f"--gold={name}"], [*head, f"--head={name}"], ["emphasize", name]):
             refused = msfser(place, *command)
             *_, line = is_said_well(refused)
             assert refused.returncode in (2, 4, 5), (command, line)
-            assert (refused.stdout, line.startswith("msfser: ")) == (b"", True)
+            assert (refused.stdout, line.startswith("msfser: ")) == ("", True)
 
 
-def test_an_output_that_is_an_input_is_refused(place: Path) -> None:
-    speak(place / "corpus" / "a.wav")
+def test_an_output_that_is_an_input_is_refused(msfser: Program, place: Path) -> None:
+    hum(place / "corpus" / "a.wav")
     pq.write_table(pa.table({"path": ["a.wav"]}), place / "corpus" / "list.parquet")
     pq.write_table(pa.table({"recording_id": ["a.wav"], "valence": [1.0]}), place / "labels.parquet")
     (place / "labels.csv").write_text("recording_id,valence\na.wav,1\n")
-    assert msfser(place, "transcribe", "corpus/a.wav", "--root", "corpus", *doubles("transcribe")).returncode == 0
+    assert msfser(place, "transcribe", "corpus/a.wav", "--root", "corpus", *options_of("transcribe")).returncode == 0
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in place.rglob("*") if p.is_file()}
-    chain = ["--calibrate", "labels.parquet", "--scale", "1:7", *doubles("chain")]
+    chain = ["--calibrate", "labels.parquet", "--scale", "1:7", *options_of("chain")]
     for redo in ([], ["--redo"]):
         for command in (
-            ["transcribe", "corpus/list.parquet", "--out", "corpus/list.parquet", *doubles("transcribe")],
-            ["predict", "corpus/list.parquet", "--out", "corpus/list.parquet", *doubles("chain")],
-            ["transcribe", "corpus", "--out", "corpus", *doubles("transcribe")],
-            ["transcribe", "corpus", "--out", "corpus/", *doubles("transcribe")],
-            ["transcribe", "corpus", "--out", "corpus/a.wav", *doubles("transcribe")],
-            ["transcribe", "corpus", "--out", "corpus/a.wav/", *doubles("transcribe")],
+            ["transcribe", "corpus/list.parquet", "--out", "corpus/list.parquet", *options_of("transcribe")],
+            ["predict", "corpus/list.parquet", "--out", "corpus/list.parquet", *options_of("chain")],
+            ["transcribe", "corpus", "--out", "corpus", *options_of("transcribe")],
+            ["transcribe", "corpus", "--out", "corpus/", *options_of("transcribe")],
+            ["transcribe", "corpus", "--out", "corpus/a.wav", *options_of("transcribe")],
+            ["transcribe", "corpus", "--out", "corpus/a.wav/", *options_of("transcribe")],
             ["emphasize", "utterances.parquet", "--out", "utterances.parquet"],
             ["emphasize", "utterances.parquet", "--out", "utterances.recordings.parquet"],
-            ["predict", "utterances.parquet", "--out", "utterances.parquet", *doubles("embed"), *doubles("predict")],
+            ["predict", "utterances.parquet", "--out", "utterances.parquet", *options_of("embed"), *options_of("predict")],
             ["predict", "corpus", "--out", "labels.parquet", *chain],
-            ["predict", "corpus", "--out", "models/head", *doubles("chain")],
+            ["predict", "corpus", "--out", "models/head", *options_of("chain")],
         ):
             refused = msfser(place, *command, *redo)
             # Labels are read, and found too few, before the output is looked at.
             assert refused.returncode == (4 if "--calibrate" in command else 2), (command, refused.stderr)
             *_, line = is_said_well(refused)
-            assert (refused.stdout, line.startswith("msfser: ")) == (b"", True)
+            assert (refused.stdout, line.startswith("msfser: ")) == ("", True)
             assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in place.rglob("*") if p.is_file()} == before, command
 
 
@@ -390,7 +352,7 @@ def test_nothing_is_written_elsewhere(place: Path, monkeypatch: pytest.MonkeyPat
     for name in ("home", "temporary", "work", "cache", "out", "watch"):
         (place / name).mkdir()
     for number in range(24):
-        speak(place / "corpus" / f"{number:02d}.wav", 0.05 + number / 50)
+        hum(place / "corpus" / f"{number:02d}.wav", level=0.05 + number / 50)
     (place / "corpus" / "page.mp3").write_text("<html>not here</html>")
     labels = ["recording_id,speaker,valence,arousal,dominance"]
     labels += [f"{n:02d}.wav,{n % 8},{1 + n % 7},{1 + n % 5},{1 + n % 3}" for n in range(24)]
@@ -401,12 +363,12 @@ def test_nothing_is_written_elsewhere(place: Path, monkeypatch: pytest.MonkeyPat
     before = {name: all_files(place / name) for name in ("corpus", "models", "home", "temporary", "work")}
     places = {"HOME": "home", "TMPDIR": "temporary", "MSFSER_CACHE": "cache"}
     environment = {name: str(place / value) for name, value in places.items()} | {"TEST_WRITES": str(writes)}
-    models = doubles("chain", str(place / "models"))
+    models = options_of("chain", str(place / "models"))
     if what == "failing":
         models[models.index("--head") + 1] = str(place / "nowhere")
     more = ["--calibrate", str(place / "labels.csv"), "--scale", "1:7"] if what == "calibrating" else []
     out = str(place / "out" / "deep" / "scores.parquet")
-    done = msfser(place / "work", "predict", str(place / "corpus"), "--out", out, "--json", *more, *models, **environment)
+    done = run_afresh(place / "work", "predict", str(place / "corpus"), "--out", out, "--json", *more, *models, **environment)
     assert done.returncode == (5 if what == "failing" else 3), done.stderr
     assert {name: all_files(place / name) for name in before} == before
     allowed = [str(place / "out"), str(place / "cache"), "/dev/null"]

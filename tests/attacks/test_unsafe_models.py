@@ -27,7 +27,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kit.hostile import damage, msfser, write_stage
+from kit.hostile import damage, write_stage
+from kit.program import Program
 from msfser_cli.backends.registry import loaded
 from msfser_cli.errors import ModelError, TableError, UsageError
 from msfser_cli.model import weights
@@ -450,7 +451,7 @@ DOORS = ["--model", "--aligner", "--diarize", "--acoustic-model", "--text-model"
 
 @pytest.mark.process
 @pytest.mark.parametrize("door", DOORS)
-def test_every_option_that_names_a_model_refuses_a_pickle(tmp_path: Path, canary: Path, door: str) -> None:
+def test_every_option_that_names_a_model_refuses_a_pickle(msfser: Program, tmp_path: Path, canary: Path, door: str) -> None:
     evil = tmp_path / "evil"
     evil.mkdir()
     (evil / "config.json").write_text('{"model_type": "wavlm"}')
@@ -466,8 +467,8 @@ def test_every_option_that_names_a_model_refuses_a_pickle(tmp_path: Path, canary
     before = {p.name for p in tmp_path.iterdir()}
     done = msfser(tmp_path, *arguments, door, "evil")
     assert done.returncode == 5, done.stderr
-    assert sum(not line.startswith(b"warning") for line in done.stderr.splitlines()) == 1
-    assert b"can run code" in done.stderr
+    assert sum(not line.startswith("warning") for line in done.stderr.splitlines()) == 1
+    assert "can run code" in done.stderr
     assert {p.name for p in tmp_path.iterdir()} == before
 
 

@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kit.program import MAIN, Done, Program, run_afresh
 from kit.sounds import speak
 from msfser_cli.cli.log import EVENTS
 from msfser_cli.store.lock import held
@@ -25,19 +26,13 @@ from msfser_cli.store.output import read_ledger
 
 pytestmark = pytest.mark.process
 
-TESTS = Path(__file__).parents[1]
-PROGRAM = "from msfser_cli.cli.app import main; main()"
 COMMAND = ["transcribe", "corpus", "--transcriber", "double", "--model", "model", "--max-failed", "1"]
-Process = subprocess.CompletedProcess[str]
+Transcribe = Callable[..., Done]
 
 
 @pytest.fixture
-def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doubles: None) -> Path:
     """A working directory with corpus/, two recordings and a page that is none, and a model for the double to ignore."""
-    for name in os.environ:
-        if name.startswith("MSFSER_") and not name.startswith("MSFSER_TEST_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTHONPATH", str(TESTS / "doubles"), prepend=os.pathsep)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (tmp_path / "corpus").mkdir()
     (tmp_path / "model").mkdir()
@@ -47,13 +42,13 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def msfser(night: Path, *more: str, command: list[str] = COMMAND) -> Process:
-    """Run the program as cron does: no terminal, nothing on stdin."""
-    return subprocess.run([sys.executable, "-c", PROGRAM, *command, *more], cwd=night, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+@pytest.fixture
+def transcribe(msfser: Program, night: Path) -> Transcribe:
+    """Runs `COMMAND` as cron does: no terminal, nothing on stdin."""
+    return lambda *more: msfser(night, *COMMAND, *more)
 
 
-def events(done: Process) -> list[dict[str, Any]]:
+def events(done: Done) -> list[dict[str, Any]]:
     """The log of a run in JSON; every line must be one of its objects."""
     found: list[dict[str, Any]] = [json.loads(line) for line in done.stderr.splitlines()]
     for event in found:
@@ -67,38 +62,38 @@ def events(done: Process) -> list[dict[str, Any]]:
 # What cron mails
 
 
-def test_a_quiet_night_mails_new_failures_once_and_briefly(night: Path) -> None:
+def test_a_quiet_night_mails_new_failures_once_and_briefly(transcribe: Transcribe, night: Path) -> None:
     for number in range(30):
         (night / "corpus" / f"page{number:02d}.mp3").write_text(f"<html>{number}</html>")
     (night / "corpus" / "page00\x1b[31m\r.mp3").write_text("<html>red</html>")
-    first = msfser(night, "--quiet")
+    first = run_afresh(night, *COMMAND, "--quiet")  # what libraries say while they are imported would be mailed, too
     assert (first.returncode, first.stdout) == (3, "")
     lines = first.stderr.splitlines()
     assert [line.partition(": ")[0] for line in lines[:10]] == ["failed"] * 10
     assert lines[1] == r"failed: page00\x1b[31m\r.mp3: not_audio: " + lines[0].partition("not_audio: ")[2]
-    assert lines[10] == "failed: 22 more"
+    assert lines[10] == "failed or incomplete: 22 more"
     assert lines[11].startswith("34 recordings: 2 done (2 utterances), 0 without speech, 32 failed, 0 unchanged; ")
     assert lines[12:] == ["utterances.parquet: 2 utterances", "32 failed: see utterances.recordings.parquet"]
     assert all(c == "\n" or c.isprintable() for c in first.stderr)
 
-    known = msfser(night, "--quiet")
+    known = transcribe("--quiet")
     assert (known.returncode, known.stdout, known.stderr) == (3, "", "")
     (night / "corpus" / "new.mp3").write_text("<html>new</html>")
     speak(night / "corpus" / "2.wav")
-    assert [line.partition(":")[0] for line in msfser(night, "--quiet").stderr.splitlines()] == [
+    assert [line.partition(":")[0] for line in transcribe("--quiet").stderr.splitlines()] == [
         "failed", "36 recordings", "utterances.parquet", "33 failed",
     ]  # fmt: skip
 
 
-def test_a_night_that_finds_another_run_says_so_in_a_line(night: Path) -> None:
+def test_a_night_that_finds_another_run_says_so_in_a_line(transcribe: Transcribe, night: Path) -> None:
     with held(night / "utterances.parquet"):
-        done = msfser(night, "--quiet")
+        done = transcribe("--quiet")
     assert (done.returncode, done.stdout) == (6, "")
     assert re.fullmatch(rf"msfser: utterances\.parquet: another run is writing here \(process {os.getpid()} on .*\n", done.stderr)
 
 
 def test_what_libraries_log_is_not_mailed(night: Path) -> None:
-    code = f"import logging\nfrom msfser_cli.cli import app\n{{}}\n{PROGRAM}"
+    code = f"import logging\nfrom msfser_cli.cli import app\n{{}}\n{MAIN}"
     noise = "app.log.set = lambda *a, **k: [logging.getLogger(n).warning('psst') for n in ('a.library', 'msfser')]"
     done = subprocess.run([sys.executable, "-c", code.format(noise), "predict", "nowhere"], cwd=night, capture_output=True,
                           text=True, check=False)  # fmt: skip
@@ -108,9 +103,9 @@ def test_what_libraries_log_is_not_mailed(night: Path) -> None:
 # What a program reads
 
 
-def test_the_log_in_json_tells_the_run(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_in_json_tells_the_run(transcribe: Transcribe, night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSFSER_LOG_FORMAT", "json")
-    done = msfser(night, "--json")
+    done = transcribe("--json")
     start, *recordings, summary = events(done)
     assert (start["event"], start["recordings"], start["out"]) == ("start", 3, "utterances.parquet")
     assert [(e["event"], e["level"], e["recording_id"], e["status"], e["reason"]) for e in recordings] == [
@@ -119,13 +114,13 @@ def test_the_log_in_json_tells_the_run(night: Path, monkeypatch: pytest.MonkeyPa
     ]  # fmt: skip
     assert (summary["event"], summary["level"], summary["failed"], summary["exit_code"]) == ("summary", "warning", 1, 3)
     assert json.loads(done.stdout).items() <= summary.items()
-    [summary] = [e for e in events(msfser(night)) if e["event"] != "start"]
+    [summary] = [e for e in events(transcribe()) if e["event"] != "start"]
     assert (summary["level"], summary["unchanged"], summary["exit_code"]) == ("info", 3, 3)
-    assert msfser(night, "--quiet").stderr == ""
+    assert transcribe("--quiet").stderr == ""
     (night / "corpus" / "new.mp3").write_text("<html>new</html>")
-    assert [e["event"] for e in events(msfser(night, "--quiet"))] == ["recording", "summary"]
+    assert [e["event"] for e in events(transcribe("--quiet"))] == ["recording", "summary"]
     speak(night / "corpus" / "3.wav")
-    [planned] = events(msfser(night, "--dry-run"))
+    [planned] = events(transcribe("--dry-run"))
     assert (planned["event"], planned["pending"], planned["gone"]) == ("summary", 1, 0)
 
 
@@ -137,8 +132,10 @@ def test_the_log_in_json_tells_the_run(night: Path, monkeypatch: pytest.MonkeyPa
     (("--model", "nowhere"), 5, "there is no model 'nowhere'"),
     (("--debug", "--pause", "-1"), 2, "pause must be"),
 ])  # fmt: skip
-def test_the_log_in_json_tells_why_a_command_ended(night: Path, more: tuple[str, ...], code: int, says: str) -> None:
-    done = msfser(night, "--log-format=json", *more)
+def test_the_log_in_json_tells_why_a_command_ended(
+    transcribe: Transcribe, night: Path, more: tuple[str, ...], code: int, says: str
+) -> None:
+    done = transcribe("--log-format=json", *more)
     *before, error = events(done)
     assert (done.returncode, error["event"], error["level"], error["exit_code"]) == (code, "error", "error", code)
     assert says in error["message"]
@@ -148,7 +145,7 @@ def test_the_log_in_json_tells_why_a_command_ended(night: Path, more: tuple[str,
 
 def test_the_log_in_json_has_what_libraries_print(night: Path) -> None:
     noise = "import sys\napp.find = lambda *a: print('one\\ntwo', file=sys.stderr)"
-    code = f"from msfser_cli.stages import runner as app\n{noise}\n{PROGRAM}"
+    code = f"from msfser_cli.stages import runner as app\n{noise}\n{MAIN}"
     (night / "msfser.toml").write_text('log-format = "json"\n')
     done = subprocess.run([sys.executable, "-c", code, *COMMAND], cwd=night, capture_output=True, text=True, check=False)
     assert [(e["event"], e["message"]) for e in events(done)][:2] == [("library", "one"), ("library", "two")]
@@ -156,8 +153,8 @@ def test_the_log_in_json_has_what_libraries_print(night: Path) -> None:
     assert done.returncode == 1
 
 
-def test_a_format_that_there_is_not_is_refused(night: Path) -> None:
-    done = msfser(night, "--log-format", "xml")
+def test_a_format_that_there_is_not_is_refused(transcribe: Transcribe, night: Path) -> None:
+    done = transcribe("--log-format", "xml")
     assert (done.returncode, done.stderr) == (2, "msfser: --log-format takes text or json, not 'xml'\n")
 
 
@@ -203,7 +200,7 @@ def started(night: Path, code: str, *more: str) -> Iterator[subprocess.Popen[str
             run.kill()
 
 
-def test_a_signal_ends_the_command_in_a_sentence(night: Path) -> None:
+def test_a_signal_ends_the_command_in_a_sentence(transcribe: Transcribe, night: Path) -> None:
     """Wherever it comes, and whatever a library makes of it; the next run does what is left."""
     for number, (place, (where, how, more)) in enumerate(PLACES.items()):
         which = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[number % 3]
@@ -215,7 +212,7 @@ def test_a_signal_ends_the_command_in_a_sentence(night: Path) -> None:
         (night / "busy").unlink()
         left = {p.name for p in night.iterdir() if p.suffix != ".seen"}
         assert left <= {"corpus", "model", ".utterances.parquet.parts"}, place
-    assert msfser(night, "--log-format", "json").returncode == 3
+    assert transcribe("--log-format", "json").returncode == 3
     assert {name: line["status"] for name, line in read_ledger(night / "utterances.parquet").items()} == {
         "0.wav": "done", "1.wav": "done", "page.mp3": "failed",
     }  # fmt: skip
@@ -234,7 +231,7 @@ def test_a_signal_ends_the_wait_for_another_run(night: Path) -> None:
         assert (night / ".utterances.parquet.lock").exists()
 
 
-def test_a_second_signal_ends_the_command_at_once(night: Path) -> None:
+def test_a_second_signal_ends_the_command_at_once(transcribe: Transcribe, night: Path) -> None:
     """While a model that swallowed the first goes on."""
     how = f"{SWALLOWED}\n    Path('swallowed').touch()\n    time.sleep(30)"
     with started(night, BUSY.format(where="import msfser_doubles.transcriber as m; m.Double.transcribe", how=how)) as run:
@@ -245,7 +242,7 @@ def test_a_second_signal_ends_the_command_at_once(night: Path) -> None:
         run.send_signal(signal.SIGINT)
         out, err = run.communicate()
     assert (run.returncode, out, err) == (128 + signal.SIGINT, "", "")
-    assert msfser(night).returncode == 3
+    assert transcribe().returncode == 3
     assert len(read_ledger(night / "utterances.parquet")) == 3
 
 
@@ -256,7 +253,7 @@ def test_a_second_signal_ends_the_command_at_once(night: Path) -> None:
     (">&- 2>&-", 3), ("<&- >&- 2>&-", 3), ("2>&-", 3), ("2>/dev/full", 3), (">/dev/full", 7), (">/dev/full 2>/dev/full", 7),
 ])  # fmt: skip
 def test_the_work_is_done_whoever_listens(night: Path, where: str, code: int) -> None:
-    line = shlex.join([sys.executable, "-c", PROGRAM, *COMMAND, "--out", "utterances.parquet", "--json"])
+    line = shlex.join([sys.executable, "-c", MAIN, *COMMAND, "--out", "utterances.parquet", "--json"])
     done = subprocess.run(["sh", "-c", f"{line} {where}"], cwd=night, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     assert "a bug" not in done.stderr
@@ -268,18 +265,20 @@ def test_the_work_is_done_whoever_listens(night: Path, where: str, code: int) ->
     (b"pause = 1979-05-27", "pause takes no date"), (b'language = ["en"]', "language takes no list"),
     (b"root = 3", "corpus root 3"),
 ])  # fmt: skip
-def test_a_value_in_the_configuration_is_checked_as_one_on_the_line(night: Path, content: bytes, says: str) -> None:
+def test_a_value_in_the_configuration_is_checked_as_one_on_the_line(
+    transcribe: Transcribe, night: Path, content: bytes, says: str
+) -> None:
     (night / "msfser.toml").write_bytes(content)
-    done = msfser(night, "--out", "utterances.parquet")
+    done = transcribe("--out", "utterances.parquet")
     assert (done.returncode, says in done.stderr) == (2, True), done.stderr
 
 
-def test_a_configuration_may_begin_as_windows_writes_it(night: Path) -> None:
+def test_a_configuration_may_begin_as_windows_writes_it(transcribe: Transcribe, night: Path) -> None:
     (night / "msfser.toml").write_bytes(b'\xef\xbb\xbflanguage = "de"\r\nredo = true\r\n')
-    assert msfser(night, "--out", "utterances.parquet").returncode == 3
+    assert transcribe("--out", "utterances.parquet").returncode == 3
 
 
-def test_a_setting_that_is_not_unicode_is_refused(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_is_not_unicode_is_refused(transcribe: Transcribe, night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSFSER_LANGUAGE", "\udcff")
-    done = msfser(night, "--out", "utterances.parquet")
+    done = transcribe("--out", "utterances.parquet")
     assert (done.returncode, "language must be in Unicode" in done.stderr) == (2, True), done.stderr

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from typer.main import get_command
@@ -33,6 +34,7 @@ main()
 """
 
 
+@cache
 def probe(*arguments: str) -> tuple[str, set[str]]:
     """What the program prints, and the packages that it loads; it must exit with 0."""
     done = subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True)

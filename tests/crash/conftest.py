@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kit.crash_runs import Case, make_models
+from kit.crash_runs import Case
+from kit.doubled import make_models
 from kit.places import MEMORY
 from kit.program import Nursery
 

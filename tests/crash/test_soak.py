@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kit.crash_runs import LAYOUTS, Corpus, chosen, leftovers, state, write_recording
+from kit.crash_runs import LAYOUTS, Corpus, leftovers, state, write_recording
+from kit.doubled import options_of
 from kit.nursery import REFUSES
 from kit.program import Nursery, Run
 
@@ -26,7 +27,7 @@ class Place:
         self.corpus, self.stage = folder / "corpus", stages[-1]
         self.corpus.mkdir(parents=True)
         (folder / "out").mkdir()
-        self.options = [option for stage in stages for option in chosen(stage, models)]
+        self.options = [option for stage in stages for option in options_of(stage, models)]
         self.content: Corpus = {}
         self.runs = 0
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kit.doubled import options_of
 from kit.program import Nursery, Run
 from kit.sounds import hum
 from msfser_cli import schemas
@@ -126,7 +127,7 @@ class Case:
     def command(self, *more: str) -> list[str]:
         """The command line of the stage in this case's layout."""
         source = "corpus" if self.stage == "transcribe" else "in.parquet"
-        return [self.stage, source, "--out", f"out/{self.layout}", *chosen(self.stage, self._home / "models"), *more]
+        return [self.stage, source, "--out", f"out/{self.layout}", *options_of(self.stage, self._home / "models"), *more]
 
     def enter(self) -> None:
         """All is as it was before the run of this scenario."""
@@ -193,9 +194,9 @@ class Case:
         version = next(name for name, known in (("before", BEFORE), ("update", UPDATE), ("prune", PRUNED)) if known is corpus)
         made = self._home / "tables" / version
         if not made.exists():
-            self._must(["transcribe", "corpus", "--out", "transcribe.parquet", *chosen("transcribe", self._home / "models")])
+            self._must(["transcribe", "corpus", "--out", "transcribe.parquet", *options_of("transcribe", self._home / "models")])
             for stage, last in zip(STAGES[1:-1], STAGES, strict=False):
-                self._must([stage, f"{last}.parquet", "--out", f"{stage}.parquet", *chosen(stage, self._home / "models")])
+                self._must([stage, f"{last}.parquet", "--out", f"{stage}.parquet", *options_of(stage, self._home / "models")])
             made.mkdir(parents=True)
             for path in self.now.glob("*.parquet"):
                 path.rename(made / path.name)
@@ -206,30 +207,3 @@ class Case:
     def _must(self, command: list[str]) -> None:
         run = self.nursery.start(command, self.now, self.now / "said")
         assert run.ended() in (0, 3), run.said
-
-
-def make_models(folder: Path) -> None:
-    """Models for the doubles, that hold nothing, and a head that scores their vectors."""
-    import torch
-
-    from msfser_cli.model import weights
-    from msfser_cli.model.config import MsfSerConfig
-    from msfser_cli.model.msf_ser import MsfSer
-
-    for name in ("speech", "text"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "config.json").write_text("{}")
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        config = MsfSerConfig(acoustic_dim=2, text_dim=2, hidden_dim=4, semantic_dim=3, expert_dim=3, low=1.0, high=7.0)
-        weights.save(folder / "head", MsfSer(config))
-
-
-def chosen(stage: str, models: Path) -> list[str]:
-    """The options that choose the doubles, and what is quick."""
-    speech, text = str(models / "speech"), str(models / "text")
-    return {
-        "transcribe": ["--transcriber", "double", "--model", speech],
-        "embed": ["--acoustic-encoder", "double", "--acoustic-model", speech, "--text-encoder", "double", "--text-model", text],
-        "predict": ["--head", str(models / "head")],
-    }.get(stage, [])

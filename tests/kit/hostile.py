@@ -1,14 +1,8 @@
-"""Small tables of every kind, ways to damage a file, and msfser in a process of its own.
-
-    python hostile.py MEBIBYTES ARGUMENT ...      runs msfser with so much memory and no more
-"""
+"""Small tables of every kind, and ways to damage a file."""
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,21 +144,3 @@ def write_sealed(path: Path, table: pa.Table, stage: str = "transcribe", groups:
         file.seek(place)
         file.write(seal)
     return path
-
-
-def msfser(folder: Path, *arguments: str | bytes, mebibytes: int = 0, stdin: bytes = b"",
-           **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """Run the program in `folder`, in a process of its own that may have so much memory."""
-    command = [sys.executable, __file__, str(mebibytes), *arguments]
-    return subprocess.run(command, cwd=folder, input=stdin, capture_output=True, check=False, env={**os.environ, **environment})
-
-
-if __name__ == "__main__":
-    if int(sys.argv[1]):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]) << 20,) * 2)
-    del sys.argv[1]
-    from msfser_cli.cli.app import main
-
-    main()

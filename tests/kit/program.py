@@ -93,13 +93,13 @@ class Program:
 
     nursery: Nursery
 
-    def __call__(self, folder: Path, *arguments: str | bytes, stdin: str = "", code: int | None = None,
+    def __call__(self, folder: Path, *arguments: str | bytes, stdin: str | bytes = "", code: int | None = None,
                  **more: Any) -> Done:  # fmt: skip
         """Run it in `folder`, with the environment that the test has now; `code` is the exit code that it must have, if any."""
         command = [os.fsdecode(argument) for argument in arguments]
         with tempfile.TemporaryDirectory() as place:
             said, out, given = (Path(place) / name for name in ("stderr", "stdout", "stdin"))
-            given.write_bytes(os.fsencode(stdin))
+            given.write_bytes(os.fsencode(stdin))  # which leaves bytes as they are
             run = self.nursery.start(command, folder, said, out=str(out), stdin=str(given), **more)
             ended = run.ended()
             done = subprocess.CompletedProcess(command, ended, *(os.fsdecode(p.read_bytes()) for p in (out, said)))

@@ -160,7 +160,7 @@ def test_too_few_ratings_are_refused(head: Path, tmp_path: Path) -> None:
         predicted(table, head, "--calibrate", str(gold))
 
 
-@pytest.mark.parametrize("idle", [("--level", "0.5"), ("--scale", "1:7")])
+@pytest.mark.parametrize("idle", [("--level", "0.5"), ("--scale", "1:7"), ("--ignore-outside",)])
 def test_what_only_calibration_heeds_is_refused_without_it(head: Path, tmp_path: Path, idle: tuple[str, str]) -> None:
     with pytest.raises(UsageError, match=f"{idle[0]} needs --calibrate"):
         predicted(corpus(20).write(tmp_path)[0], head, *idle)

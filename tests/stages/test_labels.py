@@ -95,10 +95,11 @@ def test_who_varies_together(tmp_path: Path, row: str, cluster: str | None) -> N
     assert read_labels(write(tmp_path, f"file,V,speaker\n{row}\n")).frame["cluster"].to_list() == [cluster]
 
 
-def test_genders_have_one_spelling_and_languages_are_as_written(tmp_path: Path) -> None:
-    frame = read_labels(write(tmp_path, "file,V,Sex,lang\na,1,F,de\nb,1,male,\nc,1,diverse,pt-BR\nd,1,Unknown,unknown\n")).frame
-    assert frame["gender"].to_list() == ["female", "male", "diverse", None]
-    assert frame["language"].to_list() == ["de", None, "pt-BR", None]
+def test_genders_and_languages_have_one_spelling(tmp_path: Path) -> None:
+    frame = read_labels(write(tmp_path, "file,V,Sex,lang\na,1,F,de\nb,1,male,\nc,1,diverse,pt-BR\nd,1,Unknown,unknown\n"
+                              "e,1,,English\nf,1,,Old Norse\n")).frame
+    assert frame["gender"].to_list() == ["female", "male", "diverse", None, None, None]
+    assert frame["language"].to_list() == ["de", None, "pt", None, "en", "Old Norse"]
 
 
 def test_missing_labels_are_null(tmp_path: Path) -> None:
@@ -132,6 +133,27 @@ def test_what_cannot_be_read_without_guessing_is_refused_by_name(tmp_path: Path,
     assert says in str(refused.value)
 
 
+@pytest.mark.parametrize("content", [
+    "file;start;end;valence\r\na.wav;0,5;2,25;6,50\r\n".encode("utf-8-sig"),
+    "file\tstart\tend\tvalence\na.wav\t0,5\t2,25\t6,50\n".encode("utf-16"),
+    b"sep=;\nfile;start;duration;valence\na.wav;0.5;1,75;6.5\n",
+    b" file , start , end , valence \n a.wav , 0.5 , 2.25 , 6.50 \n",
+    b"file,start,end,valence\na.wav,0 days 00:00:00.500,0 days 00:00:02.250000000,6.5\n",
+    b"file,onset,offset,valence\na.wav,0:00.5,0:02.25,6.5\n",
+    b"file,start_ms,end_ms,valence\na.wav,500,2250,6.5\n",
+    b"file,start,end,valence,\na.wav,0.5,2.25,6.5,\n,,,,\n",
+])
+def test_labels_in_a_spreadsheet_s_dialect_read_as_any_other(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "l.csv").write_bytes(content)
+    labels = read_labels(tmp_path / "l.csv")
+    assert labels.frame.select("recording", "start", "end", "valence").rows() == [("a.wav", 0.5, 2.25, 6.5)]
+
+
+def test_audformat_s_segments_are_read_with_an_end_that_is_the_recording_s(tmp_path: Path) -> None:
+    text = "file,start,end,arousal\na.wav,0 days,0 days 00:00:02.123456789,3\na.wav,0 days 00:00:02.123456789,,4\n"
+    assert read_labels(write(tmp_path, text)).frame.select("start", "end").rows() == [(0.0, 2.123456789), (2.123456789, None)]
+
+
 def test_a_line_number_counts_lines_of_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, 'file,text,valence\na,"two\nlines",1\nb,x,oops\n')
     with pytest.raises(LabelError, match="line 4 has 'oops'"):
@@ -140,7 +162,7 @@ def test_a_line_number_counts_lines_of_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "content", "says"), [
     ("missing.csv", None, "cannot be read"),
-    ("latin.csv", "file,valence\nM\xfcller.wav,1\n".encode("latin-1"), "is not UTF-8 text"),
+    ("latin.csv", "file,valence\nM\xfcller.wav,1\n".encode("latin-1"), "is not UTF-8 text; save it as UTF-8"),
     ("not.parquet", b"file,valence\na,1\n", "damaged"),
     ("missing.parquet", None, "cannot be read"),
 ])
@@ -151,10 +173,13 @@ def test_unreadable_files_are_refused(tmp_path: Path, name: str, content: bytes 
         read_labels(tmp_path / name)
 
 
-@pytest.mark.parametrize("column", [pl.Series([True, False]), pl.Series([[1.0], [2.0]])])
-def test_a_parquet_column_of_another_type_is_refused(tmp_path: Path, column: pl.Series) -> None:
+@pytest.mark.parametrize(("column", "says"), [
+    (pl.Series([True, False]), "row 1 has 'True' under 'valence', not a number"),
+    (pl.Series([[1.0], [2.0]]), "'valence' holds lists or bytes, not numbers"),
+])
+def test_a_parquet_column_of_another_type_is_refused(tmp_path: Path, column: pl.Series, says: str) -> None:
     pl.DataFrame({"file": ["a", "b"], "valence": column}).write_parquet(tmp_path / "l.parquet")
-    with pytest.raises(LabelError, match=r"'valence' holds .*, not numbers"):
+    with pytest.raises(LabelError, match=says):
         read_labels(tmp_path / "l.parquet")
 
 
@@ -192,11 +217,39 @@ def test_one_column_that_may_be_on_another_scale_is_refused(tmp_path: Path) -> N
     assert resolve_scale(labels, Scale(-1, 1)).scale == Scale(-1, 1)
 
 
-def test_a_few_values_outside_a_given_scale_are_counted_and_many_refused(tmp_path: Path) -> None:
+def test_a_few_values_a_little_outside_a_scale_are_counted_and_many_refused(tmp_path: Path) -> None:
     labels = read_labels(labelled(tmp_path, [5.5, *[1.0, 2.0, 5.0] * 10]))
     assert resolve_scale(labels, Scale(1, 5)).outside == 1
     with pytest.raises(LabelError, match=r"21 of 31 values lie outside 0\.\.1, the scale given"):
         resolve_scale(labels, Scale(0, 1))
+
+
+@pytest.mark.parametrize(("scale", "value"), [
+    (Scale(1, 7), 99.0), (Scale(1, 7), -1.0), (Scale(1, 7), 0.0), (Scale(1, 5), 0.0), (Scale(1, 5), 6.0), (Scale(1, 9), 0.0),
+    (Scale(0, 100), -1.0), (Scale(0, 100), 999.0), (Scale(0, 1), -1.0), (Scale(-1, 1), -9.0), (Scale(0, 1), 1.2),
+])
+def test_a_value_far_outside_a_scale_is_refused_by_its_row_or_ignored(tmp_path: Path, scale: Scale, value: float) -> None:
+    path = labelled(tmp_path, [scale.low, scale.high, value])
+    with pytest.raises(LabelError, match=rf"line 4 has {value:g} under 'valence', which lies outside {scale}.*--ignore-outside"):
+        resolve_scale(read_labels(path), scale)
+    resolved = resolve_scale(read_labels(path), scale, ignore_outside=True)
+    assert (resolved.ignored, resolved.outside) == (1, 0)
+    assert resolved.labels.frame["valence"].to_list() == [scale.low, scale.high, None]
+
+
+@pytest.mark.parametrize(("scale", "value"), [
+    (Scale(1, 7), 7.0000001), (Scale(1, 5), 5.5), (Scale(0, 1), 1.0000001), (Scale(-1, 1), -1.05), (Scale(0, 100), 100.4),
+])
+def test_a_value_a_hair_outside_a_scale_stays(tmp_path: Path, scale: Scale, value: float) -> None:
+    resolved = resolve_scale(read_labels(labelled(tmp_path, [value, *[scale.low, scale.high] * 10])), scale)
+    assert (resolved.outside, resolved.ignored) == (1, 0)
+    assert value in resolved.labels.frame["valence"]
+
+
+def test_labels_that_are_mostly_outside_a_scale_are_on_another(tmp_path: Path) -> None:
+    labels = read_labels(labelled(tmp_path, [20, 50, 80, 5]))
+    with pytest.raises(LabelError, match="give the scale of these values"):
+        resolve_scale(labels, Scale(1, 7), ignore_outside=True)
 
 
 def test_rescaled_msp_labels_are_not_taken_for_1_to_7(tmp_path: Path) -> None:

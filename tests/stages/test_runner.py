@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -425,6 +426,57 @@ def transcribe_manifest(manifest: str, out: Path, **how: Any) -> Summary:
     return runner.run(plan("transcribe"), source, Destination(str(out), **how), Watcher())
 
 
+def test_a_segment_beyond_the_end_leaves_the_recording_incomplete_until_it_is_mended(corpus: Path, tmp_path: Path) -> None:
+    manifest, out = corpus / "m.csv", tmp_path / "u.parquet"
+    manifest.write_text("path,start,end\na.wav,0,1\na.wav,2,9\nb.wav,0,1\nsilent.wav,5,6\n")
+    for night in range(2):
+        summary = transcribe_manifest(str(manifest), out)
+        assert (summary.done, summary.failed, summary.incomplete) == ((2, 1, 1) if night == 0 else (0, 0, 0))
+        assert (summary.published["done"], summary.published["failed"], summary.published["incomplete"]) == (2, 1, 1)
+    ledger = read_ledger(out)
+    assert {name: (line["status"], line["reason"], line["utterances"]) for name, line in ledger.items()} == {
+        "a.wav": ("done", "bad_segment", 1), "b.wav": ("done", None, 1), "silent.wav": ("failed", "bad_segment", 0),
+    }  # fmt: skip
+    assert ledger["a.wav"]["note"] == "1 of 2 segments do not fit the recording of 3.000 s (line 3: 2 s to 9 s) and are left out"
+    emphasized = follow("emphasize", out, tmp_path / "e.parquet")
+    assert emphasized.published["incomplete"] == 1
+    assert read_ledger(tmp_path / "e.parquet")["a.wav"]["note"] == ledger["a.wav"]["note"]
+    manifest.write_text("path,start,end\na.wav,0,1\na.wav,2,3\nb.wav,0,1\nsilent.wav,0,1\n")
+    summary = transcribe_manifest(str(manifest), out)
+    assert (summary.done + summary.no_speech, summary.unchanged, summary.published["incomplete"]) == (2, 1, 0)
+    assert read_ledger(out)["a.wav"]["note"] is None
+
+
+@pytest.mark.parametrize(("tokens", "known", "unknown"), [
+    (51_864, "en", "de"), (51_865, "de", "yue"), (51_866, "yue", "xx"),
+])
+def test_a_language_that_the_model_does_not_know_is_refused_before_the_run(
+    tmp_path: Path, tokens: int, known: str, unknown: str
+) -> None:
+    """A Whisper for English alone has a smaller vocabulary, and one that tells Cantonese apart a larger one."""
+    (tmp_path / "model").mkdir()
+    for name in ("model.bin", "config.json", "tokenizer.json"):
+        (tmp_path / "model" / name).write_text("{}")
+    (tmp_path / "model" / "vocabulary.json").write_text(json.dumps(["x"] * tokens))
+    settings = {"model": str(tmp_path / "model")}
+    assert chain.plan({"transcribe": build("transcribe", {**settings, "language": known.upper()})}).settings[
+        "transcribe"].language == known  # type: ignore[union-attr]
+    with pytest.raises(UsageError, match=f"language.*{unknown!r}"):
+        chain.plan({"transcribe": build("transcribe", {**settings, "language": unknown})})
+    _, source = runner.source_of("transcribe", [listed(tmp_path, ["a.wav"])], None)
+    runner.require_languages(chain.plan({"transcribe": build("transcribe", settings)}), source)
+    (tmp_path / "corpus.csv").write_text(f"path,language\na.wav,{known}\nb.wav,{unknown if unknown != 'xx' else 'enn'}\n")
+    _, source = runner.source_of("transcribe", [str(tmp_path / "corpus.csv")], None)
+    with pytest.raises(TableError, match=r"line 3 has the language .*, which the model does not know"):
+        runner.require_languages(chain.plan({"transcribe": build("transcribe", settings)}), source)
+
+
+@pytest.mark.parametrize("language", ["", " ", "xx", "auto", "English and German"])
+def test_a_language_that_is_none_is_refused(language: str) -> None:
+    with pytest.raises(UsageError, match="language must be a code or a name"):
+        chain.plan({"transcribe": build("transcribe", {"language": language})})
+
+
 def test_a_disk_that_goes_stops_the_run_and_nothing_is_held_against_the_recordings(tmp_path: Path) -> None:
     """It goes after five of forty recordings: these are kept, and the others are done when it is back."""
     folder, out, away = tmp_path / "corpus", tmp_path / "u.parquet", tmp_path / "away"
@@ -515,6 +567,7 @@ def test_memory_that_runs_out_twice_over_one_recording_is_that_recordings_failur
     assert (summary.done, summary.no_speech, summary.failed, summary.unchanged) == (1, 1, 3, 2)
     assert read_ledger(out)["b2.wav"]["reason"] == "out_of_memory"
     assert transcribe(corpus, out).unchanged == 7
+    assert transcribe(corpus, out, retry=True).failed == 3
     speak(corpus / "b2.wav", 2.0, 0.3)
     assert transcribe(corpus, out).done == 1
 

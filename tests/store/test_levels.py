@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from kit.audio_corpus import voice
 from kit.sounds import RATE
-
 from msfser_cli.store.audio import Audio
 from msfser_cli.store.levels import MOST_DB, TARGET_DB, level_db, levelled
 

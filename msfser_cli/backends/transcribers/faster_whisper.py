@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msfser_cli.backends import Transcript, Word, text_of
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, windows, within_speech
 from msfser_cli.backends.whisper_ct2 import MAX_FRAMES, Decoded, likeliest, load_whisper, padded_frames
+from msfser_cli.backends.whisper_languages import known_languages
 from msfser_cli.backends.word_times import align_by_attention, continued, shifted
 from msfser_cli.errors import UsageError
 
@@ -79,6 +80,11 @@ def load(folder: Path, aligner: Path | Mapping[str, Path] | None, settings: Tran
     transcriber = FasterWhisper(folder, settings.beam_size)
     load_whisper(folder).require(settings.language)
     return transcriber
+
+
+def languages(folder: Path) -> frozenset[str] | None:
+    """The codes of the languages that the model in `folder` knows; None if its files do not say it."""
+    return known_languages(folder)
 
 
 def _repeats(words: list[Word]) -> bool:

@@ -21,6 +21,7 @@ from msfser_cli.backends.spelling import UNSPACED
 from msfser_cli.backends.spoken import spoken
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, within_speech
 from msfser_cli.backends.whisper_ct2 import load_whisper, padded_frames
+from msfser_cli.backends.whisper_languages import known_languages
 from msfser_cli.backends.word_times import LONGEST_ALIGNED, align_by_attention, continued, interpolated, shifted
 from msfser_cli.backends.writing import split
 from msfser_cli.errors import ModelError
@@ -218,6 +219,11 @@ def load(folder: Path, aligner: Path | Mapping[str, Path] | None, settings: Tran
     transcriber = WhisperX(folder, aligner, settings.beam_size)
     load_whisper(folder).require(settings.language)
     return transcriber
+
+
+def languages(folder: Path) -> frozenset[str] | None:
+    """The codes of the languages that the model in `folder` knows; None if its files do not say it."""
+    return known_languages(folder)
 
 
 def _batched(model: Any, folder: Path, beam_size: int) -> Any:

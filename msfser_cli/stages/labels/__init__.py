@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msfser_cli.errors import LabelError
 from msfser_cli.stages.labels import iemocap, msp_podcast, named_columns
 from msfser_cli.stages.labels.scale import KNOWN_SCALES, REACH, ResolvedScale, resolve_scale
 from msfser_cli.stages.labels.table import Labels, Scale
+from msfser_cli.stages.tabular import SUFFIXES, read_columns
 
 __all__ = ["KNOWN_SCALES", "REACH", "Labels", "ResolvedScale", "Scale", "read_labels", "resolve_scale"]
 
@@ -25,25 +27,23 @@ def read_labels(path: Path) -> Labels:
     """
     if path.is_dir():
         return iemocap.read_folder(path)
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return named_columns.read(path, named_columns.raw_parquet(path))
-    if suffix == ".json":
-        return named_columns.read(path, named_columns.raw_json(path))
-    first = _first_line(path)
-    if iemocap.is_dialog(first):
-        return iemocap.read_dialogs(path, [path])
-    if msp_podcast.is_block(first):
-        return msp_podcast.read_blocks(path)
-    raw = named_columns.raw_text(path)
-    if msp_podcast.has_ratings_in_a_cell(raw):
-        return msp_podcast.read_cells(path, raw)
-    return named_columns.read(path, raw)
+    if path.suffix.lower() not in SUFFIXES or path.suffix.lower() in (".csv", ".tsv"):
+        first = _first_line(path)
+        if iemocap.is_dialog(first):
+            return iemocap.read_dialogs(path, [path])
+        if msp_podcast.is_block(first):
+            return msp_podcast.read_blocks(path)
+    columns = read_columns(path, LabelError)
+    if msp_podcast.has_ratings_in_a_cell(columns):
+        return msp_podcast.read_cells(columns)
+    return named_columns.read(columns)
 
 
 def _first_line(path: Path) -> str:
     """The first line that is not blank, for telling the format; empty where there is none or the file cannot be read."""
     try:
+        if not path.is_file():
+            return ""  # a pipe would block
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             return next((line.strip() for line in file if line.strip()), "")
     except OSError:

@@ -12,8 +12,8 @@ import polars as pl
 
 from msfser_cli.errors import LabelError
 from msfser_cli.model.config import DIMENSIONS
-from msfser_cli.stages.labels.named_columns import Raw
 from msfser_cli.stages.labels.table import MSP_PODCAST_SCALE, Labels, label_frame, mean_of_ratings
+from msfser_cli.stages.tabular import Columns
 
 LETTERS = {"V": "valence", "A": "arousal", "D": "dominance"}
 _RATING = re.compile(r"([VAD]):\s*(\S*)")
@@ -50,21 +50,23 @@ def read_blocks(path: Path) -> Labels:
     return Labels(path, "MSP-Podcast labels.txt, the consensus of each block", columns, MSP_PODCAST_SCALE, frame)
 
 
-def has_ratings_in_a_cell(raw: Raw) -> bool:
+def has_ratings_in_a_cell(columns: Columns) -> bool:
     """Whether a table has two columns, a file name and `WORKER..; primary; secondary,..; A:..; V:..; D:..;`."""
-    return len(raw.header) == 2 and bool(raw.rows) and _has_ratings(str(raw.column(1)[0]))
+    return len(columns.header) == 2 and bool(columns.rows) and _has_ratings(columns.written(1)[0] or "")
 
 
-def read_cells(path: Path, raw: Raw) -> Labels:
+def read_cells(columns: Columns) -> Labels:
     """labels_detailed.csv with one quoted cell a rating: the mean of a file's ratings, by dimension."""
-    cells = raw.column(1).to_list()
-    ratings = [_ratings(path, row, cell) for row, cell in zip(raw.rows, cells, strict=True)]
-    names = raw.column(0).str.strip_chars()
-    frame = label_frame(path, {"row": pl.Series(raw.rows), "recording": names, **_columns(ratings)}, row_word=raw.row_word)
+    path, cells = columns.path, [cell or "" for cell in columns.written(1)]
+    ratings = [_ratings(path, row, cell) for row, cell in zip(columns.rows, cells, strict=True)]
+    names = pl.Series(columns.texts(0), dtype=pl.String)
+    values = {"row": pl.Series(columns.rows), "recording": names, **_columns(ratings)}
+    frame = label_frame(path, values, row_word=columns.row_word)
     letters = [letter for letter, _ in _RATING.findall(cells[0])]
-    columns = {"recording": raw.header[0], **{LETTERS[letter]: f"{letter}: in {raw.header[1]}" for letter in letters}}
+    header = columns.header
+    roles = {"recording": header[0], **{LETTERS[letter]: f"{letter}: in {header[1]}" for letter in letters}}
     name = "MSP-Podcast labels_detailed, the mean of each file's workers"
-    return Labels(path, name, columns, MSP_PODCAST_SCALE, mean_of_ratings(frame))
+    return Labels(path, name, roles, MSP_PODCAST_SCALE, mean_of_ratings(frame), columns.row_word)
 
 
 def _has_ratings(text: str) -> bool:

@@ -55,7 +55,8 @@ _MAY_BE_UNKNOWN = ("speaker", "gender", "language")
 class Labels:
     """A label file, read.
 
-    columns: role -> the name it has in the file. scale: what the format declares, or None.
+    columns: role -> the name it has in the file. scale: what the format declares, or None. row_word: what a row of the file is
+    called, such as `line`.
     frame: one row a label, in the file's order. `row` (its line or row number), `recording` (as the file writes it), `start` and
     `end` (s; null: the recording's own), `utterance_id`, `valence`, `arousal`, `dominance` (null where not rated), `speaker`,
     `gender` (`female`, `male` or as written), `language`, `split` (as written), and `cluster`: who varies together. That is the
@@ -68,6 +69,7 @@ class Labels:
     columns: dict[str, str]
     scale: Scale | None
     frame: pl.DataFrame
+    row_word: str = "row"
 
     @property
     def rated(self) -> tuple[str, ...]:

@@ -1,0 +1,49 @@
+"""The manifests of lhotse (recordings, supervisions and cuts), whose objects are nested, as flat rows.
+
+A supervision is flat already: `recording_id`, `start`, `duration`. A cut holds its recording and its supervisions, whose times
+count from the cut's own start. A recording holds the files of its channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Entry = Mapping[str, Any]
+
+
+def is_nested(entry: object) -> bool:
+    """Whether `entry` is a cut or a recording of lhotse."""
+    return isinstance(entry, dict) and (_is_recording(entry) or isinstance(entry.get("recording"), dict) or _is_mix(entry))
+
+
+def flat_rows(entry: Entry) -> Iterator[Entry]:
+    """The rows of a cut, one for each supervision, or of a recording; ValueError for one that has no single file."""
+    if _is_mix(entry):
+        raise ValueError(f"is a {entry['type']} of lhotse, which is not a part of one recording; save the supervisions instead")
+    if _is_recording(entry):
+        yield {"path": _file(entry), "duration": entry.get("duration")}
+        return
+    start, path = float(entry.get("start") or 0), _file(entry["recording"])
+    supervisions = entry.get("supervisions") or [{"start": 0, "duration": entry.get("duration")}]
+    for supervision in supervisions:
+        if not isinstance(supervision, dict):
+            raise ValueError("holds a supervision that is not an object")
+        begin = round(start + float(supervision.get("start") or 0), 6)
+        names = ("duration", "channel", "text", "speaker", "language", "gender")
+        yield {"path": path, "start": begin, **{name: supervision[name] for name in names if supervision.get(name) is not None}}
+
+
+def _is_recording(entry: Entry) -> bool:
+    return isinstance(entry.get("sources"), list)
+
+
+def _is_mix(entry: Entry) -> bool:
+    return entry.get("type") in ("MixedCut", "PaddingCut")
+
+
+def _file(recording: Entry) -> str:
+    sources = recording.get("sources") or []
+    if len(sources) != 1 or not isinstance(sources[0], dict) or sources[0].get("type") != "file":
+        raise ValueError(f"names a recording, {recording.get('id')!r}, that is not one audio file")
+    return str(sources[0].get("source"))
