@@ -274,9 +274,8 @@ def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
 
     def step(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
         about = recording.recording_id, recording.segments
-        heard = {
-            part.channel: transcribe(about[0], levelled(part), about[1], transcriber, settings, diarizer) for part in audio.parts
-        }
+        heard = {part.channel: transcribe(about[0], part, about[1], transcriber, settings, diarizer) for part in audio.parts}
+        audio.incomplete = next((part.incomplete for part in audio.parts if part.incomplete), None)
         rows = joined(*about, heard)
         for language in sorted({row["language"] for row in rows if each and row["words"]} - set(each) - told):
             told.add(language)

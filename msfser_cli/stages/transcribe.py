@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msfser_cli.backends import Row, Transcriber, Transcript, Word, text_of
 from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import Audio
+from msfser_cli.store.levels import levelled
 
 if TYPE_CHECKING:
     from msfser_cli.backends.diarization import Diarizer, Turn
@@ -61,10 +62,11 @@ def transcribe(
     if not segments and not round(audio.duration, 3):
         return rows  # nobody speaks within half a millisecond
     stretches = _fitting(segments or (Segment(),), audio)
-    turns = cache(lambda: diarizer.turns(audio.samples) if diarizer else [])  # of the whole recording, and only where it is asked
+    heard = levelled(audio)
+    turns = cache(lambda: diarizer.turns(heard.samples) if diarizer else [])  # of the whole recording, and only where it is asked
     for segment, start, end in stretches:
         language = segment.language or settings.language
-        samples = audio.stretch(start, end)
+        samples = heard.stretch(start, end)
         if segment.text is not None:
             transcript = transcriber.align(samples, segment.text, language)
         else:

@@ -27,7 +27,7 @@ from msfser_cli.store import tracks
 from msfser_cli.store.channels import Mixer, Splitter
 from msfser_cli.store.containers import counted, stated_size
 from msfser_cli.store.rumble import HighPass
-from msfser_cli.store.timeline import LEAST_GAP_S, Gap, Sound, Timeline, require_readable, why
+from msfser_cli.store.timeline import Gap, Sound, Timeline, require_readable, why
 
 RECORDINGS = 1000
 """After so many, the process ends and the next begins afresh: what a decoder leaks does not add up."""
@@ -181,7 +181,7 @@ def _copy(source: BinaryIO, sink: _Sink, channels: str, audio_track: int | None)
             for piece in timeline:
                 listener.hear(piece)
             listener.end()
-            stated_s = mp3.seconds if container.format.name == "mp3" else _stated_end(container, stream)
+            stated_s = _stated_end(container, stream, mp3.seconds)
             if not seconds_a_byte and (seconds_a_byte := _seconds_a_byte(timeline, stated_s)):
                 source.seek(0)
                 sink.restart()
@@ -256,7 +256,7 @@ class _Listener:
 
 
 def _seconds_a_byte(timeline: Timeline, stated_s: float) -> float:
-    """How long each byte lasts that was lost among bare frames; 0 where none were, or too few to matter.
+    """How long each byte lasts that was lost among bare frames; 0 where none were.
 
     By the length that the file states, if it does and that can be; else as long as a byte that was not lost.
     """
@@ -265,8 +265,7 @@ def _seconds_a_byte(timeline: Timeline, stated_s: float) -> float:
         return 0.0
     average = timeline.sound_s / accounted.sound
     told = (stated_s - timeline.reached) / accounted.lost
-    chosen = told if average / 2 < told < average * 2 else average
-    return chosen if chosen * accounted.lost > LEAST_GAP_S else 0.0
+    return told if average / 2 < told < average * 2 else average
 
 
 def _require_whole(container: Any, timeline: Timeline, stated_s: float, sink: _Sink, *, is_guess: bool) -> None:
@@ -284,11 +283,14 @@ def _require_whole(container: Any, timeline: Timeline, stated_s: float, sink: _S
         raise RecordingError("no_samples", "the audio stream is empty")
 
 
-def _stated_end(container: Any, stream: Any) -> float:
-    """The time in seconds at which the stream ends by what the container says, or 0."""
+def _stated_end(container: Any, stream: Any, counted_s: float) -> float:
+    """The time in seconds at which the stream ends by what the container, or an MP3's count of frames, says; or 0."""
     name = container.format.name
-    if name in _STATES_LENGTH and stream.duration:
-        return float(stream.duration * stream.time_base)
+    length = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    if name == "mp3":  # FFmpeg knows what the encoder added, but takes the size of joined files for their length
+        return length if 0 < counted_s - length < _TOLERANCE_S else counted_s
+    if name in _STATES_LENGTH and length:
+        return length
     # Matroska's own duration is that of the longest stream, and some recorders' is that of a clock.
     tag = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
     if name != "matroska,webm" or not tag:

@@ -27,8 +27,7 @@ _STATES_TIMES_LOOSELY = {"mpegts", "mpeg", "flv", "live_flv", "asf", "mxf", "nut
 _WRAPS, _WRAP_S = {"mpegts", "mpeg"}, (1 << 33) / 90_000  # whose clock begins anew after 26.5 hours
 _LONGEST_LEAP_S = 3600.0
 _LEAP_BACK_S = 1.0
-LEAST_GAP_S = 0.08
-"""Times that a live recorder takes from its clock are not even: only longer gaps are silence."""
+_LEAST_GAP_S = 0.08  # times that a live recorder takes from its clock are not even
 
 _BARE_FRAMES = {"mp3": 1728, "aac": 8191, "ac3": 3840, "eac3": 4096, "dts": 16_384, "loas": 8191}  # and the longest, in bytes
 _LOSES_PLACES = {"aac", "loas"}  # of what their readers skip, packets do not tell
@@ -163,7 +162,7 @@ class Timeline:
             self._leaps += self.sound_s > 0
             self._origin += late
             return 0.0
-        return late if late > LEAST_GAP_S else 0.0
+        return late if late > _LEAST_GAP_S else 0.0
 
     def _lost_with(self, packet: Any) -> float:
         """The seconds of a packet that cannot be decoded; 0 where the time of the next one will tell."""
