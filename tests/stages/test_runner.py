@@ -134,7 +134,7 @@ def test_a_dry_run_makes_no_folder(corpus: Path, tmp_path: Path) -> None:
 
 def test_a_head_scores_only_the_vectors_that_it_knows(corpus: Path) -> None:
     _, source = runner.source_of("predict", [str(corpus)], None)
-    with pytest.raises(ModelError, match="on the acoustic vectors of whisper:whisper-base, these are of double"):
+    with pytest.raises(ModelError, match="on the acoustic vectors of whisper:whisper-base, but the table has those of double"):
         runner.pending(plan("transcribe", "emphasize", "describe", "embed", "predict"), source, Destination("s.parquet"))
 
 
@@ -357,7 +357,7 @@ def test_only_rows_that_changed_are_done_again_downstream(corpus: Path, tmp_path
 
 def test_a_table_of_the_wrong_stage_is_refused(corpus: Path, tmp_path: Path) -> None:
     transcribe(corpus, tmp_path / "u.parquet")
-    with pytest.raises(TableError, match="a table of transcribe; describe reads one that emphasize wrote"):
+    with pytest.raises(TableError, match="a table of transcribe; describe needs a table of emphasize"):
         runner.source_of("describe", [str(tmp_path / "u.parquet")], None)
     stages, _ = runner.source_of("predict", [str(tmp_path / "u.parquet")], None)
     assert stages == ("emphasize", "describe", "embed", "predict")
@@ -473,7 +473,7 @@ def test_a_language_that_the_model_does_not_know_is_refused_before_the_run(
 
 @pytest.mark.parametrize("language", ["", " ", "xx", "auto", "English and German"])
 def test_a_language_that_is_none_is_refused(language: str) -> None:
-    with pytest.raises(UsageError, match="language must be a code or a name"):
+    with pytest.raises(UsageError, match="is not a language; write a code or a name"):
         chain.plan({"transcribe": build("transcribe", {"language": language})})
 
 
