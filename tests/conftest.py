@@ -99,18 +99,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(f"{count:8,} {family}")
 
 
+@pytest.fixture(scope="session")
+def share(request: pytest.FixtureRequest) -> float:
+    """The share, or the multiple, of the usual trials that this run makes."""
+    chosen: float | None = request.config.getoption("--trials")
+    return chosen or (1.0 if request.config.getoption("--all") else BRIEFLY)
+
+
 @pytest.fixture
-def trials(request: pytest.FixtureRequest) -> Callable[[str, int], Iterator[int]]:
-    """`trials(family, count)` gives `count` seeds, or the share or multiple of them that --trials says, at least one.
+def trials(request: pytest.FixtureRequest, share: float) -> Callable[[str, int], Iterator[int]]:
+    """`trials(family, count)` gives `count` seeds, or the share of them that this run makes, at least one.
 
     How many a family had is said at the end.
     """
-    factor = request.config.getoption("--trials")
-    if factor is None:
-        factor = 1.0 if request.config.getoption("--all") else BRIEFLY
 
     def seeds(family: str, count: int) -> Iterator[int]:
-        for seed in range(max(1, round(count * factor))):
+        for seed in range(max(1, round(count * share))):
             request.config.stash[TRIALS][family] += 1
             yield seed
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from kit.program import AFRESH
 from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, UsageError
 from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.stages.pairing import COLUMNS
 from msfser_cli.store import tables
-
-MSFSER = (sys.executable, "-c", "from msfser_cli.cli.app import main; main()")
 
 
 @pytest.fixture
@@ -96,8 +94,9 @@ def test_json_holds_everything_and_only_json(folder: Path) -> None:
     document = json.loads(out)
     assert err == ""
     assert set(document) == {
-        "scores", "gold", "label_format", "columns", "label_scale", "label_scale_source", "labels_outside_scale", "score_scale",
-        "splits", "split", "unit", "matched", "matched_by", "unmatched_labels", "unmatched_recordings", "unmatched_utterances",
+        "scores", "gold", "label_format", "columns", "label_scale", "label_scale_source", "labels_ignored",
+        "labels_outside_scale", "score_scale", "splits", "split", "unit", "matched", "matched_by",
+        "unmatched_labels", "unmatched_recordings", "unmatched_utterances",
         "clusters", "resamples", "seed", "dimensions", "coverage", "other", "differences", "groups",
     }
     assert document["columns"] == {"recording": "file", "valence": "V", "arousal": "A", "dominance": "D"}
@@ -141,7 +140,7 @@ def test_the_output_fits_eighty_columns(folder: Path) -> None:
     (("--gold", "labels.csv", "--resamples", "1000000000000"), 7, "msfser: not enough memory"),
 ])
 def test_what_is_wrong_is_said_in_a_sentence(folder: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
-    done = subprocess.run([*MSFSER, "evaluate", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([*AFRESH, "evaluate", *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (code, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr
@@ -206,4 +205,4 @@ def test_groups_may_be_configured(corpus: Path) -> None:
 
 
 def run_program(*arguments: str) -> str:
-    return subprocess.run([*MSFSER, "evaluate", *arguments], capture_output=True, text=True, check=True).stdout
+    return subprocess.run([*AFRESH, "evaluate", *arguments], capture_output=True, text=True, check=True).stdout

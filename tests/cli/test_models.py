@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from kit.program import Done, run_afresh
 from msfser_cli.profiles import WITH_CODE, models_of, registry
 
 pytestmark = pytest.mark.process
 
 
-def msfser(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from msfser_cli.cli.app import main; main()", *arguments]
-    own = {"HF_HUB_CACHE": str(folder / "hub"), **environment}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, **own})
+def msfser(folder: Path, *arguments: str, **environment: str) -> Done:
+    return run_afresh(folder, *arguments, **{"HF_HUB_CACHE": str(folder / "hub"), **environment})
 
 
 @pytest.mark.parametrize("profile", ["mini", "paper"])

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from kit.audio_language_models import SENTENCE, make_it_say, save_qwen2_audio
+from kit.program import AFRESH
 from kit.speech_models import save_ctc, save_roberta, save_speech_model
 from msfser_cli.profiles.models import locate
 
 pytestmark = pytest.mark.process
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart"
-PROGRAM = (sys.executable, "-c", "from msfser_cli.cli.app import main; main()")
 STAND_INS = {
     "model": lambda folder: locate("whisper-base").path,
     "aligner": save_ctc,
@@ -47,7 +46,7 @@ def program(tmp_path: Path) -> Program:
     """Runs the program with the paper's profile; it must exit with 0."""
 
     def run(command: str, *arguments: str, profile: bool = True) -> subprocess.CompletedProcess[str]:
-        line = [*PROGRAM, command, *arguments, *(("--profile", "paper") if profile else ())]
+        line = [*AFRESH, command, *arguments, *(("--profile", "paper") if profile else ())]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -101,6 +100,6 @@ def test_the_commands_of_the_recipe_are_commands() -> None:
     assert len(lines) == 10
     for line in lines:
         words = line[1:3] if line[1] == "models" else line[1:2]
-        done = subprocess.run([*PROGRAM, *words, "--help"], env=os.environ | {"COLUMNS": "200"}, capture_output=True, text=True)
+        done = subprocess.run([*AFRESH, *words, "--help"], env=os.environ | {"COLUMNS": "200"}, capture_output=True, text=True)
         for option in re.findall(r"--[\w-]+", " ".join(line)):
             assert f"{option} " in done.stdout, (line, option)

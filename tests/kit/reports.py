@@ -1,14 +1,37 @@
-"""What a recipe's README promises, and what `evaluate` printed, read back."""
+"""A recipe's one command, what its README promises, and what `evaluate` printed, read back."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
+from kit.program import Done
 from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.model.metrics import ccc
+
+Program = Callable[..., Done]
+"""The fixture `program` of the recipes' tests."""
+
+
+class Run(NamedTuple):
+    """A recipe's command that ran on a miniature corpus."""
+
+    corpus: Path
+    out: Path
+    process: Done
+
+
+def run_recipe(program: Program, recipe: Path, corpus: Path, work: Path, *options: str) -> Run:
+    """Run a recipe's one command as its README has it, on `corpus`, in the folder `work`."""
+    [(source, out)] = re.findall(
+        rf"^recipes/{recipe.name}/run /data/(\S+) (\S+)$", (recipe / "README.md").read_text(), re.MULTILINE
+    )
+    assert source == corpus.name
+    return Run(corpus, work / out, program(recipe / "run", corpus, work / out, *options))
 
 
 def promised(readme: Path) -> list[str]:

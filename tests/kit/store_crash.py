@@ -1,6 +1,6 @@
-"""A run that is killed at every operation in turn; then run again and compared.
+"""A run that is killed at every operation in turn, or every n-th; then run again and compared.
 
-    python store_crash.py first|update|redo|prune x.parquet|x/ FOLDER
+    python store_crash.py first|update|redo|prune x.parquet|x/ FOLDER N
 
 Prints how many runs were stopped. Each run is a fork of this process, which does nothing else and has no threads.
 """
@@ -94,8 +94,8 @@ def readers_are_served(out: str, old: dict[str, Any], new: dict[str, Any]) -> No
     assert not old.keys() & new.keys() - table.keys()
 
 
-def main(scenario: str, layout: str, where: str) -> None:
-    """Run the scenario until it was killed everywhere."""
+def main(scenario: str, layout: str, where: str, every: str) -> None:
+    """Run the scenario until it was killed at every `every`-th operation."""
     tables.to_rows(tables.to_table(make_rows("a", 5), COLUMNS))  # what pyarrow loads at first use, once for all forks
     home = Path(where)
     recordings, redo = SCENARIOS[scenario], scenario == "redo"
@@ -127,7 +127,8 @@ def main(scenario: str, layout: str, where: str) -> None:
         else:
             assert names_in(trial_folder) == names_in(clean)
 
-    for number in range(1, 1000):
+    stopped = 0
+    for number in range(1, 1000, int(every)):
         shutil.copytree(base, trial_folder)
         status = forked(partial(killed, number, str(trial_folder), partial(do, out, recordings, redo=redo)))
         if status == 0:
@@ -135,7 +136,8 @@ def main(scenario: str, layout: str, where: str) -> None:
         assert status == signal.SIGKILL, status
         assert forked(check_and_finish) == 0, f"{scenario} {layout}: killed at {number}"
         shutil.rmtree(trial_folder)
-    print(number - 1)
+        stopped += 1
+    print(stopped)
 
 
 if __name__ == "__main__":

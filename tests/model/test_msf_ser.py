@@ -81,7 +81,7 @@ def test_it_can_learn_eight_utterances_by_heart(config: MsfSerConfig, batch: Cal
     model, inputs = MsfSer(config), batch(8)
     labels = 0.1 + 0.8 * torch.rand(8, 3)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.005)
-    for _ in range(800):
+    for _ in range(200):
         optimiser.zero_grad()
         loss = training_loss(model(*inputs), labels)
         loss.backward()

@@ -5,25 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import re
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 import pytest
 
 from kit import miniature_iemocap as miniature
-from kit.reports import expected, promised, reported
+from kit.reports import Program, Run, expected, promised, reported, run_recipe
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "iemocap"
-Program = Callable[..., subprocess.CompletedProcess[str]]
-
-
-class Run(NamedTuple):
-    corpus: Path
-    out: Path
-    process: subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +26,7 @@ def corpus(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def done(program: Program, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The recipe's one command, as its README has it, with the words of the release."""
-    [command] = re.findall(r"^recipes/iemocap/run /data/(\S+) (\S+)$", (RECIPE / "README.md").read_text(), re.MULTILINE)
-    assert command[0] == corpus.name
-    out = tmp_path_factory.mktemp("work") / command[1]
-    return Run(corpus, out, program(RECIPE / "run", corpus, out, "--transcripts"))
+    return run_recipe(program, RECIPE, corpus, tmp_path_factory.mktemp("work"), "--transcripts")
 
 
 def readable() -> list[miniature.Labelled]:

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import csv
 import re
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 import pytest
 
 from kit import miniature_msp_podcast as miniature
-from kit.reports import expected, promised, reported
+from kit.reports import Program, Run, expected, promised, reported, run_recipe
 from msfser_cli.store.output import read_ledger
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "msp_podcast"
-Program = Callable[..., subprocess.CompletedProcess[str]]
-
-
-class Run(NamedTuple):
-    corpus: Path
-    out: Path
-    process: subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +26,9 @@ def corpus(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def done(program: Program, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The recipe's one command, as its README has it."""
-    [command] = re.findall(r"^recipes/msp_podcast/run /data/(\S+) (\S+)$", (RECIPE / "README.md").read_text(), re.MULTILINE)
-    assert command[0] == corpus.name
-    out = tmp_path_factory.mktemp("work") / command[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSFSER_BEAM_SIZE", "1")  # an option of msfser, as the README says to give them
-        return Run(corpus, out, program(RECIPE / "run", corpus, out))
+        return run_recipe(program, RECIPE, corpus, tmp_path_factory.mktemp("work"))
 
 
 def scores(run: Run, part: str) -> pl.DataFrame:

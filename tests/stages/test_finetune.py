@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 from typer.testing import CliRunner
 
 from kit import spoken_corpus
+from kit.program import AFRESH
 from kit.speech_models import save_speech_model
 from msfser_cli.backends.encoders import transformers_speech
 from msfser_cli.cli.app import app
@@ -37,7 +37,6 @@ from msfser_cli.store.audio import decode
 
 pytestmark = pytest.mark.model
 
-PROGRAM = "from msfser_cli.cli.app import main; main()"
 DIMENSIONS = ("valence", "arousal", "dominance")
 
 
@@ -268,7 +267,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(embedded: tup
 
 
 def test_after_a_kill_it_goes_on_to_the_same_weights(embedded: tuple[Path, Path], tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PROGRAM, "train", str(embedded[0]), "--gold", str(embedded[1]), "--finetune", "--quiet"]
+    command = [*AFRESH, "train", str(embedded[0]), "--gold", str(embedded[1]), "--finetune", "--quiet"]
     command += ["--epochs", "8", "--batch-size", "10", "--crop", "1", "--encoder-rate", "1e-3", "--out"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen([*command, str(killed)], stderr=subprocess.DEVNULL)

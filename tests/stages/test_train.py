@@ -9,7 +9,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from kit.program import AFRESH
 from kit.training_tables import Corpus, corpus
 from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, ModelError, MsfserError, OutputHeldError, TableError, UsageError
@@ -164,7 +164,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Pat
 
 
 def _run(folder: Path, out: str, *more: str) -> list[str]:
-    command = [sys.executable, "-c", "from msfser_cli.cli.app import main; main()", "train", str(folder / "embedded.parquet")]
+    command = [*AFRESH, "train", str(folder / "embedded.parquet")]
     return [*command, "--gold", str(folder / "labels.csv"), "--out", str(folder / out), "--quiet", *more]
 
 

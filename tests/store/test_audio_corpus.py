@@ -18,16 +18,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from kit import audio_corpus
+from kit.places import DOUBLES, ROOT
+from kit.program import Done, run_afresh
 from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import decode, file_sha256
 from msfser_cli.store.output import read_ledger
 
 pytestmark = pytest.mark.process
 
-ROOT = Path(__file__).parents[2]
 with (Path(__file__).parent / "EXPECTED.csv").open(encoding="utf-8", newline="") as _file:
     EXPECTED = {line["name"]: line for line in csv.DictReader(_file)}
-DOUBLES = ROOT / "tests" / "doubles"
 DECODES = ("done", "no_speech")
 
 
@@ -92,6 +92,7 @@ def test_a_day_is_the_longest_recording(tmp_path: Path) -> None:
         decode(path)
 
 
+@pytest.mark.slow
 def test_every_file_is_in_the_ledger(corpus: dict[str, Path], tmp_path: Path) -> None:
     folder = corpus["wav16-sound.wav"].parent
     names = [name for name in EXPECTED if name not in ("folder.wav", "wrapped.wav")]  # one is a folder, one is 4 GiB
@@ -120,11 +121,8 @@ def test_every_file_is_in_the_ledger(corpus: dict[str, Path], tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} - before.keys() <= {".u.parquet.seen"}  # which learns as files grow older
 
 
-def transcribe(folder: Path, root: Path, listed: str) -> subprocess.CompletedProcess[str]:
+def transcribe(folder: Path, root: Path, listed: str) -> Done:
     """`msfser transcribe` of the files that are listed, with the double, into u.parquet."""
-    program = "from msfser_cli.cli.app import main; main()"
-    path = os.pathsep.join([str(DOUBLES), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(DOUBLES), os.environ["PYTHONPATH"]])
     options = ["--out", "u.parquet", "--transcriber", "double", "--model", "whisper-base", "--max-failed", "1"]
-    command = [sys.executable, "-c", program, "transcribe", "-", "--root", str(root), *options]
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.run(command, cwd=folder, input=listed, env=environment, capture_output=True, text=True, check=False)
+    return run_afresh(folder, "transcribe", "-", "--root", str(root), *options, stdin=listed, PYTHONPATH=path)

@@ -57,7 +57,7 @@ def stamps(out: str) -> dict[str, tuple[int, int]]:
 def test_a_run_is_published(out: str, tmp_path: Path) -> None:
     recordings = {"b/ü.wav": (3, 0), "a": (2, 0), "silent": (0, 0), "z": (30, 0)}
     counts = run(out, recordings)
-    assert counts == {"recordings": 4, "done": 3, "no_speech": 1, "failed": 0, "utterances": 35}
+    assert counts == {"recordings": 4, "done": 3, "no_speech": 1, "failed": 0, "incomplete": 0, "utterances": 35}
     assert table_of(out) == expected(recordings)
     assert list(table_of(out)) == ["a", "b/ü.wav", "z"]
     assert list(read_ledger(out)) == ["a", "b/ü.wav", "silent", "z"]
@@ -110,7 +110,7 @@ def test_all_may_be_dropped(out: str) -> None:
     run(out, {"a": (2, 0), "b": (0, 0)})
     with Output.open(out, COLUMNS, LINEAGE) as output:
         output.drop(output.recordings)
-        assert output.publish() == {"recordings": 0, "done": 0, "no_speech": 0, "failed": 0, "utterances": 0}
+        assert output.publish() == dict.fromkeys(("recordings", "done", "no_speech", "failed", "incomplete", "utterances"), 0)
     assert table_of(out) == {}
     assert run(out, {"a": (2, 0)})["utterances"] == 2
 

@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 
 from kit.chat_server import CALM, MODEL, Asked, ChatServer, Reply, completion, drips, hangs, raw, says, status
+from kit.program import AFRESH
 from msfser_cli.backends.asking import Question
 from msfser_cli.backends.describers import openai
 from msfser_cli.errors import ModelError, MsfserError, UsageError
@@ -421,9 +422,6 @@ def test_what_changes_no_row_is_no_other_work(chat_server: ChatServer, tmp_path:
 
 # The program
 
-PROGRAM = "from msfser_cli.cli.app import main; main()"
-
-
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """Three recordings of three utterances, as `emphasize` writes them."""
@@ -453,7 +451,7 @@ def table(tmp_path: Path) -> Path:
 
 def start(table: Path, server: ChatServer, *more: str) -> subprocess.Popen[str]:
     command = ["describe", table.name, "--describer", f"openai:{server.url}", "--out", "x.parquet", *more]
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *command], cwd=table.parent, stdin=subprocess.DEVNULL, text=True,
+    return subprocess.Popen([*AFRESH, *command], cwd=table.parent, stdin=subprocess.DEVNULL, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import pytest
 import torch
 
 from kit.audio_language_models import SAVED, SENTENCE, make_it_say
+from kit.program import run_afresh
 from kit.speech_models import voice
 from msfser_cli.backends import asking
 from msfser_cli.backends.asking import Question
@@ -273,10 +271,7 @@ def emphasized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def msfser(folder: Path, *arguments: str, code: int = 0) -> str:
     """What the program says in `folder`; it must exit with `code`."""
-    command = [sys.executable, "-c", "from msfser_cli.cli.app import main; main()", *arguments]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    return done.stderr
+    return run_afresh(folder, *arguments, code=code, OMP_NUM_THREADS="1").stderr
 
 
 def test_a_table_with_the_models_own_words(emphasized: Path, audio_language_model: Path, tmp_path: Path) -> None:
