@@ -45,7 +45,7 @@ def test_a_head_that_knows_only_a_name_is_believed_where_the_registry_knows_it_t
     check(tmp_path, "whisper:whisper-base", "whisper-base", OF_WHISPER)
     assert not caplog.text
     check(tmp_path, "whisper:wavlm", "/a/wavlm", "wavlm sha256:01")
-    assert "stores only the name of its acoustic encoder, whisper:wavlm; the table has vectors of whisper:wavlm sha256:01" in caplog.text
+    assert "only the name of its acoustic encoder, whisper:wavlm; the table has vectors of whisper:wavlm sha256:01" in caplog.text
     caplog.clear()
     check(tmp_path, "whisper:whisper-base", "/a/whisper-base", "whisper-base sha256:01")
     assert "make sure that they are the same model" in caplog.text

@@ -144,7 +144,7 @@ def test_a_model_that_cannot_be_loaded_is_a_model_error(corpus: Path, tmp_path: 
     chosen = plan("transcribe", transcriber="faster-whisper", model=str(tmp_path / "model"))
     with pytest.raises(ModelError, match="faster-whisper cannot load this model"):
         chosen.load()
-    with pytest.raises(UsageError, match="not 'klingon'"):
+    with pytest.raises(UsageError, match="'klingon' is not a language"):
         plan("transcribe", transcriber="faster-whisper", language="klingon").load()
 
 
@@ -461,7 +461,7 @@ def test_a_language_that_the_model_does_not_know_is_refused_before_the_run(
     settings = {"model": str(tmp_path / "model")}
     assert chain.plan({"transcribe": build("transcribe", {**settings, "language": known.upper()})}).settings[
         "transcribe"].language == known  # type: ignore[union-attr]
-    with pytest.raises(UsageError, match=f"language.*{unknown!r}"):
+    with pytest.raises(UsageError, match=f"{unknown!r}"):
         chain.plan({"transcribe": build("transcribe", {**settings, "language": unknown})})
     _, source = runner.source_of("transcribe", [listed(tmp_path, ["a.wav"])], None)
     runner.require_languages(chain.plan({"transcribe": build("transcribe", settings)}), source)
@@ -561,7 +561,7 @@ def test_a_back_end_that_fails_on_all_stops_the_run_and_some_may_be_allowed_to(t
 def test_memory_that_runs_out_twice_over_one_recording_is_that_recordings_failure(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "u.parquet"
     speak(corpus / "b2.wav", 2.0, 0.25)
-    with pytest.raises(ResourceError, match=r"b2\.wav: not enough memory \(CUDA .* is left out"):
+    with pytest.raises(ResourceError, match=r"b2\.wav: not enough memory \(CUDA .* msfser skips it"):
         transcribe(corpus, out)
     summary = transcribe(corpus, out)
     assert (summary.done, summary.no_speech, summary.failed, summary.unchanged) == (1, 1, 3, 2)
