@@ -46,7 +46,8 @@ TRANSCRIBE = (
     Column("end", "float64", "end of the utterance in the recording", "s", "> start"),
     Column("speaker", "string", "the speaker: from the manifest, or with --diarize SPEAKER_00 and so on, numbered within each "
            "recording; null if unknown", nullable=True),
-    Column("language", "string", "ISO 639-1 code of the row's language, detected or given"),
+    Column("language", "string", "ISO 639-1 code of the row's language, detected or given; of a row in two languages, which only "
+           "a manifest's segment or --unit file can make, the one with more words"),
     Column("language_probability", "float64", "probability of the detected language; null if the language was given", "", "0..1",
            True),
     Column("text", "string", "the transcript, spelt and spaced as the recogniser or the manifest has it; empty if no word was "

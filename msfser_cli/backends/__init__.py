@@ -35,7 +35,8 @@ class Word:
     """One recognised word. Times in seconds from the start of the audio that was given; `score` 0..1 or None.
 
     `blank` is what stands before it in the text, "" in a script without blanks: the blanks and words one after the other are the
-    text as it is written. `speaker` is for the stage to say.
+    text as it is written. `language` and `language_probability` are those of the passage that it is in; None stands for the
+    transcript's. `speaker` is for the stage to say.
     """
 
     word: str
@@ -45,11 +46,16 @@ class Word:
     aligned: bool = True
     speaker: str | None = None
     blank: str = " "
+    language: str | None = None
+    language_probability: float | None = None
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said. `language_probability` is None when the language was given; `speech` says whether a voice was heard."""
+    """What was said, and the language of most of it. A recording may have several: words that differ say so.
+
+    `language_probability` is None when the language was given; `speech` says whether a voice was heard.
+    """
 
     language: str
     language_probability: float | None

@@ -1,7 +1,7 @@
-"""What an audio language model is asked about an utterance's delivery, and what of its answer is kept.
+"""The question that msfser asks an audio language model about an utterance's delivery, and what it keeps of the answer.
 
-The model gets the speech, its transcript and the words that `emphasize` found to be stressed: such models are poor at hearing
-stress, so they are told and never asked. Where an answer is no description (`judged`), the measured one stays in its place.
+The model gets the speech, its transcript and the emphasised words. It gets the emphasised words because such models are poor at
+hearing stress. If an answer is not a description (`description_in`), the measured description takes its place.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from msfser_cli.store.audio import Audio, Samples
 
 MOST_WORDS = 60
-"""A description has no more words: the encoder of texts cuts long ones, and models that go on tend to make things up."""
+"""The most words of a description. The text encoder cuts longer texts, and models that write more tend to make things up."""
 
 MOST_TOKENS = 160
-"""A model is to write no more: 60 words of English are some 80 tokens, and one that loops ends nowhere."""
+"""The most tokens of an answer. 60 English words have about 80 tokens. Without a limit, a model that loops would not end."""
 
 PROMPT_VERSION = 1
 _PROMPT = (
@@ -37,66 +37,67 @@ _PROMPT = (
     "repeat the transcript, and say nothing of yourself."
 )
 PROMPT = f"prompt {PROMPT_VERSION} sha256:{hashlib.sha256(_PROMPT.encode()).hexdigest()[:12]}"
-"""The prompt's identity, as lineage records it."""
+"""The prompt's identity. A table's lineage records it with the model."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One utterance to be described: its speech, of which nothing is in memory yet, and what is asked about it."""
+    """One utterance and the prompt about it. samples: its speech, which is read from disk when it is sliced."""
 
     samples: Samples
     prompt: str
 
 
 class AudioLanguageModel(Protocol):
-    """A model that hears and writes."""
+    """A model that takes audio and text, and writes text."""
 
     def answer(self, questions: Sequence[Question]) -> list[str | None]:
-        """What it writes for each question; None where it would not take this one. A batch gives what single questions give."""
+        """The model's answers, in the order of `questions`; None where it rejects one. Batching does not change an answer."""
         ...
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A describer that asks `model`, and keeps what `measured` says where the model gives no description."""
+class AskingDescriber:
+    """A describer that asks `model`. Where the model gives no usable description, it keeps that of `measured`."""
 
     model: AudioLanguageModel
     measured: Describer
 
     def describe(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
-        """For each utterance of one recording, the columns of `schemas.DESCRIBE`; all but the description are `measured`."""
+        """For each utterance of one recording, the columns of `schemas.DESCRIBE`. All but the description are `measured`."""
         described = self.measured.describe(audio, rows)
         answers = self.model.answer([Question(audio.stretch(row["start"], row["end"]), prompt(row)) for row in rows])
         out = []
         for row, answer in zip(described, answers, strict=True):
-            text, why = judged(answer)
-            out.append({**row, "description": text if why is None else row["description"], "description_fallback": why})
+            text, fallback = description_in(answer)
+            description = text if fallback is None else row["description"]
+            out.append({**row, "description": description, "description_fallback": fallback})
         return out
 
 
 def prompt(row: Row) -> str:
-    """What is asked about the utterance; text of the recording is quoted, so that it reads as no part of the request."""
+    """The prompt about the utterance `row`. Text of the recording is quoted, so the model does not read it as instructions."""
     return _PROMPT.format(
         text=json.dumps(row["text"], ensure_ascii=False) if row["text"] else "(no words were recognised)",
         emphasized=", ".join(json.dumps(span["text"], ensure_ascii=False) for span in row["emphasis_spans"]) or "(none)",
     )
 
 
-def judged(answer: str | None) -> tuple[str | None, str | None]:
-    """The description in `answer`, and None; or None, and which of `schemas.FALLBACKS` the answer is."""
+def description_in(answer: str | None) -> tuple[str | None, str | None]:
+    """The description in `answer`, and None. If the answer is not a description: None, and its kind in `schemas.FALLBACKS`."""
     if answer is None:
         return None, "rejected"
     text = _cleaned(answer)
     if not re.search(r"\w", text):
         return None, "empty"
-    for why, is_so in (("looped", _loops), ("refused", _refuses), ("language", _is_foreign)):
-        if is_so(text):
-            return None, why
+    for fallback, applies in (("looped", _loops), ("refused", _refuses), ("language", _is_foreign)):
+        if applies(text):
+            return None, fallback
     return _bounded(text), None
 
 
 def _loops(text: str) -> bool:
-    """Whether four words in a row, or five characters where there are no spaces, come four times."""
+    """Whether the same four words in a row occur four times, or the same 25 characters (for text without spaces)."""
     words = text.lower().split()
     for parts, length in ((words, 4), (list(text), 25)):
         runs = Counter(tuple(parts[i : i + length]) for i in range(len(parts) - length + 1))
@@ -106,7 +107,7 @@ def _loops(text: str) -> bool:
 
 
 def _refuses(text: str) -> bool:
-    """Whether the answer begins by speaking of the model, which a description never does."""
+    """Whether the answer begins with a sentence about the model itself, or about missing audio."""
     return bool(_REFUSAL.search(text[:200]))
 
 
@@ -120,7 +121,7 @@ _REFUSAL = re.compile(
 
 
 def _is_foreign(text: str) -> bool:
-    """Whether the text is in a language other than English, as far as that can be told: of a word or two it cannot."""
+    """Whether the text is in a language other than English. A text of a word or two is too short to tell: false."""
     language, probability = _identifier().rank(text)[0]
     return language not in ("en", "pcm", "sco") and probability > 0.3
 
@@ -133,7 +134,7 @@ def _identifier() -> Any:
 
 
 def _cleaned(answer: str) -> str:
-    """`answer` as one line of plain text: without a model's thoughts, marks of Markdown, quotes around it, control characters."""
+    """`answer` as one line of plain text, without <think> sections, Markdown, quotes around it, and control characters."""
     text = re.sub(r"<think>.*?(</think>|$)", " ", answer, flags=re.DOTALL)
     text = re.sub(r"<\|?[\w/]+\|?>", " ", text)
     text = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in unicodedata.normalize("NFC", text))
@@ -143,7 +144,7 @@ def _cleaned(answer: str) -> str:
 
 
 def _bounded(text: str) -> str:
-    """At most `MOST_WORDS` words of `text`, of whole sentences if there is one."""
+    """At most `MOST_WORDS` words of `text`. It is cut after a whole sentence if it has one."""
     words = text.split()
     if len(words) > MOST_WORDS or not text.endswith((".", "!", "?")):
         kept = " ".join(words[:MOST_WORDS])

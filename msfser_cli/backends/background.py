@@ -1,4 +1,4 @@
-"""Threads that are known to run: where memory is short, one may be started and never live, and whoever waits for it hangs."""
+"""Starts a thread and checks that it runs. If memory is short, a new thread may never begin, and waiting for it would hang."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALIVE_WITHIN_SECONDS = 60.0
 
 
 def start(work: Callable[[], object]) -> None:
-    """Run `work` in a thread of its own, which does not keep the program from ending. ResourceError if it does not begin."""
+    """Run `work` in a new thread, which the end of the program does not wait for. ResourceError if the thread does not begin."""
     alive = threading.Event()
 
     def begin() -> None:
@@ -20,9 +20,11 @@ def start(work: Callable[[], object]) -> None:
         work()
 
     try:
-        # `threading` would wait for the thread's first sign of life without end.
+        # `threading` would wait for the start of the thread without a time limit.
         _thread.start_new_thread(begin, ())
     except RuntimeError as error:
-        raise ResourceError(f"no thread can be started: not enough memory, or too many processes ({error})") from error
+        raise ResourceError(
+            f"cannot start a thread: not enough memory, or too many processes ({error}); end other programs, and run it again"
+        ) from error
     if not alive.wait(ALIVE_WITHIN_SECONDS):
-        raise ResourceError("no thread can be started: not enough memory")
+        raise ResourceError("cannot start a thread: not enough memory; end other programs, and run it again")

@@ -1,12 +1,13 @@
-"""Who speaks when: pyannote.audio's pipeline on a folder, loaded without anything in that folder being able to run code.
+"""Speaker diarization: who speaks when, with a pipeline of pyannote.audio. No file of the pipeline can run code.
 
-pyannote's own loader unpickles checkpoints, makes objects of whatever classes a configuration names, and reads further models
-over the network. Here a pipeline is a folder that brings its parts along, as pyannote/speaker-diarization-community-1 does:
+pyannote's own loader is not safe: it unpickles checkpoints, creates objects of any class that a configuration names, and gets
+further models over the network. For msfser, a pipeline is a folder with all of its parts, such as
+pyannote/speaker-diarization-community-1:
 
     config.yaml, segmentation/pytorch_model.bin, embedding/pytorch_model.bin, plda/plda.npz, plda/xvec_transform.npz
 
-The configuration may name the two classes of clusterings and set numbers. Checkpoints are pickles, read by torch's restricted
-unpickler, which makes tensors, plain data and `Specifications` alone; they may name the classes of `_NETWORKS`.
+The configuration may set numbers and name one of `_CLUSTERINGS`. Checkpoints are pickles. torch's restricted unpickler reads
+them; it creates only tensors, plain data and `Specifications`. They may name the classes in `_NETWORKS`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from msfser_cli.store.audio import Samples
 
 LONGEST = 4 * 3600.0
-"""Seconds. The whole recording is in memory, 230 MB an hour, and so are the distances between all of its stretches: some 5 GB."""
+"""The longest recording, in seconds. Diarization loads the whole recording (230 MB per hour), and the distances between all its
+segments. For 4 hours, that is about 5 GB.
+"""
 
 _PIPELINES = ("pyannote.audio.pipelines.SpeakerDiarization", "pyannote.audio.pipelines.speaker_diarization.SpeakerDiarization")
 _CLUSTERINGS = ("VBxClustering", "AgglomerativeClustering")
@@ -37,15 +40,16 @@ _NETWORKS = {
         ("WeSpeakerResNet34", "WeSpeakerResNet152", "WeSpeakerResNet221", "WeSpeakerResNet293"), "pyannote.audio.models.embedding"
     ),
 }
+_CHOOSE = "pass --diarize a pipeline with all its parts, such as pyannote/speaker-diarization-community-1"
 _PART = re.compile(r"\$model/([\w-]+)")
 _CONFIG_BYTES = 100_000
 _LARGEST = 1024
-"""No size in a checkpoint is larger, the sample rate aside."""
+"""The largest size that a checkpoint or a configuration may have, apart from the sample rate."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A stretch, in seconds, in which a speaker of the recording is heard."""
+    """A speaker's turn. start, end: in seconds from the start of the recording."""
 
     start: float
     end: float
@@ -54,7 +58,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What a pipeline's folder holds: the files of its parts, the arguments of its class, and its parameters."""
+    """A pipeline in a folder, not loaded.
+
+    files: the files of its parts, by `role/name`. arguments: of its class. parameters: its numbers.
+    """
 
     folder: Path
     files: dict[str, Path]
@@ -62,7 +69,7 @@ class Pipeline:
     parameters: dict[str, Any]
 
     def identity(self) -> str:
-        """The folder's name, and a hash of all that is read."""
+        """The folder's name, and a hash of all files that are read."""
         digest = hashlib.sha256()
         for path in (self.folder / "config.yaml", *self.files.values()):
             with path.open("rb") as file:
@@ -72,8 +79,9 @@ class Pipeline:
 
 
 def find(folder: Path) -> Pipeline:
-    """The pipeline in `folder`, of which nothing is loaded yet. ModelError where there is none, or one that asks for more than
-    its own parts and numbers.
+    """The pipeline in `folder`, without loading it.
+
+    ModelError if it is not a pipeline, if a part is missing, or if its configuration has anything but its parts and numbers.
     """
     path = folder / "config.yaml"
     config = _config(path)
@@ -81,33 +89,30 @@ def find(folder: Path) -> Pipeline:
     if not isinstance(pipeline, dict) or pipeline.get("name") not in _PIPELINES or set(config) - {
         "dependencies", "version", "pipeline", "params"
     }:  # fmt: skip
-        raise ModelError(f"{path}: not the configuration of a speaker diarisation by pyannote.audio, and of nothing else")
-    given = pipeline.get("params") or {}
-    if not isinstance(given, dict):
-        raise ModelError(f"{path}: its params are no names with values")
+        raise ModelError(f"{path}: not the configuration of a diarization pipeline of pyannote.audio; {_CHOOSE}")
+    params = pipeline.get("params") or {}
+    if not isinstance(params, dict):
+        raise ModelError(f"{path}: params must be names with values; {_CHOOSE}")
     files: dict[str, Path] = {}
     for role, names in (("segmentation", ("pytorch_model.bin",)), ("embedding", ("pytorch_model.bin",)),
                         ("plda", ("xvec_transform.npz", "plda.npz"))):  # fmt: skip
-        part = _PART.fullmatch(str(given.get(role)))
+        part = _PART.fullmatch(str(params.get(role)))
         if part is None:
-            raise ModelError(
-                f"{path}: its {role} is not a part of the same folder; --diarize takes a pipeline that brings its parts along, "
-                "such as pyannote/speaker-diarization-community-1"
-            )
+            raise ModelError(f"{path}: its {role} is not in the same folder; {_CHOOSE}")
         for name in names:
             files[f"{role}/{name}"] = file = folder / part[1] / name
             if not file.is_file():
-                raise ModelError(f"{file}: missing; get the whole of the model again")
-    arguments = {name: value for name, value in given.items() if name not in ("segmentation", "embedding", "plda")}
+                raise ModelError(f"{file}: missing; get the whole model again")
+    arguments = {name: value for name, value in params.items() if name not in ("segmentation", "embedding", "plda")}
     for name, value in arguments.items():
         kind = _ARGUMENTS.get(name)
-        known = kind is not None and type(value) is kind
-        known = known and (value in _CLUSTERINGS if kind is str else kind is bool or 0 < value <= _LARGEST)
-        if not known:
-            raise ModelError(f"{path}: {name} is {value!r:.60}, which is not known here")
+        valid = kind is not None and type(value) is kind
+        valid = valid and (value in _CLUSTERINGS if kind is str else kind is bool or 0 < value <= _LARGEST)
+        if not valid:
+            raise ModelError(f"{path}: {name} is {value!r:.60}, which msfser does not support; {_CHOOSE}")
     parameters = config.get("params") or {}
     if not isinstance(parameters, dict) or not all(_is_number(v) for v in _values(parameters)):
-        raise ModelError(f"{path}: its parameters are not numbers")
+        raise ModelError(f"{path}: its parameters are not numbers; {_CHOOSE}")
     return Pipeline(folder, files, arguments, parameters)
 
 
@@ -118,35 +123,40 @@ _ARGUMENTS: dict[str, Any] = {
 
 
 class Diarizer:
-    """A pipeline, ready to listen."""
+    """A loaded pipeline."""
 
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
 
     def turns(self, samples: Samples) -> list[Turn]:
-        """Who speaks when: in order, none overlapping another, speakers named SPEAKER_00 and so on as they come.
+        """The turns in `samples` (float32 [n], 16 kHz): in order and without overlap.
 
-        RecordingError for more than `LONGEST` seconds.
+        Speakers are called SPEAKER_00 and so on, by their first turn. RecordingError for more than `LONGEST` seconds.
         """
         import torch
 
         duration = len(samples) / SAMPLE_RATE_HZ
         if duration > LONGEST:
             hours = duration / 3600
-            raise RecordingError("too_long", f"{hours:.1f} h; speakers are told apart in at most {LONGEST / 3600:.0f} h")
+            raise RecordingError(
+                "too_long", f"the recording has {hours:.1f} h, but --diarize takes at most {LONGEST / 3600:.0f} h; split it"
+            )
         if not len(samples):
             return []
-        heard = {"waveform": torch.from_numpy(samples[:])[None], "sample_rate": SAMPLE_RATE_HZ, "uri": "recording"}
+        audio = {"waveform": torch.from_numpy(samples[:])[None], "sample_rate": SAMPLE_RATE_HZ, "uri": "recording"}
         with quiet():
-            found = self._pipeline(heard).exclusive_speaker_diarization
-        return named(((s.start, s.end, label) for s, _, label in found.itertracks(yield_label=True)), duration)
+            annotation = self._pipeline(audio).exclusive_speaker_diarization
+        return numbered(((s.start, s.end, label) for s, _, label in annotation.itertracks(yield_label=True)), duration)
 
 
-def named(found: Iterable[tuple[float, float, str]], duration: float) -> list[Turn]:
-    """Turns of (start, end, any name), in order and within `duration` seconds, with the speakers numbered as they come."""
+def numbered(tracks: Iterable[tuple[float, float, str]], duration: float) -> list[Turn]:
+    """The turns in order, within `duration` seconds and without overlap, with speakers numbered by first turn.
+
+    tracks: start and end in seconds, and any label for the speaker.
+    """
     names: dict[str, str] = {}
     turns: list[Turn] = []
-    for start, end, label in sorted(found):
+    for start, end, label in sorted(tracks):
         start, end = max(0.0, start, turns[-1].end if turns else 0.0), min(end, duration)
         if start < end:
             turns.append(Turn(start, end, names.setdefault(label, f"SPEAKER_{len(names):02d}")))
@@ -154,7 +164,7 @@ def named(found: Iterable[tuple[float, float, str]], duration: float) -> list[Tu
 
 
 def load(pipeline: Pipeline) -> Diarizer:
-    """ModelError for parts that are not what they should be, and for whatever would run code."""
+    """Load a pipeline, onto the GPU if there is one. ModelError if a part is damaged or could run code."""
     try:
         with quiet():
             import torch
@@ -173,12 +183,14 @@ def load(pipeline: Pipeline) -> Diarizer:
     except (ModelError, MemoryError):
         raise
     except Exception as error:
-        raise ModelError(f"{pipeline.folder}: no pipeline that can be loaded ({type(error).__name__}: {error})") from error
+        raise ModelError(
+            f"{pipeline.folder}: cannot load this pipeline ({type(error).__name__}: {error}); get the whole model again"
+        ) from error
     return Diarizer(loaded)
 
 
 def _network(role: str, path: Path) -> Any:
-    """The network in a checkpoint of pyannote's, in evaluation mode."""
+    """The network in a checkpoint of pyannote.audio, in evaluation mode. ModelError if it is damaged or could run code."""
     import importlib
     import inspect
 
@@ -191,14 +203,16 @@ def _network(role: str, path: Path) -> Any:
         about = checkpoint["pyannote.audio"]
         name = about["architecture"]["class"]
         if name not in _NETWORKS[role]:
-            raise ModelError(f"{path}: a network of the class {name!r:.60}, not one of {', '.join(_NETWORKS[role])}")
+            raise ModelError(
+                f"{path}: the network's class is {name!r:.60}, but msfser supports only {', '.join(_NETWORKS[role])}; {_CHOOSE}"
+            )
         kind = getattr(importlib.import_module(_NETWORKS[role][name]), name)
-        known = set(inspect.signature(kind.__init__).parameters) - {"self", "task"}
-        sizes = {name: value for name, value in checkpoint.get("hyper_parameters", {}).items() if name in known}
+        arguments = set(inspect.signature(kind.__init__).parameters) - {"self", "task"}
+        sizes = {name: value for name, value in checkpoint.get("hyper_parameters", {}).items() if name in arguments}
         rate = sizes.pop("sample_rate", SAMPLE_RATE_HZ)
         numbers = [v for v in _values(sizes, skip="sample_rate") if isinstance(v, int | float)]
         if rate != SAMPLE_RATE_HZ or not all(0 <= v <= _LARGEST for v in numbers):
-            raise ModelError(f"{path}: its sizes are none of a published model")
+            raise ModelError(f"{path}: its sizes are far beyond those of any published model; get the whole model again")
         network = kind(**sizes)
         network.on_load_checkpoint(checkpoint)
         weights = {name: w for name, w in checkpoint["state_dict"].items() if not name.startswith("loss_func.")}
@@ -206,13 +220,15 @@ def _network(role: str, path: Path) -> Any:
     except (ModelError, MemoryError):
         raise
     except Exception as error:
-        said = str(error)
-        if isinstance(error, pickle.UnpicklingError):  # torch's, which goes on to say how to be less careful
-            said = next((line.strip() for line in said.split("\n") if "Unsupported" in line), "it holds more than data")
-        raise ModelError(f"{path}: not a checkpoint that can be read without running code ({said:.300})") from error
+        reason = str(error)
+        if isinstance(error, pickle.UnpicklingError):  # torch's message goes on with advice to load it unsafely
+            reason = next((line.strip() for line in reason.split("\n") if "Unsupported" in line), "it has more than data")
+        raise ModelError(
+            f"{path}: cannot read this checkpoint without running code ({reason:.300}); get the whole model again"
+        ) from error
     for name, weight in network.named_parameters():
         if not torch.isfinite(weight).all():
-            raise ModelError(f"{path}: {name} holds numbers that are not finite")
+            raise ModelError(f"{path}: {name} has numbers that are not finite; get the whole model again")
     return network.eval()
 
 
@@ -221,16 +237,16 @@ def _config(path: Path) -> dict[str, Any]:
 
     try:
         if not path.is_file():  # a pipe would block
-            raise ModelError(f"{path}: missing; a pipeline of pyannote.audio has one")
+            raise ModelError(f"{path}: missing; {_CHOOSE}")
         with path.open("rb") as file:
             raw = file.read(_CONFIG_BYTES + 1)
-        if len(raw) > _CONFIG_BYTES or b"&" in raw:  # anchors, of which a few lines make gigabytes
-            raise ModelError(f"{path}: not the configuration of a pipeline")
+        if len(raw) > _CONFIG_BYTES or b"&" in raw:  # with YAML anchors, a few lines can expand to gigabytes
+            raise ModelError(f"{path}: not the configuration of a pipeline; {_CHOOSE}")
         config = yaml.safe_load(raw)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ModelError(f"{path}: not YAML ({error})") from error
+        raise ModelError(f"{path}: not a YAML file ({error}); {_CHOOSE}") from error
     if not isinstance(config, dict):
-        raise ModelError(f"{path}: not the configuration of a pipeline")
+        raise ModelError(f"{path}: not the configuration of a pipeline; {_CHOOSE}")
     return config
 
 

@@ -1,4 +1,4 @@
-"""How transformers' encoders are run: in half precision on a GPU, and in batches that fit into its memory."""
+"""Runs transformers' encoders: in half precision on a GPU, and in batches that fit into memory."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     import torch
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
-"""What torch's allocator of the CPU, and the libraries of the GPU, say in a mere RuntimeError."""
+"""Parts of the messages of plain RuntimeErrors that mean too little memory, from torch on a CPU and from GPU libraries."""
 
 
 def batches(lengths: Sequence[int], most: float) -> list[list[int]]:
-    """The indices of `lengths` in batches alike in length, each at most `most` long with its padding, or of one item."""
-    made: list[list[int]] = []
+    """The indices of `lengths` in batches of similar length. A batch has one item, or at most `most` in all, padding included."""
+    batched: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if made and (len(made[-1]) + 1) * lengths[i] <= most:
-            made[-1].append(i)
+        if batched and (len(batched[-1]) + 1) * lengths[i] <= most:
+            batched[-1].append(i)
         else:
-            made.append([i])
-    return made
+            batched.append([i])
+    return batched
 
 
 class Inference:
-    """A model in evaluation mode, where and how it computes, and how much of it at once.
+    """A model in evaluation mode, with its device, its precision, and the size of its batches.
 
-    precision: None for float16 on a GPU and float32 elsewhere; float32 where a weight is beyond float16.
-    most: the longest batch, in the unit of the lengths. It is halved where memory was too small, and stays so.
+    precision: None: float16 on a GPU and float32 on a CPU. If a weight is too large for the precision, float32 is used.
+    most: the size of the largest batch, in the unit of the lengths. If memory is too small, it is halved for all later batches.
     """
 
     def __init__(self, model: Any, most: float, precision: torch.dtype | None = None) -> None:
@@ -48,46 +48,46 @@ class Inference:
     def over(
         self, lengths: Sequence[int], encode: Callable[[list[int]], torch.Tensor]
     ) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """What `encode` makes of each of the batches of `lengths`, with the batch: finite numbers, without gradients.
+        """Yields each batch of `lengths` (indices) and the result of `encode` for it: finite numbers, without gradients.
 
-        What is not finite in half precision is made again in float32; ArithmeticError where it is not in that either.
-        MemoryError for a single item that memory is too small for.
+        If a result is not finite in half precision, it is computed again in float32. ArithmeticError if it is not finite then
+        either. MemoryError if memory is too small for a single item.
         """
         import torch
 
-        left = deque(batches(lengths, self.most))
-        while left:
-            chosen = left.popleft()
+        queue = deque(batches(lengths, self.most))
+        while queue:
+            chosen = queue.popleft()
             try:
                 with torch.inference_mode():
-                    made = self._finite(encode, chosen)
+                    result = self._finite(encode, chosen)
             except (MemoryError, RuntimeError) as error:
                 if not _is_for_memory(error):
                     raise
                 if len(chosen) == 1:
-                    raise MemoryError(f"the encoder has no memory for one item alone ({error})") from error
-                made = None  # once the error is gone, so is what the model held
-            if made is None:
+                    raise MemoryError(f"not enough memory to encode a single item ({error})") from error
+                result = None  # the error goes out of scope first, and with it the tensors of its traceback
+            if result is None:
                 _free()
                 self.most = len(chosen) * max(lengths[i] for i in chosen) / 2
-                rest = [i for batch in (chosen, *left) for i in batch]
-                left = deque([rest[j] for j in batch] for batch in batches([lengths[i] for i in rest], self.most))
+                rest = [i for batch in (chosen, *queue) for i in batch]
+                queue = deque([rest[j] for j in batch] for batch in batches([lengths[i] for i in rest], self.most))
             else:
-                yield chosen, made
+                yield chosen, result
 
     def _finite(self, encode: Callable[[list[int]], torch.Tensor], chosen: list[int]) -> torch.Tensor:
         import torch
 
-        made = encode(chosen)
-        if not torch.isfinite(made).all() and self.precision != torch.float32:
+        result = encode(chosen)
+        if not torch.isfinite(result).all() and self.precision != torch.float32:
             try:
                 self.model.float()
-                made = encode(chosen)
+                result = encode(chosen)
             finally:
                 self.model.to(self.precision)
-        if not torch.isfinite(made).all():
+        if not torch.isfinite(result).all():
             raise ArithmeticError("the encoder's vectors are not finite")
-        return made
+        return result
 
 
 def _is_for_memory(error: Exception) -> bool:

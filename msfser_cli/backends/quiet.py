@@ -1,4 +1,4 @@
-"""whisperX and pyannote, which talk: what they print, warn of and report."""
+"""Keeps whisperX and pyannote quiet: their output, their warnings and their reports of use."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-# pyannote reports its use over the network unless told not to before it is imported.
+# pyannote reports its use over the network. This switches the reports off. It must be set before the import.
 os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
-# Unless it finds a handler, whisperX makes one that writes to stdout, where the data go.
+# Without a handler, whisperX adds one that writes to stdout, where msfser writes results.
 logging.getLogger("whisperx").addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """What they and their imports print and warn of goes to stderr when debugging, and nowhere otherwise."""
+    """Inside the block, output and warnings of libraries are dropped. With --debug they go to stderr."""
     debugging = logging.getLogger().isEnabledFor(logging.DEBUG)
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr if debugging else io.StringIO()):
         if not debugging:

@@ -1,4 +1,4 @@
-"""Finding a backend by its name: a module of ours, or one that an installed package registers."""
+"""Finds a back end by its name: a module of msfser, or one that an installed package registers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ KINDS = ("transcribers", "emphasizers", "describers", "encoders")
 
 
 def names(kind: str) -> list[str]:
-    """The names of all backends of `kind`, ours and those of installed packages."""
+    """The names of all back ends of `kind` (one of `KINDS`), sorted: those of msfser and of installed packages."""
     package = importlib.import_module(f"msfser_cli.backends.{kind}")
     ours = [module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__)]
     return sorted({*ours, *(point.name for point in entry_points(group=f"msfser.{kind}"))})
 
 
 def backend(kind: str, name: str) -> ModuleType:
-    """The module of the backend `name`. UsageError if there is none, ModelError if a package that it requires is missing."""
+    """The module of the back end `name`. UsageError if it does not exist, ModelError if a package that it requires is missing."""
     if name not in names(kind):
         raise UsageError(f"there is no {kind[:-1]} {name!r}; choose one of {', '.join(names(kind))}")
     for point in entry_points(group=f"msfser.{kind}", name=name):
@@ -32,12 +32,12 @@ def backend(kind: str, name: str) -> ModuleType:
     else:
         module = importlib.import_module(f"msfser_cli.backends.{kind}.{name.replace('-', '_')}")
     if missing := [package for package in module.REQUIRES if importlib.util.find_spec(package) is None]:
-        raise ModelError(f"the {kind[:-1]} {name} needs {', '.join(missing)}; pip install {' '.join(missing)}")
+        raise ModelError(f"the {kind[:-1]} {name} needs {', '.join(missing)}; run: pip install {' '.join(missing)}")
     return module
 
 
 def loaded(kind: str, name: str, folder: Path, *more: Any) -> Any:
-    """The back end on the model in `folder`. ModelError for one that it cannot read, whatever the library says of it."""
+    """The back end `name` with the model in `folder`. more: further arguments of its `load`. ModelError if it cannot load it."""
     try:
         return backend(kind, name).load(folder, *more)
     except (MsfserError, MemoryError):
@@ -46,6 +46,6 @@ def loaded(kind: str, name: str, folder: Path, *more: Any) -> Any:
         if is_shortage(error):
             raise
         raise ModelError(
-            f"{folder}: {name} cannot load this model: it may be damaged, incomplete or of another kind; get it again, or name "
+            f"{folder}: {name} cannot load this model: it may be damaged, incomplete or of another kind; get it again, or choose "
             f"another ({type(error).__name__}: {error})"
         ) from error

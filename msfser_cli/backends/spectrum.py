@@ -1,7 +1,7 @@
-"""Short-time spectrum of speech, reduced to what emphasis and description need of it: level, spectral balance, harmonicity.
+"""Level, spectral balance and harmonicity of speech, from its short-time spectrum.
 
-Frames are 25 ms Hann windows, 10 ms apart; frame i is centred at `i * HOP` seconds. Work goes block by block, so memory holds a
-few numbers a frame and never the spectrogram of a long recording.
+Frames are 25 ms Hann windows, 10 ms apart. Frame i is centred at `i * HOP` seconds. The spectrum is computed block by block, so
+memory holds only a few numbers per frame, and not the spectrogram of a long recording.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HOP = HOP_SAMPLES / SAMPLE_RATE_HZ
 _WINDOW = np.hanning(401)[:400]
 _FFT = 512
 _BLOCK_FRAMES = 3000
-# Power of a full-scale square wave's frame is 1; anything under -120 dB is silence, and the floor keeps logarithms finite.
+# A full-scale square wave has power 1. Below -120 dB is silence. The floor keeps logarithms finite.
 FLOOR_DB = -120.0
 _FLOOR = 10 ** (FLOOR_DB / 10)
 
@@ -43,7 +43,7 @@ class Spectrum:
         return np.arange(*frames.indices(len(self.power))) * HOP
 
     def frames(self, start: float, end: float) -> slice:
-        """The frames whose centres lie in [start, end) seconds, as a slice; empty when none do."""
+        """The frames whose centres lie in [start, end) seconds, as a slice, which may be empty."""
         first, last = (int(np.ceil(max(t, 0.0) / HOP - 1e-9)) for t in (start, end))
         return slice(first, max(first, last))
 
@@ -55,18 +55,18 @@ def decibels(power: np.ndarray | float) -> np.ndarray:
 
 
 def of(audio: Audio) -> Spectrum:
-    """The recording's spectrum, computed once and kept with the audio."""
+    """The recording's spectrum. It is computed once and kept with the audio."""
     return audio.derived("spectrum", measure)
 
 
 def measure(samples: Samples) -> Spectrum:
-    """The `Spectrum` of `samples`; n // 160 + 1 frames, none for no samples."""
+    """The `Spectrum` of `samples` [n]: n // 160 + 1 frames, or 0 frames for 0 samples."""
     total = len(samples) // HOP_SAMPLES + 1 if len(samples) else 0
     power, low, high = np.zeros(total), np.zeros(total), np.zeros(total)
     bins_hz = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE_HZ)
     is_low = (bins_hz >= 50) & (bins_hz < 1000)
     is_high = (bins_hz >= 1000) & (bins_hz < 5000)
-    # Both sides of the spectrum, over the window's own power: white noise of mean square 1 gives power 1.
+    # For both sides of the spectrum, divided by the window's power: white noise with mean square 1 gets power 1.
     scale = 2 / (_FFT * np.sum(_WINDOW**2))
     half = len(_WINDOW) // 2
     for first in range(0, total, _BLOCK_FRAMES):
@@ -81,9 +81,10 @@ def measure(samples: Samples) -> Spectrum:
 
 
 def speech(spectrum: Spectrum, track: PitchTrack, start: float, end: float) -> np.ndarray:
-    """Which of the frames between `start` and `end` seconds sound: voiced, or within 25 dB of the stretch's loudest hundredth.
+    """Which frames between `start` and `end` seconds have sound: bool [frames].
 
-    The 25 dB are those of de Jong & Wempe (2009) for finding pauses by intensity. bool [frames in the stretch]
+    A frame has sound if it is voiced, or if its level is within 25 dB of the 99th percentile. The 25 dB are those with which
+    de Jong & Wempe (2009) find pauses by intensity.
     """
     frames = spectrum.frames(start, end)
     power = spectrum.power[frames]
@@ -98,10 +99,10 @@ def speech(spectrum: Spectrum, track: PitchTrack, start: float, end: float) -> n
 
 
 def harmonicity(samples: Samples, track: PitchTrack, start: float, end: float) -> np.ndarray:
-    """Harmonics-to-noise ratio (dB) of the voiced frames of `track` between `start` and `end` seconds.
+    """Harmonics-to-noise ratio, in dB, of the voiced frames between `start` and `end` seconds: float64 [voiced frames], -20..40.
 
-    Boersma (1993): the height r of the peak of the autocorrelation at the pitch period, the window's own autocorrelation divided
-    out, gives 10 log10(r / (1 - r)). Windows of 64 ms hold four periods of the lowest F0. Limited to -20..40 dB by limits on r.
+    Boersma (1993): r is the height of the autocorrelation's peak at the pitch period, divided by the window's autocorrelation.
+    The ratio is 10 log10(r / (1 - r)). Windows have 64 ms, four periods of the lowest F0.
     """
     first, last, _ = track.frames(start, end).indices(len(track.f0_hz))
     size = 256
@@ -110,7 +111,7 @@ def harmonicity(samples: Samples, track: PitchTrack, start: float, end: float) -
 
 
 def _harmonicity(samples: Samples, track: PitchTrack, frames: np.ndarray) -> np.ndarray:
-    # Lags in steps of a quarter sample: a high voice's peak is too narrow for the samples alone.
+    # Lags are in steps of a quarter sample, because the peak of a high voice is narrower than a sample.
     half, fft, finer = 512, 2048, 4
     window = np.hanning(2 * half + 1)[: 2 * half]
     lags = np.arange(half * finer) / finer
@@ -122,13 +123,13 @@ def _harmonicity(samples: Samples, track: PitchTrack, frames: np.ndarray) -> np.
     correlation = np.fft.irfft(np.abs(spectra) ** 2, fft * finer)[:, : len(lags)]
     correlation = correlation / np.maximum(correlation[:, :1], np.finfo(float).tiny) * (own[0] / own)
     period = SAMPLE_RATE_HZ / track.f0_hz[frames]
-    near = np.abs(lags - period[:, None]) <= 0.1 * period[:, None]
-    r = np.clip(np.max(np.where(near, correlation, 0.0), axis=1), 0.01, 0.9999)
+    near_period = np.abs(lags - period[:, None]) <= 0.1 * period[:, None]
+    r = np.clip(np.max(np.where(near_period, correlation, 0.0), axis=1), 0.01, 0.9999)
     decibel: np.ndarray = 10 * np.log10(r / (1 - r))
     return decibel
 
 
 def _stretch(samples: Samples, start: int, end: int) -> np.ndarray:
-    """`samples[start:end]` as float64, zeros where it reaches beyond the ends."""
+    """`samples[start:end]` as float64, with zeros beyond the ends."""
     inside = samples[max(start, 0) : max(end, 0)].astype(np.float64)
     return np.pad(inside, (max(-start, 0), end - start - max(-start, 0) - len(inside)))

@@ -12,6 +12,7 @@ import numpy as np
 
 from msfser_cli import processors
 from msfser_cli.backends import Word
+from msfser_cli.backends.languages import Judged, Passage, Span, likeliest, parts, passages
 from msfser_cli.backends.writing import is_said, split
 from msfser_cli.errors import UsageError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
@@ -32,8 +33,8 @@ _INCOMPLETE = "\ufffd"
 """What a character is decoded to as long as some of its bytes are in tokens to come."""
 _MEDIAN_FILTER = 7
 """Frames over which attention is smoothed before times are read from it: OpenAI's own."""
-_FRAMES_PER_STATE = 2
-"""Log-mel frames that the encoder makes one state of, which attention tells apart."""
+_STATES_PER_SECOND = FRAMES_PER_SECOND / 2
+"""Of the encoder: it makes one state of two log-mel frames."""
 
 
 class Whisper:
@@ -68,20 +69,35 @@ class Whisper:
         batch = np.stack([np.pad(f[:, :frames], ((0, 0), (0, max(0, frames - f.shape[1])))) for f in features])
         return self._model.encode(batch)
 
-    def language(self, encoded: Any) -> dict[str, float]:
-        """Probability of each language, averaged over the batch."""
-        total: dict[str, float] = {}
+    def languages(self, encoded: Any) -> list[dict[str, float]]:
+        """The probability of each language in each item of a batch."""
         results = self._model.model.detect_language(encoded)
-        for item in results:
-            for token, probability in item:
-                code = token.strip("<|>")
-                total[code] = total.get(code, 0.0) + probability / len(results)
-        return total
+        return [{token.strip("<|>"): float(probability) for token, probability in item} for item in results]
+
+    def passages(self, encoded: Any, windows: Sequence[Span], regions: Sequence[Span], before: str | None) -> list[Passage]:
+        """The encoded windows of a batch in passages of one language each. Times are in seconds.
+
+        regions: where somebody speaks. before: the language of what precedes the windows, None at the start.
+        """
+        import ctranslate2
+
+        states = np.asarray(encoded.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu))
+        heard: list[list[Judged]] = []
+        for state, (start, end) in zip(states, windows, strict=True):
+            spans = parts([r for r in regions if start <= r[0] and r[1] <= end])
+            heard.append([])
+            for first, last in spans:
+                own = state[round((first - start) * _STATES_PER_SECOND) : max(round((last - start) * _STATES_PER_SECOND), 1)]
+                own = np.ascontiguousarray(own if len(spans) > 1 else state)[np.newaxis]
+                [probabilities] = self.languages(ctranslate2.StorageView.from_array(own))
+                heard[-1].append(Judged((first, last), probabilities))
+        return passages(heard, before)
 
     def detect(self, samples: Samples) -> tuple[str, float]:
         """The language of the first 30 s of `samples`, and its probability."""
         features = self.features(samples[: 30 * SAMPLE_RATE_HZ])
-        return likeliest(self.language(self.encode([features], padded_frames([features]))))
+        [probabilities] = self.languages(self.encode([features], padded_frames([features])))
+        return likeliest(probabilities)
 
     @property
     def multilingual(self) -> bool:
@@ -152,7 +168,7 @@ def _timed(tokenizer: Any, tokens: list[int], alignment: Any) -> list[Word]:
     text, owners = _text_by_token(tokenizer, tokens)
     text_steps, states = np.array(alignment.alignments).T
     moves = np.diff(text_steps, prepend=text_steps[0] - 1) > 0
-    begins = states[moves] * (_FRAMES_PER_STATE / FRAMES_PER_SECOND)  # of each token, and of the end
+    begins = states[moves] / _STATES_PER_SECOND  # of each token, and of the end
     words: list[Word] = []
     at = 0
     for blank, word in split(text):
@@ -191,11 +207,6 @@ def padded_frames(features: Sequence[np.ndarray]) -> int:
     """The frames to which a batch is padded: its longest item and `SILENCE_AFTER`, and at least `SHORTEST_PADDED`."""
     needed = max(f.shape[1] for f in features) + round(SILENCE_AFTER * FRAMES_PER_SECOND)
     return int(min(MAX_FRAMES, max(needed + needed % 2, round(SHORTEST_PADDED * FRAMES_PER_SECOND))))
-
-
-def likeliest(languages: dict[str, float]) -> tuple[str, float]:
-    """The language with the highest probability, and that probability."""
-    return max(languages.items(), key=lambda item: item[1])
 
 
 @functools.lru_cache(maxsize=2)

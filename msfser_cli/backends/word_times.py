@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msfser_cli.backends import Transcript, Word
-from msfser_cli.backends.whisper_ct2 import MAX_TOKENS, Whisper, likeliest, padded_frames
+from msfser_cli.backends.languages import Passage, likeliest
+from msfser_cli.backends.whisper_ct2 import MAX_TOKENS, Whisper, padded_frames
 from msfser_cli.backends.writing import blank_between, split
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -27,7 +28,7 @@ def align_by_attention(whisper: Whisper, samples: Samples, text: str, language: 
     features = whisper.features(samples[: round(LONGEST_ALIGNED * SAMPLE_RATE_HZ)])
     encoded = whisper.encode([features], padded_frames([features]))
     if language is None:
-        language, probability = likeliest(whisper.language(encoded))
+        language, probability = likeliest(*whisper.languages(encoded))
     tokens = whisper.tokenizer(language).encode(" " + text.strip())
     if duration > LONGEST_ALIGNED or len(tokens) > MAX_TOKENS or not split(text):
         return Transcript(language, probability, interpolated(text, 0.0, duration), True)
@@ -48,6 +49,11 @@ def shifted(word: Word, offset: float, limit: float) -> Word:
     """`word` moved by `offset` seconds, and kept between `offset` and `limit`."""
     start = min(offset + max(word.start, 0.0), limit)
     return replace(word, start=start, end=max(start, min(offset + word.end, limit)))
+
+
+def in_passage(word: Word, passage: Passage) -> Word:
+    """`word` with the language of the passage that it is in."""
+    return replace(word, language=passage.language, language_probability=passage.probability)
 
 
 def continued(words: list[Word], more: list[Word]) -> list[Word]:

@@ -1,4 +1,4 @@
-"""The program `msfser`: its commands, its configuration file, and what an error looks like."""
+"""The program `msfser`: its commands, its configuration file, and the form of its errors."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ app.add_typer(models)
 
 CONFIG = Path("msfser.toml")
 _EXIT_UNREAD = 128 + signal.SIGPIPE
-"""As other programs end whose output goes to one that has ended, such as `head`."""
-_SEVERAL = ("by", "without", "train_split", "dev_split", "inputs")  # what may be given more than once
+"""The exit code if a program that reads the output, such as `head`, has ended. It is the usual code for that."""
+_SEVERAL = ("by", "without", "train_split", "dev_split", "inputs")  # parameters that may be given several times
 
 
-def _print_version(asked: bool) -> None:
-    # In a callback of its own: the program's runs only once a command is named.
-    if asked:
+def _print_version(wanted: bool) -> None:
+    # This is a callback of its own, because the program's callback needs a command.
+    if wanted:
         typer.echo(f"msfser {__version__}")
         raise typer.Exit
 
@@ -86,7 +86,10 @@ def options(
 
 
 def _configured() -> dict[str, Any]:
-    """msfser.toml as defaults of each command: its top level for all of them, a table such as [predict] for one."""
+    """The defaults of each command from msfser.toml. Its top level is for all commands, a table such as [predict] for one.
+
+    UsageError if the file cannot be read, is not TOML, or has an option that does not exist.
+    """
     if not CONFIG.is_file():
         return {}
     if sys.version_info >= (3, 11):
@@ -96,36 +99,40 @@ def _configured() -> dict[str, Any]:
     try:
         content = tomllib.loads(CONFIG.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UsageError(f"{CONFIG}: cannot be read ({error.strerror})") from error
+        raise UsageError(f"{CONFIG}: cannot be read ({error.strerror}); check its permissions") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{CONFIG}: not a TOML file ({error})") from error
-    known = {c.callback.__name__: _parameters(c.callback) for c in app.registered_commands if c.callback}
-    below = {c.callback.__name__.strip("_"): _parameters(c.callback) for c in models.registered_commands if c.callback}
-    known["models"] = set().union(*below.values())
-    shared = {name: value for name, value in content.items() if name not in known}
-    everywhere = set().union(*known.values())
-    own = {name: table for name, table in content.items() if name in known}
+    commands = {c.callback.__name__: _parameters(c.callback) for c in app.registered_commands if c.callback}
+    subcommands = {c.callback.__name__.strip("_"): _parameters(c.callback) for c in models.registered_commands if c.callback}
+    commands["models"] = set().union(*subcommands.values())
+    shared = {name: value for name, value in content.items() if name not in commands}
+    all_parameters = set().union(*commands.values())
+    own = {name: table for name, table in content.items() if name in commands}
     if misused := [name for name, table in own.items() if not isinstance(table, dict)]:
-        raise UsageError(f"{CONFIG}: {misused[0]} is a command: its options go into a table [{misused[0]}]")
-    wrong = [name for name in shared if _plain(name) not in everywhere]
-    wrong += [f"{command}.{name}" for command, table in own.items() for name in table if _plain(name) not in known[command]]
-    if wrong:
-        raise UsageError(f"{CONFIG}: there is no option {', '.join(wrong)}")
+        raise UsageError(f"{CONFIG}: {misused[0]} is a command; put its options into a table [{misused[0]}]")
+    unknown = [name for name in shared if _plain(name) not in all_parameters]
+    unknown += [
+        f"{command}.{name}" for command, table in own.items() for name in table if _plain(name) not in commands[command]
+    ]
+    if unknown:
+        raise UsageError(f"{CONFIG}: there is no option {', '.join(unknown)}; see msfser COMMAND --help")
     defaults: dict[str, Any] = {
-        command: {_plain(n): _as_given(n, v) for n, v in {**shared, **own.get(command, {})}.items() if _plain(n) in parameters}
-        for command, parameters in known.items()
+        command: {_plain(n): _argument(n, v) for n, v in {**shared, **own.get(command, {})}.items() if _plain(n) in parameters}
+        for command, parameters in commands.items()
     }
     of_models = defaults["models"]
-    defaults["models"] = {name: {n: v for n, v in of_models.items() if n in parameters} for name, parameters in below.items()}
+    defaults["models"] = {
+        name: {n: v for n, v in of_models.items() if n in parameters} for name, parameters in subcommands.items()
+    }
     return defaults
 
 
-def _as_given(name: str, value: Any) -> Any:
-    """A value of msfser.toml as it would stand on the command line, where it is checked; UsageError for what cannot."""
+def _argument(name: str, value: Any) -> Any:
+    """A value of msfser.toml in the form of a command line argument, which is checked later. UsageError for other types."""
     if isinstance(value, list) and _plain(name) in _SEVERAL:
-        return [_as_given("", one) for one in value]
+        return [_argument("", one) for one in value]
     if not isinstance(value, str | int | float):
-        raise UsageError(f"{CONFIG}: {name} takes no {type(value).__name__}")
+        raise UsageError(f"{CONFIG}: {name} does not take a {type(value).__name__}; see msfser COMMAND --help")
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return [text] if _plain(name) in _SEVERAL else text
 
@@ -139,7 +146,7 @@ def _plain(name: str) -> str:
 
 
 def main() -> None:
-    """Run the program. Models are only ever read from this machine, and nothing is reported to anyone."""
+    """Run the program. It loads models only from this machine, and switches off all reports of use by libraries."""
     _open_standard_streams()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -147,32 +154,32 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     debug = "--debug" in sys.argv[1:] or os.environ.get("MSFSER_DEBUG", "").lower() in ("1", "true", "yes", "on")
     if debug:
-        # Wherever it stands: people add it at the end of the line that failed.
+        # --debug may be anywhere, because people add it at the end of the line that failed.
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
     else:
-        warnings.simplefilter("ignore")  # of the libraries; msfser's own are no Python warnings
+        warnings.simplefilter("ignore")  # these come from libraries only; msfser does not use Python warnings
     log.json = _asks_for_json(sys.argv[1:])
     log.take_over(debug=debug)
     for warning in processors.settle_threads(os.environ, processors.available()):
         log.warn(warning)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # before and after the block it is no error of Python's either
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no KeyboardInterrupt before or after the block
     with stop_on_signals():
         code = _run(debug=debug)
     if code == _EXIT_UNREAD:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed would raise once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the flush at exit would raise the same error again
     sys.exit(code)
 
 
 def _is_unread(output: int) -> bool:
-    """Whether the open file `output` is a pipe that nothing reads any more."""
+    """Whether the file descriptor `output` is a pipe without a reader."""
     poll = select.poll()
     poll.register(output, 0)
     return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _open_standard_streams() -> None:
-    """Open those that the caller closed: else the next file gets their number, and what a library prints lands in a table."""
+    """Open the standard streams that the caller closed. Otherwise a table could get descriptor 1, and libraries print into it."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
@@ -182,43 +189,43 @@ def _open_standard_streams() -> None:
 
 
 def _asks_for_json(arguments: list[str]) -> bool:
-    """Whether the log is to be in JSON, as far as it can be told before the options are read, which may fail."""
-    asked = [os.environ.get("MSFSER_LOG_FORMAT", "")]
-    asked += [value for name, value in pairwise(arguments) if name == "--log-format"]
-    asked += [argument.partition("=")[2] for argument in arguments if argument.startswith("--log-format=")]
-    return asked[-1] == "json"
+    """Whether the log should be JSON. This is determined before the options are parsed, because parsing may fail."""
+    formats = [os.environ.get("MSFSER_LOG_FORMAT", "")]
+    formats += [value for name, value in pairwise(arguments) if name == "--log-format"]
+    formats += [argument.partition("=")[2] for argument in arguments if argument.startswith("--log-format=")]
+    return formats[-1] == "json"
 
 
 def _run(*, debug: bool) -> int:
-    """Run the command that is asked for, and say what ends it early. Returns the exit code."""
-    output = os.dup(1)  # which libraries put something else in place of when nothing reads it any more
+    """Run the command, and print the error that ends it early. Returns the exit code."""
+    output = os.dup(1)  # a copy, because libraries replace descriptor 1 if it has no reader
     try:
         with stop_on_signals():
-            # In text, typer itself says what is wrong with an option, and exits.
+            # If the log is text, typer itself prints errors of options and exits.
             return int(app(standalone_mode=not log.json) or 0)
     except SystemExit as end:
-        if end.code == 1 and _is_unread(output):  # so end the libraries that print
+        if end.code == 1 and _is_unread(output):  # libraries that print exit like this
             return _EXIT_UNREAD
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             return _EXIT_UNREAD
         trace = traceback.format_exc() if debug else None
-        # A model that cannot be read for want of memory or files is no broken one.
+        # If memory or open files ran out while a model was read, the model is not at fault.
         reason = error.__cause__ if isinstance(error, ModelError) else error
         if isinstance(reason, Exception) and is_shortage(reason):
             error = ResourceError(shortage(reason))
         elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            error = ResourceError(f"standard output: cannot write ({error.strerror})")
+            error = ResourceError(f"standard output: cannot write ({error.strerror}); free some space, and run it again")
         elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            error = UsageError(f"{str(error.filename)[:80]}...: longer than a name can be")
+            error = UsageError(f"{str(error.filename)[:80]}...: the name is too long; choose a shorter one")
         code, lines = getattr(error, "exit_code", 1), error.args
         if hasattr(error, "format_message"):  # typer's
             lines = (error.format_message(),)
         elif not isinstance(error, MsfserError):
             lines = (f"a bug: {type(error).__name__}: {error}",)
             lines += () if debug else ("Run it again with --debug for the traceback: msfser --debug ...",)
-        message = "\n".join(printable(str(line)) for line in lines)  # a line break in a name is none of the message's
+        message = "\n".join(printable(str(line)) for line in lines)  # line by line: names may contain line breaks
         if trace and not log.json:
             print(trace, end="", file=sys.stderr)
         more: dict[str, Any] = {"traceback": trace} if trace else {}

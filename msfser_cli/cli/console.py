@@ -1,4 +1,4 @@
-"""How a run goes: a bar on a terminal, a plain line now and then elsewhere, and what came of it in a sentence or two."""
+"""Shows the progress of a run (a bar on a terminal, else a line now and then), and its result in a few sentences."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from msfser_cli.stages.runner import Source, Summary
 
 PLAIN_SECONDS = 30.0
-"""How often a line appears where there is no terminal."""
+"""Seconds between two lines of progress without a terminal."""
 
-TOLD = 10
-"""So many failures of a run are told in words; of those that follow, the number. The ledger has them all."""
+MOST_FAILURES = 10
+"""The most failures of a run that are printed one by one. For more, only their number is printed. The ledger lists all."""
 
-_DETAIL = 200  # characters of a failure's detail that are told
+_DETAIL = 200  # the most characters of a failure's detail that are printed
 
 
 def clock(seconds: float) -> str:
@@ -28,7 +28,7 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """Recordings done, hours of audio done in an hour, and the time left by the bytes that remain."""
+    """Shows the number of recordings done, the hours of audio per hour, and the time left. That is estimated by bytes."""
 
     def __init__(self, out: str) -> None:
         self._out = out
@@ -48,7 +48,7 @@ class Progress:
             log.bar.set_description_str(self._line())
 
     def recording(self, line: dict[str, Any], *, unchanged: bool) -> None:
-        """One recording is finished."""
+        """A recording is finished. line: its line in the ledger."""
         size = line["size_bytes"] or 0
         self._recordings += 1
         self._bytes += size
@@ -65,12 +65,12 @@ class Progress:
                     of_bytes=self._of_bytes, audio_seconds=round(self._audio, 3))
 
     def close(self) -> None:
-        """Take the bar off the screen, and say how many failures were not told."""
+        """Remove the bar, and print the number of failures that were not printed."""
         if log.bar is not None:
             log.bar.close()
             log.bar = None
-        if self._failed > TOLD and not log.json:
-            log.say("recording", f"failed or incomplete: {self._failed - TOLD} more", level="warning")
+        if self._failed > MOST_FAILURES and not log.json:
+            log.say("recording", f"failed or incomplete: {self._failed - MOST_FAILURES} more", level="warning")
 
     def _say(self, line: dict[str, Any]) -> None:
         failed = line["status"] == "failed"
@@ -80,12 +80,13 @@ class Progress:
         about = {name: line[name] for name in names}
         message = line["recording_id"]
         if failed:
-            detail = line["detail"]  # which is a library's whole complaint sometimes
+            detail = line["detail"]  # it may be a library's long error message
             message = f"failed: {message}: {line['reason']}: {detail[:_DETAIL]}{'...' if len(detail) > _DETAIL else ''}"
         elif incomplete:
             message = f"incomplete: {message}: {line['reason']}: {line['note']}"
-        told = failed or incomplete
-        log.say("recording", message, level="warning" if told else "info", words=told and self._failed <= TOLD, **about)
+        warns = failed or incomplete
+        words = warns and self._failed <= MOST_FAILURES
+        log.say("recording", message, level="warning" if warns else "info", words=words, **about)
 
     def _line(self) -> str:
         line = f"{self._recordings}/{self._of} recordings"
@@ -97,7 +98,7 @@ class Progress:
 
 
 def summary(result: Summary) -> str:
-    """The run in a sentence or two; its counts add up."""
+    """The result of a run in a few lines. Its counts add up to the number of recordings."""
     counts = f"{result.recordings} recordings: {result.done} done ({result.utterances} utterances), "
     counts += f"{result.no_speech} without speech, {result.failed} failed, {result.unchanged} unchanged"
     speed = f"{clock(result.audio_seconds)} of audio in {clock(result.seconds)}"
@@ -105,10 +106,11 @@ def summary(result: Summary) -> str:
     failed = f"\n{result.published['failed']} failed: see {printable(result.ledger)}" if result.published["failed"] else ""
     count = result.published["incomplete"]
     incomplete = f"\n{count} incomplete: see the column note of {printable(result.ledger)}" if count else ""
-    stay = "out of the table now" if result.pruned else "the table keeps them; --prune takes them out"
-    gone = f"\n{result.gone} no longer there: {stay}" if result.gone else ""
+    stay = "removed from the table" if result.pruned else "the table keeps them; --prune removes them"
+    gone = f"\n{result.gone} no longer in the corpus: {stay}" if result.gone else ""
     parts = ", ".join(f"{count} {why}" for why, count in sorted(result.fallbacks.items()))
-    measured = f"\n{sum(result.fallbacks.values())} descriptions are measured, for want of a model's: {parts}" if parts else ""
+    fallbacks = sum(result.fallbacks.values())
+    measured = f"\n{fallbacks} descriptions fall back to measurements, the model gave no usable answer: {parts}" if parts else ""
     others_noted = result.noted - result.incomplete
     noted = f"\n{others_noted} with a note: see the column note of {printable(result.ledger)}" if others_noted else ""
     table = f"{printable(result.out)}: {result.published['utterances']} utterances{failed}{incomplete}"
@@ -116,7 +118,7 @@ def summary(result: Summary) -> str:
 
 
 def as_json(result: dict[str, Any]) -> str:
-    """A run, done or planned, as one JSON object on one line."""
+    """The result of a run, or of a dry run, as one JSON object on one line."""
     import json
 
     return json.dumps(result, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What the five commands that write a table have in common."""
+"""Runs one of the five commands that write a table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
             for identity in pending:
                 typer.echo(printable(identity))
         would = f"{len(pending)} of {len(source.recording_ids)} recordings would be done: {', '.join(stages)}"
-        would += "".join(f"\nno longer there: {printable(identity)}" for identity in gone)
+        would += "".join(f"\nno longer in the corpus: {printable(identity)}" for identity in gone)
         log.say("summary", would, recordings=len(source.recording_ids), pending=len(pending), gone=len(gone))
         return
     for note in plan.notes:
@@ -59,7 +59,7 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     if options["json"]:
         typer.echo(console.as_json(asdict(result)))
     code = EXIT_SOME_FAILED if result.published["failed"] or result.published["incomplete"] else 0
-    # What failed before was said then: a run of every night is silent about it.
+    # Failures of earlier runs were reported then. A nightly run does not report them again.
     level = "warning" if result.failed or result.incomplete else "info"
     log.say("summary", console.summary(result), level=level, **asdict(result), exit_code=code)
     raise typer.Exit(code)

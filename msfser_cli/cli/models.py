@@ -13,7 +13,7 @@ from msfser_cli.cli import options as o
 from msfser_cli.cli.log import log, printable
 
 if TYPE_CHECKING:
-    from msfser_cli.profiles.models import Found
+    from msfser_cli.profiles.models import LocalModel
 
 _OFFLINE = os.environ.get("HF_HUB_OFFLINE")
 """What the user has set. The program sets this variable itself later, for every command."""
@@ -215,7 +215,7 @@ def _without_code(used: dict[str, list[str]]) -> dict[str, list[str]]:
     return {name: stages for name, stages in used.items() if name not in WITH_CODE}
 
 
-def _about(model: Found) -> str:
+def _about(model: LocalModel) -> str:
     where = "in installed packages" if model.place == "wheels" else str(model.folder)
     return f"{model.source}@{model.revision[:12]}, {_size(model.size)}, {where}"
 

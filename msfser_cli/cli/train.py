@@ -95,7 +95,7 @@ def train(
             log.say("note", line)
     progress = _Progress(settings.epochs)
     try:
-        result = run(examples, settings, out, progress.epoch, redo=redo, root=root, heard=progress.heard)
+        result = run(examples, settings, out, progress.epoch, redo=redo, root=root, on_audio=progress.audio)
     finally:
         progress.close()
     if json:
@@ -139,7 +139,7 @@ class _Progress:
             self._bar.update(epoch.epoch - self._bar.n)
         self._say(self._line)
 
-    def heard(self, seconds: float) -> None:
+    def audio(self, seconds: float) -> None:
         """The encoder has read `seconds` more of audio."""
         self._seconds += seconds
         self._say(f"{clock(self._seconds)} of audio in the next epoch; {self._line}".removesuffix("; "))

@@ -1,10 +1,10 @@
-"""MSF-SER itself: valence, arousal and dominance of an utterance from what was said and how.
+"""The MSF-SER model: valence, arousal and dominance of an utterance, from its voice and its texts.
 
     les, gs, es [B, 3, text_dim] ──▶ gated_fusion ──▶ [B, semantic_dim] ──┐ FiLM: scale and shift
     acoustic [B, acoustic_dim] ────▶ projection ────▶ [B, hidden_dim] ────┴▶ film_experts ──▶ valence, arousal, dominance [B, 3]
 
-`msf_ser` puts the two together, with `plain_fusions` in place of the experts where those are compared. `config` holds its
-sizes, `training` fits it to labels by `losses`, `weights` stores it, `scorer` runs it. `pooling` makes the acoustic vector where
-a speech encoder's states are at hand. `metrics`, `bootstrap` and `intervals` (NumPy only) say how good its scores are, how sure
-that is, and how far off each score may be. Nothing here knows of tables, audio or the command line.
+`msf_ser` is the whole model. `plain_fusions` has other fusions to compare the experts with. `config` has the sizes, `losses` and
+`training` fit the model to labels, `weights` stores it, and `scorer` runs it. `pooling` turns a speech encoder's states into the
+acoustic vector. `metrics`, `bootstrap` and `intervals` need NumPy only. They measure how good the scores are, how certain that
+number is, and how far off each score may be. This package does not import tables, audio or the command line.
 """

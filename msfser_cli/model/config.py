@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 DIMENSIONS = ("valence", "arousal", "dominance")
-"""The order of the scores, everywhere."""
+"""The order of the scores in every array and table."""
 
 SEMANTIC_STREAMS = ("les", "gs", "es")
 """The order of the gates: emphasised words, transcript, description."""
@@ -17,33 +17,34 @@ STREAMS = ("acoustic", *SEMANTIC_STREAMS)
 """The order of the presence mask."""
 
 FUSIONS = ("fm-moe", "concat", "attention")
-"""How the semantic and the acoustic vector meet: the paper's FM-MOE, and what it compares it with."""
+"""The ways to combine the semantic and the acoustic vector: the paper's FM-MOE, and the two that it is compared with."""
 
-# Upper bounds, well above any published size: a forged config must not make us allocate the machine away.
+# Upper bounds, far above any published size. They keep a forged config from using up the machine's memory.
 _SIZES = {"acoustic_dim": 16384, "text_dim": 16384, "hidden_dim": 4096, "semantic_dim": 4096, "expert_dim": 4096, "experts": 64}
 
 _FIRST = (
     "acoustic_dim", "text_dim", "streams", "dimensions", "fusion", "hidden_dim", "semantic_dim", "expert_dim", "experts", "top_k",
     "dropout", "low", "high", "acoustic_encoder", "text_encoder",
 )  # fmt: skip
-"""The fields of the first version. One that is added needs a default: older heads lack it."""
+"""The fields of the first version. A field that is added later needs a default, because older heads lack it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MsfSerConfig:
-    """What it takes to build an `MsfSer`. Raises ValueError, naming the field, for a value out of bounds.
+    """The sizes and settings that define an `MsfSer`. Raises ValueError, with the field's name, for a value out of bounds.
 
-    acoustic_dim, text_dim: lengths of the input vectors; the three texts come from one encoder.
-    streams: those of `STREAMS` that the model uses, in that order; the others count as absent in every utterance.
-    dimensions: those of `DIMENSIONS` that it was trained on, in that order; the others' scores mean nothing.
-    fusion: one of `FUSIONS`. experts and top_k matter to fm-moe alone.
-    hidden_dim: the projected acoustic vector. semantic_dim: the fused text vector. expert_dim: an expert's hidden state.
-    experts: K, the number of experts shared by the three dimensions.
-    top_k: how many experts a router may use for one utterance; None lets it weigh all of them.
-    dropout: probability, in training only, applied to the inputs and to the hidden states.
-    low, high: the ends of the scale; every score lies between them.
-    acoustic_encoder, text_encoder: what made the vectors the weights were trained on; vectors of another encoder mean nothing
-    to them. Empty when unknown.
+    acoustic_dim, text_dim: lengths of the input vectors. The three texts come from one encoder.
+    streams: those of `STREAMS` that the model uses, in that order. The others count as absent in every utterance.
+    dimensions: those of `DIMENSIONS` that the model was trained on, in that order. Scores of the others have no meaning.
+    fusion: one of `FUSIONS`. Only fm-moe uses experts and top_k.
+    hidden_dim, semantic_dim, expert_dim: lengths of the projected acoustic vector, the fused text vector, and an expert's hidden
+    state.
+    experts: K, the number of experts. The three dimensions share them.
+    top_k: the number of experts that a router may use for one utterance, 1..K; None: all.
+    dropout: probability from 0 to below 1, for the inputs and the hidden states, in training only.
+    low, high: the ends of the scale. Every score lies between them.
+    acoustic_encoder, text_encoder: the encoders of the vectors that the weights were trained on, with their models. The weights
+    fit no other encoder's vectors. Empty if unknown.
     """
 
     acoustic_dim: int
@@ -65,8 +66,8 @@ class MsfSerConfig:
     def __post_init__(self) -> None:
         for name, bound in _SIZES.items():
             _check_int(name, getattr(self, name), bound)
-        for name, known in (("streams", STREAMS), ("dimensions", DIMENSIONS)):
-            _check_some(name, getattr(self, name), known)
+        for name, valid in (("streams", STREAMS), ("dimensions", DIMENSIONS)):
+            _check_some(name, getattr(self, name), valid)
         if self.fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, not {self.fusion!r}")
         if self.top_k is not None:
@@ -90,34 +91,36 @@ class MsfSerConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> MsfSerConfig:
-        """The config that `to_json` wrote, in this version or an earlier one; ValueError as `require_fields`, or for a value out
-        of bounds."""
+        """The config that this or an earlier version's `to_json` wrote.
+
+        ValueError if `require_fields` refuses the fields, or for a value out of bounds.
+        """
         require_fields(cls, values, _FIRST)
         lists = {name: tuple(values[name]) for name in ("streams", "dimensions") if isinstance(values[name], list)}
         return cls(**{**values, **lists})
 
 
 def require_fields(cls: Any, values: Any, first: Collection[str]) -> None:
-    """ValueError unless `values` are those of the dataclass `cls`, which had the fields `first` at first.
+    """ValueError unless the names in `values` are fields of the dataclass `cls`, and all of `first` are among them.
 
-    A field that came later may be missing and has its default, so that older files can be read. An unknown field is refused: what
-    it means could change what the others mean.
+    first: the fields of the first version. Later fields may be missing and then have their defaults, so older files can be read.
+    An unknown field is an error, because it could change the meaning of the others.
     """
     if not isinstance(values, Mapping):
         raise ValueError("not a JSON object")
-    known = [f.name for f in fields(cls)]
-    if unknown := sorted(str(name) for name in values if name not in known):
+    valid = [f.name for f in fields(cls)]
+    if unknown := sorted(str(name) for name in values if name not in valid):
         raise ValueError(
             f"unknown field {', '.join(unknown)}: if a newer msfser wrote it, upgrade msfser; this one has exactly the fields "
-            f"{', '.join(known)}"
+            f"{', '.join(valid)}"
         )
     if missing := sorted(set(first) - set(values)):
         raise ValueError(f"missing field {', '.join(missing)}")
 
 
-def _check_some(name: str, value: object, known: tuple[str, ...]) -> None:
-    if not isinstance(value, tuple) or not value or value != tuple(k for k in known if k in value):
-        raise ValueError(f"{name} must be one or more of {', '.join(known)}, in this order and each once, not {value!r}")
+def _check_some(name: str, value: object, valid: tuple[str, ...]) -> None:
+    if not isinstance(value, tuple) or not value or value != tuple(k for k in valid if k in value):
+        raise ValueError(f"{name} must be one or more of {', '.join(valid)}, in this order and each once, not {value!r}")
 
 
 def _check_int(name: str, value: object, bound: int) -> None:

@@ -1,14 +1,14 @@
 """FM-MOE: a FiLM-modulated mixture of experts, with a router for each dimension.
 
-That the semantic vector modulates how the acoustic vector passes through lightweight experts, and that valence, arousal and
-dominance route through them each in their own way, is the paper's; the equations are this project's:
+The idea is the paper's: the acoustic vector passes through small experts, the semantic vector modulates them, and valence,
+arousal and dominance each have their own router. The equations are this project's:
 
     (gamma_k, beta_k) = F_k z                          the semantic vector z scales and shifts each expert (FiLM, Perez 2018)
     e_k = gelu((1 + gamma_k) * (A_k a) + beta_k)       expert k on the acoustic vector a
     r_d = softmax(R_d [a; z])                          one router per dimension d, over the same K experts
     y_d = h_d . (sum_k r_dk B_k e_k) + c_d             a small head per dimension
 
-F starts at zero, so a new model's experts hear only the voice and the text learns what to change.
+F starts at zero, so the experts of a new model depend on the voice only. Training then adds the influence of the text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
 
 
 class FilmExperts(nn.Module):
-    """An acoustic vector [B, hidden_dim] and a semantic vector [B, semantic_dim] to a number for each of D dimensions."""
+    """Maps an acoustic vector [B, hidden_dim] and a semantic vector [B, semantic_dim] to one number per dimension, [B, D]."""
 
     def __init__(self, config: MsfSerConfig) -> None:
         super().__init__()
@@ -42,12 +42,12 @@ class FilmExperts(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def modulation(self, semantic: Tensor) -> tuple[Tensor, Tensor]:
-        """gamma and beta, each [B, K, expert_dim], from the semantic vector [B, semantic_dim]; both 0 in a new model."""
+        """gamma and beta, each [B, K, expert_dim], from the semantic vector [B, semantic_dim]. Both are 0 in a new model."""
         gamma, beta = self.film(semantic).view(-1, 2, self.experts, self.expert_dim).unbind(dim=1)
         return gamma, beta
 
     def route(self, acoustic: Tensor, semantic: Tensor) -> Tensor:
-        """The weight of each expert for each dimension, [B, D, K]: 0..1, sum 1 over K; at most `top_k` of them above 0."""
+        """The weight of each expert for each dimension, [B, D, K], 0..1. They sum to 1 over K; at most `top_k` are above 0."""
         logits = self.router(torch.cat([acoustic, semantic], dim=1)).view(-1, self.dimensions, self.experts)
         if self.top_k is not None:
             chosen = logits.topk(self.top_k, dim=-1).indices
@@ -55,7 +55,7 @@ class FilmExperts(nn.Module):
         return torch.softmax(logits, dim=-1)
 
     def forward(self, acoustic: Tensor, semantic: Tensor) -> tuple[Tensor, Tensor]:
-        """One number a dimension, [B, D], unbounded; and the routes [B, D, K]."""
+        """One unbounded number per dimension, [B, D], and the routes, [B, D, K]."""
         gamma, beta = self.modulation(semantic)
         hidden = self.expert_in(acoustic).view(-1, self.experts, self.expert_dim)
         hidden = self.dropout(nn.functional.gelu((1 + gamma) * hidden + beta))
@@ -66,10 +66,10 @@ class FilmExperts(nn.Module):
 
 
 def balance(routes: Tensor) -> Tensor:
-    """How unevenly a batch uses the experts, from its routes [B, D, K]: 0 (all alike) .. K - 1 (always the same one).
+    """How unevenly a batch uses the experts, from its routes [B, D, K]: from 0 (all equally) to K - 1 (always the same one).
 
-    The squared coefficient of variation of the experts' mean weights (Shazeer 2017), averaged over the dimensions. It keeps
-    experts from dying without asking any one utterance to use them evenly.
+    The squared coefficient of variation of the experts' mean weights (Shazeer 2017), averaged over the dimensions. As a loss it
+    keeps every expert in use over the batch, but lets a single utterance use few of them.
     """
     use = routes.mean(dim=0)
     return (routes.shape[-1] * use.square().sum(dim=-1) - 1).mean()

@@ -1,19 +1,18 @@
-"""How far off a score may be: conformal prediction intervals, in NumPy only.
+"""Conformal prediction intervals: how far off a score may be, in NumPy only.
 
-Split conformal prediction (Vovk 2005; Lei 2018) on signed residuals. On speakers that the model has not learned from, the
-residual r = rating - score has the quantiles q(alpha / 2) and q(1 - alpha / 2); a new utterance's interval is the score plus
-these two, widened to hold the score itself and cut at the ends of the scale, beyond which there are no ratings. Each speaker
-counts alike, however much they said (pooled distribution functions, Dunn 2022): the promise is about a new speaker.
+This is split conformal prediction (Vovk 2005; Lei 2018) on signed residuals. On speakers outside the training set, the residual
+r = rating - score has the quantiles q(alpha / 2) and q(1 - alpha / 2). The interval of a new utterance is the score plus these
+two. If needed, it is widened to contain the score itself, and cut at the ends of the scale. Each speaker counts the same, however
+many utterances they have (pooled distribution functions, Dunn 2022), because the intervals are for a new speaker.
 
-The utterance that is to be scored counts as one more beyond all others, with the weight of an average utterance. The weight of a
-whole speaker would be safe for any number of speakers. But below (1 + level) / (1 - level) of them, which is 19 for 90 %,
-intervals would reach the farthest residual. So msfser tells the number of speakers instead, and warns below `FEW_SPEAKERS`.
+The new utterance counts as one more beyond all others, with the weight of an average utterance. The weight of a whole speaker
+would be safe for any number of speakers. But with fewer than (1 + level) / (1 - level) speakers, which is 19 for 90 %, intervals
+would reach the farthest residual. So msfser states the number of speakers instead, and warns below `FEW_SPEAKERS`.
 
-What it promises holds for speech like that which it was calibrated on. For other speech, calibrate on a sample of it.
+Intervals are valid for speech similar to the calibration data. For other speech, calibrate on a sample of it.
 
-It takes many speakers to know how much speakers differ. Measured on simulated ones whose offsets vary half as much (as much) as
-the rest of the error, 90 % intervals held 90 (89) % of new speakers' ratings when calibrated on 20 speakers, 90 (88) % on 10,
-89 (85) % on 5, 86 (78) % on 2. tests/model/test_intervals.py repeats it in small.
+With few speakers, it is uncertain how much speakers differ, and the intervals contain less than `level` of a new speaker's
+ratings. tests/model/test_intervals.py measures this on simulated speakers.
 """
 
 from __future__ import annotations
@@ -28,18 +27,20 @@ import numpy as np
 from msfser_cli.model.config import DIMENSIONS, require_fields
 
 _FIRST = ("level", "below", "above", "utterances", "speakers")
-"""The fields of the first version. One that is added needs a default: older heads and tables lack it."""
+"""The fields of the first version. A field that is added later needs a default, because older heads and tables lack it."""
 
 FEW_SPEAKERS = 10
-"""From fewer speakers, intervals hold less than they promise."""
+"""Intervals from fewer speakers contain clearly less than `level` of the ratings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """Widths of the intervals: for each of `DIMENSIONS` how far they reach below and above the score, in the scale's units.
+    """The widths of the intervals. Raises ValueError, with the field's name, for a value out of bounds.
 
-    level: the share of ratings inside. below, above: at least 0; None where nothing is known of a dimension.
-    utterances, speakers: how many with a rating there were. ValueError, naming the field, for a value out of bounds.
+    level: the share of ratings that the intervals should contain, above 0 and below 1.
+    below, above: how far the intervals reach below and above the score, for each of `DIMENSIONS`, in the scale's units, at least
+    0; None for a dimension that is not calibrated.
+    utterances, speakers: the numbers of rated utterances and of their speakers in the calibration data.
     """
 
     level: float
@@ -63,7 +64,7 @@ class Intervals:
                 raise ValueError(f"{name} must be a whole number of at least 1, not {count!r}")
 
     def around(self, scores: np.ndarray, low: float, high: float) -> np.ndarray:
-        """The intervals of scores [n, 3] on a scale from `low` to `high`: [n, 3, 2], NaN where nothing is known."""
+        """The intervals of scores [n, 3] on a scale from `low` to `high`: [n, 3, 2]. NaN for dimensions without calibration."""
         below, above = (np.array([np.nan if x is None else x for x in reach]) for reach in (self.below, self.above))
         return np.stack([np.maximum(scores - below, low), np.minimum(scores + above, high)], axis=-1)
 
@@ -73,44 +74,48 @@ class Intervals:
 
     @classmethod
     def from_json(cls, values: Any) -> Intervals:
-        """What `to_json` wrote, in this version or an earlier one; ValueError as `config.require_fields`, or for a value out of
-        bounds."""
+        """The intervals that this or an earlier version's `to_json` wrote.
+
+        ValueError if `config.require_fields` refuses the fields, or for a value out of bounds.
+        """
         require_fields(cls, values, _FIRST)
         plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return cls(**plain)
 
 
 def least(level: float) -> int:
-    """The least number of ratings that intervals of this level can be calibrated on."""
+    """The smallest number of ratings from which intervals of this level can be calibrated."""
     return math.ceil(2 / (1 - level) - 1 - 1e-9)
 
 
 def calibrate(scores: np.ndarray, ratings: np.ndarray, speakers: Sequence[str], level: float) -> Intervals:
-    """The intervals that hold the share `level` of the ratings of such speakers.
+    """The intervals that contain the share `level` of the ratings of such speakers.
 
-    scores, ratings: float [n, 3] in one scale, from a model that has learned nothing of these speakers; a NaN rating is missing.
-    speakers: n names. A dimension with fewer ratings than `least` gets none. ValueError when no dimension has as many.
+    scores, ratings: float [n, 3] in the same scale; a NaN rating is missing. The model of the scores must not have been trained
+    on these speakers. speakers: n names. A dimension with fewer ratings than `least` gets no interval. ValueError if all have
+    fewer.
     """
-    who = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)[1]
+    speaker = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)[1]
     reach: list[tuple[float | None, float | None]] = []
     for score, rating in zip(scores.T, ratings.T, strict=True):
-        known = ~np.isnan(rating)
-        if known.sum() < least(level):
+        is_rated = ~np.isnan(rating)
+        if is_rated.sum() < least(level):
             reach.append((None, None))
             continue
-        residual, of = rating[known] - score[known], who[known]
-        weight = 1 / np.bincount(of)[of]
+        residual, speaker_of = rating[is_rated] - score[is_rated], speaker[is_rated]
+        weight = 1 / np.bincount(speaker_of)[speaker_of]
         share = (1 + level) / 2
         reach.append((max(0.0, _upper_quantile(-residual, weight, share)), max(0.0, _upper_quantile(residual, weight, share))))
     below, above = zip(*reach, strict=True)
     if all(x is None for x in above):
-        raise ValueError(f"intervals at {level:g} need at least {least(level)} ratings, and there are fewer")
+        raise ValueError(f"intervals at level {level:g} need at least {least(level)} ratings, but there are fewer")
     rated = ~np.isnan(ratings).all(axis=1)
-    return Intervals(level=level, below=below, above=above, utterances=int(rated.sum()), speakers=len(np.unique(who[rated])))
+    count = len(np.unique(speaker[rated]))
+    return Intervals(level=level, below=below, above=above, utterances=int(rated.sum()), speakers=count)
 
 
 def _upper_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
-    """The smallest value with at least `share` of the weight at or under it, one more utterance counted as beyond all of them."""
+    """The smallest value with at least `share` of the weight at or below it, counting one more utterance beyond all others."""
     order = np.argsort(values, kind="stable")
     n = len(values)
     reached = np.cumsum(weights[order]) / weights.sum() * n / (n + 1)

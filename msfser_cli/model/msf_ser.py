@@ -1,4 +1,4 @@
-"""MSF-SER: gated fusion of the texts, which modulates FiLM experts on the voice, or another fusion to compare it with."""
+"""The MSF-SER model: a gated fusion of the texts modulates FiLM experts on the voice. Other fusions serve as comparisons."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _FUSIONS = {"fm-moe": FilmExperts, "concat": ConcatFusion, "attention": Attentio
 
 @dataclass(frozen=True)
 class MsfSerOutput:
-    """What the model says about a batch of B utterances."""
+    """The model's output for a batch of B utterances."""
 
     scores: Tensor
-    """[B, 3]: valence, arousal, dominance, in the config's scale and never outside it."""
+    """[B, 3]: valence, arousal, dominance, between the ends of the config's scale."""
     gates: Tensor
-    """[B, 3]: the weights of LES, GS and ES in the semantic vector; 0 where absent, sum 1 (or 0 with no text at all)."""
+    """[B, 3]: the weights of LES, GS and ES in the semantic vector. 0 if absent. They sum to 1, or to 0 if all are absent."""
     routes: Tensor
-    """[B, 3, K]: for each dimension the weight of each expert; sum 1. K = 1 for a fusion that has no experts."""
+    """[B, 3, K]: the weight of each expert for each dimension. They sum to 1 over K. K = 1 for a fusion without experts."""
     balance: Tensor
-    """Scalar, 0 .. K - 1: how unevenly the batch used the experts; the only output that depends on the batch."""
+    """Scalar from 0 to K - 1: how unevenly the batch uses the experts. It is the only output that depends on the batch."""
 
 
 class MsfSer(nn.Module):
-    """The model. A row's scores depend on that row alone."""
+    """The model. The scores of a row depend on that row only."""
 
     acoustic_mean: Tensor
     acoustic_std: Tensor
@@ -53,14 +53,14 @@ class MsfSer(nn.Module):
 
     @torch.no_grad()
     def standardise_by(self, acoustic: Tensor, texts: Tensor, present: Tensor) -> None:
-        """Take the inputs' mean and deviation from a training set: shapes as in `forward`, over the rows where present.
+        """Set the inputs' mean and deviation to those of a training set. Shapes as in `forward`; absent vectors do not count.
 
-        A stream with fewer than two rows keeps mean 0 and deviation 1; so does a component that never varies (deviation only).
+        A stream with fewer than two vectors keeps mean 0 and deviation 1. A component that does not vary keeps deviation 1.
         """
         inputs = (acoustic, *texts.unbind(dim=1))
         means, stds = (self.acoustic_mean, *self.text_mean), (self.acoustic_std, *self.text_std)
-        for values, there, mean, std in zip(inputs, present.unbind(dim=1), means, stds, strict=True):
-            rows = values[there]
+        for values, is_present, mean, std in zip(inputs, present.unbind(dim=1), means, stds, strict=True):
+            rows = values[is_present]
             if len(rows) < 2:
                 continue
             mean.copy_(rows.mean(dim=0))
@@ -68,12 +68,12 @@ class MsfSer(nn.Module):
             std.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def forward(self, acoustic: Tensor, texts: Tensor, present: Tensor) -> MsfSerOutput:
-        """Score a batch.
+        """Score a batch. Raises ValueError for other shapes than these.
 
         acoustic: float [B, acoustic_dim], the pooled speech vectors.
         texts: float [B, 3, text_dim], the LES, GS and ES vectors.
-        present: bool [B, 4], whether the row has an acoustic, LES, GS, ES vector. Where it has not, whatever stands in its place,
-        NaN included, is not used. Raises ValueError for other shapes.
+        present: bool [B, 4], whether a row has an acoustic, LES, GS and ES vector. Values of an absent vector are not used, and
+        may be NaN.
         """
         c, rows = self.config, len(acoustic)
         for name, tensor, shape in (

@@ -1,10 +1,10 @@
-"""The fusions that the paper compares FM-MOE with: concatenation and attention. Their equations are this project's.
+"""Concatenation and attention: the fusions that the paper compares FM-MOE with. The equations are this project's.
 
     concat      y_d = h_d . gelu(A [a; z]) + c_d
     attention   y_d = h_d . gelu(sum_m w_dm V_m x_m) + c_d,   w_d = softmax over m of q_d . K_m x_m / sqrt(E)
 
-with the acoustic vector a, the semantic vector z, x = (a, z) and a query q_d for each dimension d. Both have the interface of
-`FilmExperts`; they have no experts, so their routes are one expert that takes all.
+a is the acoustic vector, z the semantic vector, x = (a, z), and q_d a query for each dimension d. Both have the interface of
+`FilmExperts`. They have no experts, so their routes have one expert with weight 1.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
 
 
 class ConcatFusion(nn.Module):
-    """An acoustic vector [B, hidden_dim] and a semantic one [B, semantic_dim] to a number for each of D dimensions."""
+    """Maps an acoustic vector [B, hidden_dim] and a semantic vector [B, semantic_dim] to one number per dimension, [B, D]."""
 
     def __init__(self, config: MsfSerConfig) -> None:
         super().__init__()
-        # As wide as FM-MOE's experts side by side. The numbers of parameters differ all the same: see recipes/ablation.
+        # As wide as all of FM-MOE's experts together. The numbers of parameters still differ: see recipes/ablation.
         width = config.experts * config.expert_dim
         self.hidden = nn.Linear(config.hidden_dim + config.semantic_dim, width)
         self.dropout = nn.Dropout(config.dropout)
         self.heads = nn.Linear(width, len(DIMENSIONS))
 
     def forward(self, acoustic: Tensor, semantic: Tensor) -> tuple[Tensor, Tensor]:
-        """One number a dimension, [B, D], unbounded; and routes [B, D, 1] of ones."""
+        """One unbounded number per dimension, [B, D], and routes [B, D, 1] of ones."""
         hidden = self.dropout(nn.functional.gelu(self.hidden(torch.cat([acoustic, semantic], dim=1))))
         return self.heads(hidden), _one_expert(acoustic)
 
 
 class AttentionFusion(nn.Module):
-    """As `ConcatFusion`, by the attention of one query a dimension over the two vectors."""
+    """Maps the same vectors to the same numbers as `ConcatFusion`, with one attention query per dimension over both vectors."""
 
     def __init__(self, config: MsfSerConfig) -> None:
         super().__init__()
@@ -48,12 +48,12 @@ class AttentionFusion(nn.Module):
         self.head_bias = nn.Parameter(torch.zeros(len(DIMENSIONS)))
 
     def attend(self, acoustic: Tensor, semantic: Tensor) -> Tensor:
-        """The weight of the acoustic and of the semantic vector for each dimension, [B, D, 2]; sum 1."""
+        """The weights of the acoustic and the semantic vector for each dimension, [B, D, 2]. They sum to 1."""
         keys = torch.stack([key(x) for key, x in zip(self.keys, (acoustic, semantic), strict=True)], dim=1)
         return torch.softmax(torch.einsum("de,bme->bdm", self.queries, keys) / math.sqrt(keys.shape[-1]), dim=-1)
 
     def forward(self, acoustic: Tensor, semantic: Tensor) -> tuple[Tensor, Tensor]:
-        """One number a dimension, [B, D], unbounded; and routes [B, D, 1] of ones."""
+        """One unbounded number per dimension, [B, D], and routes [B, D, 1] of ones."""
         values = torch.stack([value(x) for value, x in zip(self.values, (acoustic, semantic), strict=True)], dim=1)
         mixed = torch.einsum("bdm,bme->bde", self.attend(acoustic, semantic), values)
         mixed = self.dropout(nn.functional.gelu(mixed))

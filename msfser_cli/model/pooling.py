@@ -1,12 +1,12 @@
-"""From an encoder's states over time to one vector: which layers, and how they are averaged over the frames.
+"""Pooling: turns the states of a speech encoder over time into one vector, from its layers and frames.
 
     s_t = sum_l w_l h_lt              w = softmax of learned logits over the hidden states ('all', as Vox-Profile), or the last
     a   = softmax over t of v . tanh(W s_t + b)         attentive statistics (Okabe 2018, as the Odyssey 2024 baseline); or 1 / T
     x   = [mu; sigma],  mu = sum_t a_t s_t,  sigma^2 = sum_t a_t (s_t - mu)^2
 
-The logits and v start at zero: a new pooling is the plain mean of the layers, and the plain mean and deviation of the frames.
+The logits and v start at zero, so a new pooling takes the plain mean of the layers and the plain statistics of the frames.
 
-On disk it lies beside the encoder it belongs to, and is read as strictly as `weights` reads a checkpoint:
+On disk, a pooling lies in the folder of its encoder. It is read as strictly as `weights` reads a checkpoint:
 
     pooling.json          {"format": "msfser-pooling", "version": 1, "pooling": {the fields of PoolingConfig}}
     pooling.safetensors   the learned weights, if any
@@ -34,16 +34,16 @@ CONFIG_NAME, WEIGHTS_NAME = "pooling.json", "pooling.safetensors"
 FORMAT, VERSION = "msfser-pooling", 1
 ATTENTION_DIM = 128
 _SMALLEST_VARIANCE = 1e-10
-"""Keeps the gradient of the deviation finite where a component is the same in all frames."""
+"""Keeps the gradient of the deviation finite if a component is the same in all frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolingConfig:
-    """What it takes to build a `Pooling`. Raises ValueError, naming the field, for a value out of bounds.
+    """The sizes and settings that define a `Pooling`. Raises ValueError, with the field's name, for a value out of bounds.
 
-    hidden_dim: H, the width of the encoder's states. states: how many it has: one a layer and the one that enters the first.
+    hidden_dim: H, the width of the encoder's states. states: their number: the input of the first layer, and one per layer.
     layers: one of `ENCODER_LAYERS`. pooling: one of `POOLINGS`.
-    waveform_mean, waveform_std: what the samples, in [-1, 1], were normalised by before the encoder.
+    waveform_mean, waveform_std: mean and deviation by which the samples, in [-1, 1], are normalised before the encoder.
     """
 
     hidden_dim: int
@@ -54,14 +54,14 @@ class PoolingConfig:
     waveform_std: float = 1.0
 
     def __post_init__(self) -> None:
-        # Upper bounds well above any published size: a forged config must not make us allocate the machine away.
+        # Upper bounds, far above any published size. They keep a forged config from using up the machine's memory.
         for name, bound in (("hidden_dim", 16384), ("states", 1024)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= bound:
                 raise ValueError(f"{name} must be a whole number from 1 to {bound}, not {value!r}")
-        for name, known in (("layers", ENCODER_LAYERS), ("pooling", POOLINGS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        for name, valid in (("layers", ENCODER_LAYERS), ("pooling", POOLINGS)):
+            if getattr(self, name) not in valid:
+                raise ValueError(f"{name} must be one of {', '.join(valid)}, not {getattr(self, name)!r}")
         for name in ("waveform_mean", "waveform_std"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -71,13 +71,13 @@ class PoolingConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PoolingConfig:
-        """The config whose fields are `values`; ValueError as `config.require_fields`, or for a value out of bounds."""
+        """The config with the fields `values`. ValueError if `require_fields` refuses them, or for a value out of bounds."""
         require_fields(cls, values, ("hidden_dim", "states", "layers", "pooling", "waveform_mean", "waveform_std"))
         return cls(**values)
 
 
 class Pooling(nn.Module):
-    """Hidden states [B, T, H] of each layer, and which frames are real, to one vector [B, 2 H] an utterance."""
+    """Maps the hidden states of each layer, [B, T, H], to one vector per utterance, [B, 2 H]."""
 
     def __init__(self, config: PoolingConfig) -> None:
         super().__init__()
@@ -90,18 +90,18 @@ class Pooling(nn.Module):
             nn.init.zeros_(self.attention_out.weight)
 
     def forward(self, states: Sequence[Tensor], mask: Tensor) -> Tensor:
-        """Mean and deviation over the frames, [B, 2 H]; arguments as of `statistics`."""
+        """Mean and deviation over the frames, [B, 2 H]. The arguments are those of `statistics`."""
         return merged(self.statistics(states, mask).unsqueeze(-2))
 
     def statistics(self, states: Sequence[Tensor], mask: Tensor) -> Tensor:
-        """Log of the frames' weight, mean and variance, [B, 1 + 2 H]: what `merged` needs of a part of an utterance.
+        """The statistics of a part of an utterance, for `merged`: log of the frames' weight, mean and variance, [B, 1 + 2 H].
 
-        states: the encoder's hidden states, first to last, each float [B, T, H]; of 'last', only the last is looked at.
-        mask: bool [B, T], at least one frame a row; what stands elsewhere, NaN included, is not used.
+        states: the encoder's hidden states, first to last, each float [B, T, H]. With layers 'last', only the last is used.
+        mask: bool [B, T], true for real frames, at least one per row. Values of other frames are not used, and may be NaN.
         """
         mask = mask.unsqueeze(-1)
-        looked_at = states[-1:] if self.config.layers == "last" else states
-        frames = self._mixed([state.masked_fill(~mask, 0.0) for state in looked_at])
+        used = states[-1:] if self.config.layers == "last" else states
+        frames = self._mixed([state.masked_fill(~mask, 0.0) for state in used])
         weight, mass = self._attention(frames, mask)
         mean = (weight * frames).sum(dim=1)
         variance = (weight * (frames - mean.unsqueeze(1)).square()).sum(dim=1)
@@ -114,7 +114,7 @@ class Pooling(nn.Module):
         return torch.stack([share * state for share, state in zip(shares, states, strict=True)]).sum(dim=0)
 
     def _attention(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The weight of each frame, [B, T, 1]: 0 where there is none, sum 1; and the log of their sum before, [B, 1]."""
+        """The weight of each frame, [B, T, 1]: 0 outside the mask, sum 1; and the log of their sum before that, [B, 1]."""
         if self.config.pooling == "mean-std":
             count = mask.sum(dim=1, keepdim=True)
             return mask / count, count.squeeze(-1).log()
@@ -123,7 +123,7 @@ class Pooling(nn.Module):
 
 
 def merged(parts: Tensor) -> Tensor:
-    """Mean and deviation [..., 2 H] over all frames of N parts, of which `parts` [..., N, 1 + 2 H] has the statistics."""
+    """Mean and deviation over all frames of N parts, [..., 2 H]. parts: the statistics of the parts, [..., N, 1 + 2 H]."""
     size = parts.shape[-1] // 2
     mass, means, variances = torch.split(parts, [1, size, size], dim=-1)
     share = torch.softmax(mass, dim=-2)
@@ -133,7 +133,7 @@ def merged(parts: Tensor) -> Tensor:
 
 
 def save(folder: Path, pooling: Pooling) -> None:
-    """Write `pooling` into the folder of its encoder."""
+    """Write `pooling` into `folder`, the folder of its encoder."""
     document = {"format": FORMAT, "version": VERSION, "pooling": asdict(pooling.config)}
     tensors = {name: t.detach().cpu().contiguous() for name, t in pooling.state_dict().items()}
     (folder / WEIGHTS_NAME).write_bytes(serialised(tensors))
@@ -141,7 +141,7 @@ def save(folder: Path, pooling: Pooling) -> None:
 
 
 def load(folder: Path) -> Pooling | None:
-    """The pooling in `folder`, None where there is none; ModelError for anything that `save` would not have written."""
+    """The pooling in `folder`; None if it has no pooling. ModelError if its files differ from what `save` writes."""
     path = folder / CONFIG_NAME
     if not path.exists() and not (folder / WEIGHTS_NAME).exists():
         return None

@@ -1,4 +1,4 @@
-"""A trained MSF-SER as a function of NumPy arrays."""
+"""A trained MSF-SER model that takes and returns NumPy arrays."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from msfser_cli.model.weights import load
 
 @dataclass(frozen=True)
 class Scores:
-    """For n utterances: scores float [n, 3] in the checkpoint's scale, gates float [n, 3], routes float [n, 3, K].
+    """The scores of n utterances.
 
-    intervals: float [n, 3, 2], the ends of each score's prediction interval. NaN where the checkpoint was not trained on a
-    dimension (scores) or no interval is known for it (intervals).
+    scores: float [n, 3], in the checkpoint's scale; NaN for a dimension that it was not trained on.
+    intervals: float [n, 3, 2], the ends of each score's prediction interval; NaN for a dimension that is not calibrated.
+    gates: float [n, 3], 0..1. routes: float [n, 3, K], 0..1, sum 1 over K.
     """
 
     scores: np.ndarray
@@ -28,9 +29,9 @@ class Scores:
 
 
 class Scorer:
-    """The checkpoint in a folder, on the CPU: the head is small, its vectors were the work.
+    """The checkpoint in `folder`. It runs on the CPU, because the head is small compared with the encoders.
 
-    intervals: what to put around its scores; none unless given.
+    intervals: the prediction intervals around its scores; None: scores without intervals. ModelError for a damaged checkpoint.
     """
 
     def __init__(self, folder: Path, intervals: Intervals | None = None) -> None:
@@ -39,11 +40,14 @@ class Scorer:
 
     @property
     def config(self) -> MsfSerConfig:
-        """The checkpoint's sizes, scale and encoders."""
+        """The checkpoint's config: sizes, scale and encoders."""
         return self._model.config
 
     def score(self, acoustic: np.ndarray, texts: np.ndarray, present: np.ndarray) -> Scores:
-        """Score n utterances: acoustic float32 [n, Da], texts float32 [n, 3, Dt], present bool [n, 4] (acoustic, LES, GS, ES)."""
+        """Score n utterances. acoustic: float32 [n, Da]. texts: float32 [n, 3, Dt]. present: bool [n, 4] (acoustic, LES, GS, ES).
+
+        ValueError for other shapes.
+        """
         with torch.inference_mode():
             out = self._model(*(torch.from_numpy(a) for a in (acoustic, texts, present)))
         scores, gates, routes = (t.double().numpy() for t in (out.scores, out.gates, out.routes))

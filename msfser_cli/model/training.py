@@ -1,7 +1,7 @@
-"""Fitting an MSF-SER to labels: AdamW on the concordance of each batch, early stopping on a development set.
+"""Fits an MSF-SER model to labels: AdamW on the CCC of each batch, with early stopping on a development set.
 
-An epoch's order and dropout follow from the seed and the epoch's number alone, so a run that is interrupted and restored from the
-state after any epoch ends with the same weights as one that was not.
+The order and the dropout of an epoch depend only on the seed and the epoch's number. A run that is interrupted and restored after
+any epoch therefore ends with the same weights as a run without interruption.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from msfser_cli.model.losses import training_loss
 from msfser_cli.model.msf_ser import MsfSerOutput
 
 Forward = Callable[[Tensor], MsfSerOutput]
-"""Scores the utterances with these indices, int64 [B]; differentiable, and in training mode where the model is."""
+"""Scores the utterances with the given indices, int64 [B]. Gradients pass. Dropout is on if the model is in training mode."""
 
 WARM_UP = 0.05
-"""The share of the steps in which the rate rises to its full value, before it falls to zero along a cosine."""
+"""The share of the steps in which the learning rate rises to its full value. Then it falls to zero along a cosine."""
 CLIP = 1.0
 """The largest norm of a step's gradient."""
 _ROWS = 4096
-"""Utterances scored together outside of training."""
+"""Utterances per batch when scoring without training."""
 
 
 class DivergedError(ArithmeticError):
@@ -37,9 +37,10 @@ class DivergedError(ArithmeticError):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """How to fit. rate is the largest, of the head; patience is the number of epochs without a better development CCC to stop at.
+    """The settings of a training.
 
-    loss_weights: of valence, arousal, dominance. balance: weight of the experts' balance term.
+    rate: the head's peak learning rate. loss_weights: of valence, arousal, dominance. balance: weight of the balance term.
+    patience: training stops after this many epochs without a better development CCC.
     """
 
     epochs: int
@@ -54,7 +55,10 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch, numbered from 1: mean training loss, development CCC of each dimension (NaN where not rated) and their mean."""
+    """The results of one epoch. epoch: its number, from 1. loss: mean training loss. rate: the learning rate at its end.
+
+    valence, arousal, dominance: development CCC, NaN if not rated. mean: their mean.
+    """
 
     epoch: int
     loss: float
@@ -70,15 +74,17 @@ class Epoch:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Epoch:
-        """What `to_json` wrote."""
+        """The epoch that `to_json` wrote."""
         plain: dict[str, Any] = {name: math.nan if value is None else value for name, value in values.items()}
         return cls(**plain)
 
 
 class Trainer:
-    """Fits the parameters of `model`, whose scores `forward` gives, to `labels` [N, 3] (NaN: missing).
+    """Fits the parameters of `model` to labels.
 
-    rates: parameters that learn at another rate than the plan's, with that rate; what does not require a gradient does not learn.
+    forward: scores utterances with `model`. labels: float [N, 3], NaN if missing.
+    rates: groups of parameters with a learning rate of their own; the others learn at the plan's. Parameters that require no
+    gradient stay as they are.
     """
 
     def __init__(
@@ -99,19 +105,20 @@ class Trainer:
 
     @property
     def best(self) -> Epoch:
-        """The epoch with the highest mean development CCC, the first of equals."""
+        """The epoch with the highest mean development CCC. Of equal ones, the first."""
         return max(self.history, key=lambda e: e.mean)
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or the development CCC has not risen for `patience` of them."""
+        """Whether all epochs are done, or the development CCC has not improved for `patience` epochs."""
         done = len(self.history)
         return done > 0 and (done >= self.plan.epochs or done - self.best.epoch >= self.plan.patience)
 
     def run(self, train: np.ndarray, development: np.ndarray, after: Callable[[Epoch], None]) -> None:
-        """Fit to the utterances `train` until `finished`, judged on `development` (indices); `after` is called for each epoch.
+        """Train until `finished`. train, development: int64 indices of utterances. after: called at the end of each epoch.
 
-        In the end the model has the weights of the best epoch, in evaluation mode. DivergedError when numbers are not finite.
+        Afterwards, the model has the weights of the best epoch, in evaluation mode. DivergedError if a loss, a weight or a score
+        is not finite.
         """
         while not self.finished:
             self._epoch(train, development)
@@ -127,7 +134,7 @@ class Trainer:
         return torch.cat(parts).numpy()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that `restore` needs: tensors by name, and what JSON can hold."""
+        """The state for `restore`: tensors by name, and values that JSON can hold."""
         moments = {
             f"optimiser.{i}.{name}": tensor
             for i, slot in self._optimiser.state_dict()["state"].items()
@@ -138,7 +145,7 @@ class Trainer:
         return {**now, **best, **moments}, {"history": [e.to_json() for e in self.history]}
 
     def restore(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave of an equal model with an equal plan."""
+        """Continue from a `state`. The model and the plan must be equal to those that it came from."""
         def under(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
@@ -154,7 +161,7 @@ class Trainer:
     def _epoch(self, train: np.ndarray, development: np.ndarray) -> None:
         number = len(self.history) + 1
         order = np.random.default_rng([self.plan.seed, number]).permutation(train)
-        # Parts of equal size: a concordance over the few utterances that are left over would be noise.
+        # Batches of equal size: the CCC of a small remainder would be noise.
         batches = np.array_split(order, max(1, round(len(train) / self.plan.batch_size)))
         torch.manual_seed(self.plan.seed * 1_000_003 + number)
         self.model.train()
@@ -178,8 +185,8 @@ class Trainer:
 
     def _ccc(self, chosen: np.ndarray, scores: np.ndarray, dimension: int) -> float:
         labels = self._labels[chosen, dimension]
-        known = ~np.isnan(labels)
-        return metrics.ccc(labels[known], scores[known, dimension])
+        rated = ~np.isnan(labels)
+        return metrics.ccc(labels[rated], scores[rated, dimension])
 
     def _step(self, batch: Tensor) -> float:
         plan = self.plan
@@ -194,7 +201,7 @@ class Trainer:
 
 
 def _of_full_rate(share: float) -> float:
-    """The rate after this share of all steps, 0..1."""
+    """The learning rate relative to its peak, 0..1, after this share of all steps, 0..1."""
     if share < WARM_UP:
         return (share + 0.01) / (WARM_UP + 0.01)
     return 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP)))

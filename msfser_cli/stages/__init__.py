@@ -1,10 +1,10 @@
-"""What each command does.
+"""The work of each command.
 
-- `transcribe`, `emphasize`, `describe`, `embed`, `predict`: a recording's rows (and its audio, and a back end) to rows with more
-  columns. `corpus` finds the recordings, `chain` makes the stages ready, `runner` is the only batch loop, `stopping` ends it at a
+- `transcribe`, `emphasize`, `describe`, `embed` and `predict` add columns to the rows of a recording, from its audio and a back
+  end. `corpus` finds the recordings, `chain` prepares the stages, `runner` is the only batch loop, and `stopping` ends it at a
   signal.
-- `evaluate`: scores against labels. `labels` reads these, `joining` finds their utterances, `pairing` sets the scores beside,
-  `clusters` says who varies together; `picture` and `submission` write what comes of it. `calibrate` makes prediction intervals
+- `evaluate` compares scores with labels. `labels` reads the labels, `joining` finds their utterances, `pairing` adds the scores,
+  and `clusters` groups utterances by speaker. `picture` and `submission` write the result. `calibrate` makes prediction intervals
   from the same pairs.
-- `train`: labels and vectors to a head. `training_set` is what it learns from, `finetune` the encoder that may learn along.
+- `train` fits a head to vectors and labels. `training_set` reads them, and `finetune` trains a speech encoder with the head.
 """

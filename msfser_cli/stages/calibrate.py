@@ -1,4 +1,4 @@
-"""Prediction intervals for the corpus at hand, from a sample of it that people have rated."""
+"""Calibrates prediction intervals for a corpus, from people's ratings of a part of it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ logger = logging.getLogger("msfser")
 def calibrate(
     chain: Chain, items: Iterable[Item], gold: Path, out: Path, *, scale: Scale | None, level: float, ignore_outside: bool = False
 ) -> Chain:
-    """The chain with intervals that hold the share `level` of ratings like those in `gold`.
+    """The chain with intervals that contain the share `level` of ratings like those in `gold`.
 
-    The recordings among `items` that the labels name are annotated for it, except where the table `out` was begun with the same
-    labels and head: then its intervals stay. Only labels that are about a single utterance count: the score of several is their
-    mean, which is closer to its rating than theirs are to their own. LabelError where the labels cannot be read or joined, or
-    are too few.
+    For this, the recordings among `items` that the labels name are annotated. If the table `out` was begun with the same labels,
+    head and level, its intervals are kept instead. Only labels about a single utterance count. A label about several has a mean
+    score, which is closer to its rating than the score of a single utterance would be.
+
+    scale: of the labels, if they do not declare it. ignore_outside: labels far outside of it count as missing. LabelError if the
+    labels cannot be read or joined, or are too few.
     """
     settings = chain.settings["predict"]
     assert isinstance(settings, st.PredictSettings)
@@ -43,7 +45,7 @@ def calibrate(
     if resolved.ignored:
         logger.warning("labels far outside their scale, %s, counted as missing: %d", resolved.scale, resolved.ignored)
     settings = replace(settings, calibrated_on=hashlib.sha256(gold.read_bytes()).hexdigest() if gold.is_file() else str(gold))
-    reach = _before(chain, settings, out, level)
+    reach = _earlier(chain, settings, out, level)
     if reach is None:
         config = load_config(chain.models["head"].path)
         score_scale = Scale(config.low, config.high)
@@ -51,8 +53,9 @@ def calibrate(
     return replace(chain, settings={**chain.settings, "predict": replace(settings, intervals=reach)})
 
 
-def _before(chain: Chain, settings: st.PredictSettings, out: Path, level: float) -> dict[str, object] | None:
-    if not tables.is_ours(out):  # not there yet, or an empty folder; whoever writes it refuses what is in the way
+def _earlier(chain: Chain, settings: st.PredictSettings, out: Path, level: float) -> dict[str, object] | None:
+    """The intervals of the table `out`, if it was begun with the same labels, head and level."""
+    if not tables.is_ours(out):  # it does not exist, or is an empty folder; if it is something else, the run refuses it later
         return None
     lineage = tables.read_lineage(out)
     before = lineage.settings.get("predict", {})
@@ -77,13 +80,13 @@ def _from_sample(
     rows = []
     for item, result in annotated(chain, items):
         if isinstance(result, RecordingError):
-            logger.warning("%s is left out of the calibration: %s", item.recording.recording_id, result)
+            logger.warning("calibration does not use %s: %s", item.recording.recording_id, result)
         else:
             rows += [{name: row[name] for name in kinds} for row in result]
     matched = pair(pl.DataFrame(rows, schema=kinds), labels).frame
     pairs = matched.filter(pl.col("utterances") == 1)
     if several := len(matched) - len(pairs):
-        logger.warning("%d of %d labels are about several utterances each: intervals of single utterances do not use them",
+        logger.warning("calibration does not use %d of %d labels, because each is about several utterances",
                        several, len(matched))
     scores, ratings = (
         pairs.select(pl.col(d + ending).cast(pl.Float64).fill_null(float("nan")) for d in DIMENSIONS).to_numpy()
@@ -94,14 +97,14 @@ def _from_sample(
     try:
         calibrated = intervals.calibrate(scores, ratings, speakers, level)
     except ValueError as error:
-        remedy = "label more of the corpus, or ask for a lower --level"
+        remedy = "label more of the corpus, or use a lower --level"
         if several:
             remedy = (
-                "a label counts only if it is about one utterance: rate utterances (by utterance_id, or by start and end), or "
+                "a label counts only if it is about one utterance: label utterances (by utterance_id, or by start and end), or "
                 "transcribe with --unit file"
             )
         raise LabelError(labels.path, str(error), remedy) from error
     if calibrated.speakers < intervals.FEW_SPEAKERS:
-        logger.warning("intervals from only %d speakers (or recordings) hold less than %g %% of new speakers' ratings",
-                       calibrated.speakers, 100 * level)
+        logger.warning("intervals from only %d speakers (or recordings) contain less than %g %% of new speakers' ratings; label "
+                       "utterances of at least %d", calibrated.speakers, 100 * level, intervals.FEW_SPEAKERS)
     return calibrated

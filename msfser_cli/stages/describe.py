@@ -1,4 +1,4 @@
-"""From the audio of each utterance to words about its delivery."""
+"""describe: adds a description of the delivery to each utterance."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 
 def describe(audio: Audio, rows: Sequence[Row], describer: Describer) -> list[Row]:
-    """The utterance rows of one recording with the columns of `schemas.DESCRIBE`."""
+    """The utterances of one recording, with the columns of `schemas.DESCRIBE`."""
     return [{**row, **described} for row, described in zip(rows, describer.describe(audio, rows), strict=True)]

@@ -1,8 +1,8 @@
-"""evaluate: scores against labels, joined by recording, segment or utterance, with intervals that know who spoke.
+"""evaluate: compares scores with labels, by recording, segment or utterance, with intervals that account for speakers.
 
-The chain is `read_labels` -> `read_scores` -> `pair` -> `agreement`, `difference` and `groups`. The scores are brought to the
-labels' scale by the straight line between the two scales' ends, so that RMSE and MAE are in the labels' units (CCC and Pearson
-are the same either way). Intervals come from `model.bootstrap`.
+The steps are `read_labels`, `read_scores`, `pair`, then `agreement`, `difference` and `groups`. Scores are mapped linearly to the
+labels' scale, so RMSE and MAE are in the labels' units. CCC and Pearson would be the same on the scores' scale. Intervals come
+from `model.bootstrap`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from msfser_cli.stages.pairing import level_of, pair, read_scores, to_scale
 
 BY = ("gender", "speaker", "split", "language", "duration")
 DURATIONS = (3, 5, 8, 12)
-"""Where the groups of `duration` end, in seconds."""
+"""The limits between the groups of `duration`, in seconds."""
 
 SMALL = 50
-"""A group with fewer pairs, or fewer than `bootstrap.FEW_CLUSTERS` clusters, is marked as small: even 50 independent pairs leave
-a CCC of .5 uncertain by about .2 to either side."""
+"""A group with fewer pairs is marked as small, and so is one with fewer than `bootstrap.FEW_CLUSTERS` clusters. Even with 50
+independent pairs, a CCC of .5 is uncertain by about .2 in both directions.
+"""
 
-CONSTANT = "all labels or all scores are one number"
-"""Why a group's CCC is 0, or not defined, and has no interval."""
+CONSTANT = "all labels or all scores are the same number"
+"""The reason why a group's CCC is 0 or undefined, and has no interval."""
 
 Metric = Callable[[np.ndarray], np.ndarray]
 METRICS: dict[str, Metric] = {"ccc": bootstrap.ccc, "pearson": bootstrap.pearson, "rmse": bootstrap.rmse, "mae": bootstrap.mae}
@@ -42,10 +43,10 @@ METRICS: dict[str, Metric] = {"ccc": bootstrap.ccc, "pearson": bootstrap.pearson
 
 @dataclass(frozen=True)
 class Agreement:
-    """One dimension's agreement over `n` pairs. A number that is not defined is NaN, and `not_defined` says which and why.
+    """The agreement of one dimension over `n` pairs. Undefined numbers are NaN, and `not_defined` says which and why.
 
-    ccc, pearson: -1..1. rmse, mae: in the labels' units. intervals: metric -> its interval. unlabelled, unscored: matched rows
-    left out because the label, or every score that belongs to it, is missing.
+    ccc, pearson: -1..1. rmse, mae: in the labels' units. intervals: by metric.
+    unlabelled, unscored: matched rows that are left out because the label, or each of its scores, is missing.
     """
 
     n: int
@@ -61,7 +62,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Difference:
-    """One dimension's CCC of two systems on the `n` labels that both score, and the first minus the second, from -2 to 2."""
+    """The CCC of two systems for one dimension, on the `n` labels that both score. difference: first minus second, -2..2."""
 
     n: int
     ccc: float
@@ -72,7 +73,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Group:
-    """Agreement within a group of labels. `clusters`: how many it has; `small`: too few pairs or clusters to say much."""
+    """The agreement within a group of labels. clusters: their number. small: too few pairs or clusters to be reliable."""
 
     name: str
     n: dict[str, int]
@@ -84,7 +85,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Groups:
-    """The groups of one column. `gap`: for gender, the difference in CCC, female minus male. unknown: labels in none of them."""
+    """The groups of one column. gap: for gender, the CCC of female minus male speakers. unknown: labels without a group."""
 
     by: str
     groups: tuple[Group, ...]
@@ -94,9 +95,10 @@ class Groups:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often a score's interval holds the label: in `share` of the `n` labels that belong to one utterance.
+    """How often the prediction interval of a score contains the label, over the `n` labels of single utterances.
 
-    level: what the interval promises, where the scores say. width: of the intervals on average, in the labels' units.
+    share: of labels in the interval, 0..1. level: the share that the intervals should contain; None if the table does not say.
+    width: the mean width of the intervals, in the labels' units.
     """
 
     n: int
@@ -107,10 +109,10 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found. `label_scale_source` says how the labels' scale is known.
+    """The result of `evaluate`.
 
-    clusters: kind of cluster -> how many there are. splits: the labels of each split, matched or not. pairs: the frame of `Pairs`
-    with the scores in the labels' scale.
+    label_scale_source: how the labels' scale was determined. clusters: the number of clusters by kind. splits: the number of
+    labels by split, matched or not. pairs: the frame of `Pairs`, with the scores in the labels' scale.
     """
 
     scores: str
@@ -141,7 +143,7 @@ class Evaluation:
     pairs: pl.DataFrame = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields by name but for `pairs`, ready for `json.dumps`; null for a number that is not defined."""
+        """The fields by name without `pairs`, ready for `json.dumps`. Undefined numbers are null."""
         document = asdict(self)
         del document["pairs"]
         for key in ("label_scale", "score_scale"):
@@ -151,7 +153,7 @@ class Evaluation:
 
 
 def _finite(value: Any) -> Any:
-    """`value` with null for every NaN inside it."""
+    """`value` with None instead of every NaN in it."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -172,25 +174,27 @@ def evaluate(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Evaluation:
-    """Agreement of the table `scores`, which predict wrote, with the labels in `gold`.
+    """The agreement of the table `scores`, from predict, with the labels in `gold`.
 
-    scale: the labels', where it is neither declared nor to be detected. ignore_outside: labels far outside of it count as
-    missing. vs: another table of scores to compare with. by: columns of `BY` to report groups of. split: only the labels of this
-    split. clusters: what varies together, `speaker` (where it is not known, the podcast or the recording) or `recording`.
+    scale: of the labels, if they do not declare it and it cannot be detected. ignore_outside: labels far outside of it count as
+    missing. vs: another table of scores to compare with. by: columns of `BY` to report groups of. split: use only the labels of
+    this split. clusters: the unit of the bootstrap, `speaker` (if unknown, the podcast or the recording) or `recording`.
+    resamples, seed: of the bootstrap.
 
-    Raises TableError for a table without scores, LabelError for labels whose format, scale or join cannot be settled without
-    guessing, or that lack what `split` or `by` asks for.
+    Raises TableError for a table without scores. Raises LabelError if the format, the scale or the join of the labels is unclear,
+    or if the labels lack what `split` or `by` needs.
     """
     resolved = resolve_scale(read_labels(gold), scale, ignore_outside=ignore_outside)
     labels = resolved.labels
     frame, score_scale = read_scores(scores)
-    found = pair(frame, labels)
-    pairs = to_scale(found.frame, score_scale, resolved.scale)
+    paired = pair(frame, labels)
+    pairs = to_scale(paired.frame, score_scale, resolved.scale)
     of_split = labels.frame
     if split is not None:
         of_split, pairs = _only(labels, split), pairs.filter(pl.col("split") == split)
         if pairs.is_empty():
-            raise LabelError(gold, f"no label of the split {split!r} belongs to a scored utterance")
+            raise LabelError(gold, f"no label of the split {split!r} belongs to a scored utterance",
+                             "score this split's recordings, or choose another --split")
     pairs = _with_clusters(pairs, clusters)
     rated = labels.rated
     sampling = Sampling(resamples, seed)
@@ -211,12 +215,12 @@ def evaluate(
         score_scale=score_scale,
         splits=dict(labels.frame["split"].drop_nulls().value_counts().sort("split").iter_rows()),
         split=split,
-        unit=found.joined.unit,
+        unit=paired.joined.unit,
         matched=pairs.height,
-        matched_by=found.joined.matched_by,
-        unmatched_labels=found.joined.labels if split is None else unmatched(of_split, pairs, "row", show="recording"),
-        unmatched_recordings=found.joined.recordings,
-        unmatched_utterances=found.joined.utterances,
+        matched_by=paired.joined.matched_by,
+        unmatched_labels=paired.joined.labels if split is None else unmatched(of_split, pairs, "row", show="recording"),
+        unmatched_recordings=paired.joined.recordings,
+        unmatched_utterances=paired.joined.utterances,
         clusters=kinds(pairs),
         resamples=resamples,
         seed=seed,
@@ -231,7 +235,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Sampling:
-    """How often, and from which seed, clusters are drawn."""
+    """The number of resamples of the bootstrap, and its seed."""
 
     resamples: int = 10_000
     seed: int = 0
@@ -240,32 +244,32 @@ class Sampling:
 def _only(labels: Labels, split: str) -> pl.DataFrame:
     """The labels of `split`."""
     if "split" not in labels.columns:
-        raise LabelError(labels.path, "names no splits", "leave out --split")
-    found = labels.frame.filter(pl.col("split") == split)
-    if found.is_empty():
-        there = ", ".join(repr(name) for name in labels.frame["split"].drop_nulls().unique().sort())
-        raise LabelError(labels.path, f"has no split {split!r}", f"its splits are {there}")
-    return found
+        raise LabelError(labels.path, "has no splits", "leave out --split")
+    of_split = labels.frame.filter(pl.col("split") == split)
+    if of_split.is_empty():
+        names = ", ".join(repr(name) for name in labels.frame["split"].drop_nulls().unique().sort())
+        raise LabelError(labels.path, f"has no split {split!r}", f"choose from {names}")
+    return of_split
 
 
 def _with_clusters(pairs: pl.DataFrame, clusters: str) -> pl.DataFrame:
-    """`pairs` with `kind` (`speaker`, `podcast` or `recording`) and, numbered from 0, `cluster`."""
-    known = pl.col("cluster") if clusters == "speaker" else pl.lit(None, pl.String)
-    pairs = pairs.with_columns(kind=cluster_kind(known, pl.col("speaker")), name=pl.coalesce(known, "recording_id"))
+    """`pairs` with the cluster's `kind` (`speaker`, `podcast` or `recording`) and its number from 0 as `cluster`."""
+    name = pl.col("cluster") if clusters == "speaker" else pl.lit(None, pl.String)
+    pairs = pairs.with_columns(kind=cluster_kind(name, pl.col("speaker")), name=pl.coalesce(name, "recording_id"))
     return pairs.with_columns(cluster=pl.struct("kind", "name").rank("dense").cast(pl.Int64) - 1).drop("name")
 
 
 def _sums(frame: pl.DataFrame, count: int, dimension: str, score: str | None = None) -> np.ndarray:
-    """The sums of `frame`'s clusters: shape (count, 7)."""
+    """The sums of the clusters in `frame`: float64 [count, 7]."""
     truth, prediction = frame[dimension].to_numpy(), frame[score or f"{dimension}_score"].to_numpy()
     origin = float(np.nanmean(truth)) if np.isfinite(truth).any() else 0.0
     return bootstrap.cluster_sums(frame["cluster"].to_numpy(), count, truth, prediction, origin)
 
 
 def _drawn(sums: np.ndarray, sampling: Sampling, of: Sequence[Metric] = (bootstrap.ccc,)) -> tuple[np.ndarray, int]:
-    """The metrics `of` the samples in `sums` (clusters, samples, 7), as `bootstrap.resampled`; and how many clusters there are.
+    """The metrics `of` in each resample, as from `bootstrap.resampled`, and the number of clusters.
 
-    Only clusters that hold a pair are drawn, and the number is that of the sample that has fewest.
+    sums: float64 [clusters, samples, 7]. Only clusters with a pair are drawn. The number is that of the sample with the fewest.
     """
     sums = sums[(sums[..., 0] > 0).any(axis=1)]
     resamples = sampling.resamples if len(sums) else 0
@@ -273,18 +277,18 @@ def _drawn(sums: np.ndarray, sampling: Sampling, of: Sequence[Metric] = (bootstr
 
 
 def agreement(label: pl.Series, score: pl.Series, cluster: pl.Series, sampling: Sampling) -> Agreement:
-    """The metrics over the rows where both `label` and `score` are there, both in the labels' scale; `cluster` counts from 0."""
+    """The metrics over the rows with both a label and a score. Both are in the labels' scale. cluster: numbers from 0."""
     both = label.is_not_null() & score.is_not_null()
     truth, prediction = label.filter(both).to_numpy(), score.filter(both).to_numpy()
     n = len(truth)
     ccc, pearson = metrics.ccc(truth, prediction), metrics.pearson(truth, prediction)
     not_defined = None
     if n < 2:
-        not_defined = f"CCC and Pearson are not defined: two pairs are needed, and there {'is one' if n else 'are none'}"
+        not_defined = f"CCC and Pearson are undefined: they need at least two pairs, but there {'is one' if n else 'are 0'}"
     elif math.isnan(ccc):
-        not_defined = "CCC and Pearson are not defined: all labels and all scores are one number"
+        not_defined = "CCC and Pearson are undefined: all labels and all scores are the same number"
     elif math.isnan(pearson):
-        not_defined = f"Pearson is not defined: all {'labels' if np.ptp(truth) == 0 else 'scores'} are one number"
+        not_defined = f"Pearson is undefined: all {'labels' if np.ptp(truth) == 0 else 'scores'} are the same number"
     frame = pl.DataFrame({"cluster": cluster.filter(both), "label": truth, "label_score": prediction})
     sums = _sums(frame, int(cluster.max() or 0) + 1, "label")  # type: ignore[arg-type]
     drawn, clusters = _drawn(sums[:, None], sampling, tuple(METRICS.values()))
@@ -296,7 +300,7 @@ def agreement(label: pl.Series, score: pl.Series, cluster: pl.Series, sampling: 
 
 
 def difference(pairs: pl.DataFrame, other: pl.DataFrame, dimension: str, sampling: Sampling) -> Difference:
-    """The CCCs of two systems' `pairs`, on the labels that both score, and their difference on the same draws of clusters."""
+    """The CCCs of two systems on the labels that both score, and their difference. Both use the same draws of clusters."""
     theirs = other.select("row", other=f"{dimension}_score")
     both = pairs.join(theirs, on="row", maintain_order="left").drop_nulls([dimension, f"{dimension}_score", "other"])
     count = int(pairs["cluster"].max()) + 1  # type: ignore[arg-type]
@@ -305,7 +309,7 @@ def difference(pairs: pl.DataFrame, other: pl.DataFrame, dimension: str, samplin
 
 
 def _difference(sums: np.ndarray, n: int, sampling: Sampling) -> Difference:
-    """The first minus the second of the two samples in `sums` (clusters, 2, 7)."""
+    """The first minus the second of two samples. sums: float64 [clusters, 2, 7]."""
     ours, theirs = bootstrap.ccc(sums.sum(axis=0))
     [drawn], clusters = _drawn(sums, sampling)
     interval = bootstrap.interval(drawn[:, 0] - drawn[:, 1], clusters)
@@ -313,14 +317,17 @@ def _difference(sums: np.ndarray, n: int, sampling: Sampling) -> Difference:
 
 
 def groups(labels: Labels, pairs: pl.DataFrame, by: str, sampling: Sampling) -> Groups:
-    """Agreement within each group of `by` (one of `BY`). Within a speaker the clusters are the recordings."""
+    """The agreement within each group of `by` (one of `BY`). Within a speaker, the clusters are the recordings.
+
+    LabelError if the labels do not have `by`.
+    """
     if by == "duration":
         spans = np.array(_spans())[np.searchsorted(DURATIONS, pairs[by].to_numpy(), side="right")]
         pairs = pairs.with_columns(duration=pl.Series(spans.tolist()))
         names = [name for name in _spans() if (spans == name).any()]
     else:
         if pairs[by].null_count() == pairs.height:
-            raise LabelError(labels.path, f"names no {by}", f"leave out --by {by}, or name a column for it")
+            raise LabelError(labels.path, f"has no {by}", f"leave out --by {by}, or add a column {by}")
         names = pairs[by].drop_nulls().unique().sort().to_list()
     if by == "speaker":
         pairs = _with_clusters(pairs.drop("kind"), "recording")
@@ -331,8 +338,8 @@ def groups(labels: Labels, pairs: pl.DataFrame, by: str, sampling: Sampling) -> 
         for d in labels.rated:
             sums = np.stack([_sums(side, count, d) for side in sides], axis=1)
             gap[d] = _difference(sums, int(sums[..., 0].sum()), sampling)
-    found = tuple(_group(name, pairs.filter(pl.col(by) == name), labels.rated, sampling) for name in names)
-    return Groups(by, found, gap, pairs[by].null_count())
+    members = tuple(_group(name, pairs.filter(pl.col(by) == name), labels.rated, sampling) for name in names)
+    return Groups(by, members, gap, pairs[by].null_count())
 
 
 def _spans() -> list[str]:
@@ -349,7 +356,8 @@ def _group(name: str, frame: pl.DataFrame, rated: Sequence[str], sampling: Sampl
     for d in rated:
         [drawn], clusters = _drawn(sums[d][:, None], sampling)
         intervals[d] = bootstrap.interval(drawn[:, 0], clusters)
-        if n[d] > 1 and np.isnan(bootstrap.pearson(sums[d].sum(axis=0))):  # every draw's CCC is 0 too, which is no certainty
+        # With constant labels or scores, the CCC of every draw is 0. An interval from 0 to 0 would look certain.
+        if n[d] > 1 and np.isnan(bootstrap.pearson(sums[d].sum(axis=0))):
             intervals[d] = Interval(math.nan, math.nan, clusters, CONSTANT)
     return Group(
         name=name,
@@ -362,11 +370,11 @@ def _group(name: str, frame: pl.DataFrame, rated: Sequence[str], sampling: Sampl
 
 
 def _coverage(pairs: pl.DataFrame, rated: Sequence[str], level: float | None) -> dict[str, Coverage]:
-    found = {}
+    coverage = {}
     for d in rated:
-        there = pairs.drop_nulls([d, f"{d}_low", f"{d}_high"])
-        if there.height:
-            inside = there.select(pl.col(d).is_between(f"{d}_low", f"{d}_high").mean()).item()
-            width = there.select((pl.col(f"{d}_high") - pl.col(f"{d}_low")).mean()).item()
-            found[d] = Coverage(there.height, inside, width, level)
-    return found
+        complete = pairs.drop_nulls([d, f"{d}_low", f"{d}_high"])
+        if complete.height:
+            inside = complete.select(pl.col(d).is_between(f"{d}_low", f"{d}_high").mean()).item()
+            width = complete.select((pl.col(f"{d}_high") - pl.col(f"{d}_low")).mean()).item()
+            coverage[d] = Coverage(complete.height, inside, width, level)
+    return coverage

@@ -1,8 +1,8 @@
-"""train --finetune: the acoustic vectors of a training set out of its audio, by an encoder and a pooling that learn too.
+"""train --finetune: computes acoustic vectors from the audio of a training set, with an encoder and a pooling that are trained.
 
-A batch's concordance needs the vectors of all its utterances at once, whose activations no memory holds. So each part of the
-batch is encoded without keeping them, and once more when the gradient passes through it (activation checkpointing): the gradient
-is that of the whole batch, at the memory of a part.
+The CCC of a batch needs the vectors of all its utterances together, but memory is too small for all their activations. So each
+part of the batch is encoded without keeping its activations, and encoded again in the backward pass (activation checkpointing).
+The gradient is that of the whole batch, but memory holds only one part.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from msfser_cli.store.audio import Audio, decode, file_sha256
 from msfser_cli.store.output import read_ledger
 
 BACKEND = "transformers-speech"
-"""The back end that the encoder is of, and is used with once it is trained."""
+"""The back end of the encoder, before and after training."""
 CLIPS_BYTES = 2 << 30
-"""Decoded speech that is remembered: some nine hours."""
+"""The most decoded speech that is kept in memory, in bytes: about nine hours."""
 PART_SECONDS = 24.0
-"""Audio whose activations are kept at a time: two full crops."""
+"""Seconds of audio in a part of a batch. Memory holds the activations of one part, which has two full crops."""
 SAMPLE = 1024
-"""Utterances that the waveforms and the first vectors are standardised by."""
+"""The number of utterances from which the mean and deviation of waveforms and of first vectors are computed."""
 
 
 def backbone(examples: TrainingSet, settings: FinetuneSettings) -> ModelFolder:
-    """The encoder to start from: the one that is named, else the one that the table's voices were encoded with.
+    """The encoder to start from: the one in `settings`, else the voice encoder of the table.
 
-    UsageError where that is of another kind; ModelError where it is not here.
+    UsageError if the table's encoder is of another back end. ModelError if the encoder is not on this machine.
     """
     embed = examples.lineage.settings.get("embed", {})
     if not settings.backbone and embed.get("acoustic_encoder") != BACKEND:
         raise UsageError(
-            f"{examples.table}: its voices were encoded with {embed.get('acoustic_encoder')}, which cannot be fine-tuned; name a "
-            "transformers speech encoder with --backbone, such as wavlm-large or a folder"
+            f"{examples.table}: its voices were encoded with {embed.get('acoustic_encoder')}, which cannot be fine-tuned; pass a "
+            "transformers speech encoder as --backbone, such as wavlm-large or a folder"
         )
     return locate(settings.backbone or embed["acoustic_model"])
 
@@ -65,8 +65,10 @@ class _Recording:
 class Clips:
     """The samples of a training set's utterances, by index: float32 [n], 16 kHz.
 
-    A recording is decoded when one of its utterances is wanted that is not remembered, and its others are remembered with it, up
-    to `CLIPS_BYTES`. A larger corpus is best cut into a file for each utterance: then nothing is decoded in vain.
+    If an utterance is not in memory, its whole recording is decoded, and the recording's other utterances are kept in memory too,
+    up to `CLIPS_BYTES`. For a larger corpus, cut it into one file per utterance. Then no audio is decoded without being used.
+
+    TableError if the ledger or a recording is missing.
     """
 
     def __init__(self, examples: TrainingSet, root: Path | None) -> None:
@@ -80,42 +82,42 @@ class Clips:
             name = self._of[i]
             if name not in self._recordings:
                 if name not in ledger:
-                    raise TableError(self._table, f"its ledger has no line for {name}", "keep the two together")
+                    raise TableError(self._table, f"its ledger has no line for {name}", "use the ledger that was written with it")
                 self._recordings[name] = _Recording(path_of(folder, name), ledger[name]["sha256"], [])
             self._recordings[name].utterances.append(i)
         missing = [r.path for r in self._recordings.values() if not r.path.is_file()]
         if missing:
             raise TableError(
-                self._table, f"{len(missing)} of its {len(self._recordings)} recordings are not there, such as {missing[0]}",
-                "say with --root where they are now",
+                self._table, f"{len(missing)} of its {len(self._recordings)} recordings do not exist, such as {missing[0]}",
+                "pass the folder where they are now as --root",
             )  # fmt: skip
         self._verified: set[Path] = set()
         self._remembered: OrderedDict[int, np.ndarray] = OrderedDict()
         self._bytes = 0
 
     def length(self, i: int) -> int:
-        """The samples of utterance `i`, by its times."""
+        """The number of samples of utterance `i`, from its start and end."""
         return int(round(self._end[i] * SAMPLE_RATE_HZ) - round(self._start[i] * SAMPLE_RATE_HZ))
 
     def __getitem__(self, i: int) -> np.ndarray:
-        """The samples of utterance `i`. TableError where its recording cannot be read, or is not what the table was made from."""
+        """The samples of utterance `i`. TableError if its recording cannot be read, or is not the file that the table is from."""
         if i in self._remembered:
             self._remembered.move_to_end(i)
             return self._remembered[i]
         recording = self._recordings[self._of[i]]
         audio = self._decoded(recording)
-        for other in (*(u for u in recording.utterances if u != i), i):  # the one that is wanted last, to outlive the others
+        for other in (*(u for u in recording.utterances if u != i), i):  # `i` comes last, so that it is dropped last
             self._remember(other, audio.clip(self._start[other], self._end[other]))
         return self._remembered[i]
 
     def _decoded(self, recording: _Recording) -> Audio:
         try:
             if recording.path not in self._verified and file_sha256(recording.path)[0] != recording.sha256:
-                raise TableError(self._table, f"{recording.path} is not the file that it was made from", "transcribe it again")
+                raise TableError(self._table, f"{recording.path} is not the file that the table is from", "transcribe it again")
             self._verified.add(recording.path)
             return decode(recording.path)
         except RecordingError as error:
-            raise TableError(self._table, f"{recording.path} cannot be read ({error})") from error
+            raise TableError(self._table, f"{recording.path} cannot be read ({error})", "restore the file") from error
 
     def _remember(self, i: int, clip: np.ndarray) -> None:
         if i not in self._remembered:
@@ -127,24 +129,24 @@ class Clips:
 
 
 class Voice(nn.Module):
-    """The acoustic vectors of utterances, by a speech encoder that starts as the one in `start`, and a new pooling.
+    """Computes the acoustic vectors of utterances, with the speech encoder of `start` and a new pooling. Both are trained.
 
-    In training, an utterance longer than the crop is cut to a random stretch of that length, anew each time; else all of it is
-    heard, through exactly the code that `embed` runs. What such an encoder does at random in training beyond dropout
-    (SpecAugment, dropping layers) is switched off.
+    In training, an utterance longer than the crop is cut to a random part of that length, each time another. Otherwise the whole
+    utterance is encoded, with the same code as in `embed`. SpecAugment and layer drop of the encoder are switched off; dropout is
+    not. on_audio: called with the seconds of audio that were just encoded.
     """
 
-    def __init__(self, start: ModelFolder, clips: Clips, settings: FinetuneSettings, heard: Callable[[float], None]) -> None:
+    def __init__(self, start: ModelFolder, clips: Clips, settings: FinetuneSettings, on_audio: Callable[[float], None]) -> None:
         super().__init__()
         self.start = start
         self._speech: TransformersSpeech = loaded("encoders", BACKEND, start.path, torch.float32)
-        self._clips, self._crop, self._heard = clips, round(settings.crop * SAMPLE_RATE_HZ), heard
+        self._clips, self._crop, self._on_audio = clips, round(settings.crop * SAMPLE_RATE_HZ), on_audio
         self.encoder: Any = self._speech.model
         self.encoder.config.update({"apply_spec_augment": False, "layerdrop": 0.0})
-        self.encoder.encoder.layerdrop = 0.0  # where Whisper has it
+        self.encoder.encoder.layerdrop = 0.0  # Whisper keeps it here
         self._freeze(settings.train_layers)
-        before = self._speech.pooling.config
-        self._pool(replace(before, layers=settings.layers, pooling=settings.pooling, waveform_mean=0.0, waveform_std=1.0))
+        config = self._speech.pooling.config
+        self._pool(replace(config, layers=settings.layers, pooling=settings.pooling, waveform_mean=0.0, waveform_std=1.0))
 
     @property
     def dimension(self) -> int:
@@ -152,7 +154,7 @@ class Voice(nn.Module):
         return self._speech.dimension
 
     def forward(self, chosen: Tensor) -> Tensor:
-        """The vectors of the utterances with these indices, int64 [B]: float32 [B, dimension], on the CPU, differentiable."""
+        """The vectors of the utterances `chosen` (indices, int64 [B]): float32 [B, dimension] on the CPU. Gradients pass."""
         utterances = chosen.tolist()
         spans = [self._span(i) for i in utterances]
         seconds = PART_SECONDS if self.training else BATCH_SECONDS
@@ -162,19 +164,19 @@ class Voice(nn.Module):
             for i, (first, _), cut in zip(utterances, spans, of_each, strict=True) for start, end in cut
         ]  # fmt: skip
         batches = self._speech.batches([end - start for _, start, end in parts], seconds)
-        made = []
+        of_batches = []
         for batch in batches:
             clips = [self._clips[i][start:end] for i, start, end in (parts[j] for j in batch)]
-            # As tensors, whose device tells `checkpoint` which random state the second pass has to find again.
-            made.append(checkpoint(self._speech.statistics, self._speech.inputs(clips), use_reentrant=False))
-            self._heard(sum(map(len, clips)) / SAMPLE_RATE_HZ)
+            # The arguments are tensors, because `checkpoint` restores the random state of their device in the second pass.
+            of_batches.append(checkpoint(self._speech.statistics, self._speech.inputs(clips), use_reentrant=False))
+            self._on_audio(sum(map(len, clips)) / SAMPLE_RATE_HZ)
         places = torch.tensor([j for batch in batches for j in batch])
-        statistics = torch.cat(made)[torch.argsort(places)]
+        statistics = torch.cat(of_batches)[torch.argsort(places)]
         return torch.stack([merged(of_one) for of_one in torch.split(statistics, [len(cut) for cut in of_each])])
 
     @torch.no_grad()
     def normalise_by(self, utterances: np.ndarray) -> None:
-        """Take the waveforms' mean and deviation from these utterances, unless the encoder has each normalised by its own."""
+        """Set the waveforms' mean and deviation to those of `utterances`, unless the encoder normalises each waveform itself."""
         if self._speech.takes_levels_as_they_are():
             return
         count, total, square = 0, 0.0, 0.0
@@ -187,11 +189,11 @@ class Voice(nn.Module):
             self._pool(replace(self.pooling.config, waveform_mean=mean, waveform_std=deviation))
 
     def save(self, folder: Path) -> None:
-        """Write what `transformers_speech.load` reads."""
+        """Write the encoder and its pooling into `folder`, for `transformers_speech.load`."""
         self._speech.save(folder)
 
     def train(self, mode: bool = True) -> Voice:
-        """As `nn.Module.train`; an encoder of which nothing learns stays as it is in evaluation."""
+        """As `nn.Module.train`, but an encoder without trained parameters stays in evaluation mode."""
         super().train(mode)
         self.encoder.train(mode and any(p.requires_grad for p in self.encoder.parameters()))
         return self
@@ -206,7 +208,7 @@ class Voice(nn.Module):
     def _freeze(self, train_layers: int | None) -> None:
         layers = self.encoder.encoder.layers
         if train_layers is not None and train_layers > len(layers):
-            raise UsageError(f"train_layers must be at most {len(layers)}, the layers that this encoder has, not {train_layers}")
+            raise UsageError(f"--train-layers must be at most {len(layers)}, the number of layers, not {train_layers}")
         self.encoder.requires_grad_(train_layers is None)
         for layer in layers[len(layers) - (train_layers or 0) :]:
             layer.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""Scores as predict wrote them, beside the labels that they are for."""
+"""Pairs the scores of predict with labels."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ from msfser_cli.store import tables
 
 _READ = ("recording_id", "utterance_id", "start", "end", "speaker", *DIMENSIONS)
 COLUMNS = tuple(c for c in columns_through("predict") if c.name in _READ)
-"""What is read of the scores."""
+"""The columns that are read from a table of scores."""
 
 ENDS = tuple(c for c in PREDICT if c.name in {f"{d}_{end}" for d in DIMENSIONS for end in ("low", "high")})
-"""What is read of them besides, null where it is not there: the scores' intervals."""
+"""The ends of the prediction intervals. They are read as well, and are null if the table lacks them."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Labels beside the scores that belong to them.
+    """Labels with their scores.
 
-    frame: one row a matched label, in the label file's order: the columns of `Labels.frame`, `recording_id`, `utterances` (how
-    many it is about), `duration` (s: the time that these share with it), and for each dimension `<dimension>_score`, in the
-    scores' own scale (null where every score is missing), `<dimension>_low` and `<dimension>_high` (null unless it is one
-    utterance with an interval). A speaker whom the labels do not name is the one that all of the label's utterances have, if the
-    scores know one.
-    joined: how they were found.
+    frame: one row per matched label, in the label file's order. It has the columns of `Labels.frame` and:
+    - `recording_id`; `utterances`, the number of utterances that the label is about; `duration`, the time that they share with
+      the label, in seconds
+    - for each dimension `<dimension>_score`, in the scores' own scale; null if every score is missing
+    - for each dimension `<dimension>_low` and `<dimension>_high`; null unless the label is about a single utterance with an
+      interval
+    If the labels do not name the speaker, it comes from the scores, provided that all utterances of the label have the same.
+    joined: the result of `joining.join`.
     """
 
     frame: pl.DataFrame
@@ -41,28 +43,29 @@ class Pairs:
 
 
 def read_scores(path: Path) -> tuple[pl.DataFrame, Scale]:
-    """The `COLUMNS` and `ENDS` of the scores at `path`, NaN as null, and their scale: [low, high] under `scale` in the lineage.
+    """The `COLUMNS` and `ENDS` of the table of scores at `path`, with null instead of NaN, and the scores' scale.
 
-    TableError for a table that is missing, damaged, empty, without scores or without one known scale.
+    The scale is [low, high] under `scale` in the table's lineage. TableError for a table that is missing, damaged or empty, that
+    has no scores, or whose scale is missing or not the same in all parts.
     """
     if not path.exists():
-        raise TableError(path, "is not there", "`msfser predict` writes it; name another table before the options")
+        raise TableError(path, "does not exist", "write it with msfser predict, or name another table before the options")
     files = tables.files(path)
-    there = [set(tables.open_file(file, COLUMNS)[0].schema_arrow.names) for file in files]
-    ends = [c for c in ENDS if all(c.name in names for names in there)]
+    columns = [set(tables.open_file(file, COLUMNS)[0].schema_arrow.names) for file in files]
+    ends = [c for c in ENDS if all(c.name in names for names in columns)]
     table = tables.read(path, [*COLUMNS, *ends])
     scales = {_scale_of(file) for file in files}
     if len(scales) > 1:
-        raise TableError(path, f"its parts are on different scales, {' and '.join(map(str, sorted(scales)))}", "predict it again")
+        raise TableError(path, f"its parts have different scales, {' and '.join(map(str, sorted(scales)))}", "predict it again")
     frame = pl.DataFrame(pl.from_arrow(table)).with_columns(
         pl.col(*DIMENSIONS, *(c.name for c in ends)).fill_nan(None),
         *(pl.lit(None, pl.Float64).alias(c.name) for c in ENDS if c not in ends),
     )
     if frame.is_empty():
-        raise TableError(path, "holds no utterances", "there is nothing to evaluate")
+        raise TableError(path, "has no utterances", "choose a table of recordings with speech")
     if frame["utterance_id"].is_duplicated().any():
         twice = frame["utterance_id"].filter(frame["utterance_id"].is_duplicated())[0]
-        raise TableError(path, f"holds the utterance {twice!r} more than once", "predict it again")
+        raise TableError(path, f"has the utterance {twice!r} more than once", "predict it again")
     return frame, scales.pop()
 
 
@@ -73,21 +76,21 @@ def _scale_of(file: Path) -> Scale:
     except (KeyError, TypeError, ValueError):
         raise TableError(file, "does not say the scale of its scores", "predict it again") from None
     if not (math.isfinite(scale.low) and math.isfinite(scale.high) and scale.low < scale.high):
-        raise TableError(file, f"says that its scores are on {scale}, which is no scale", "predict it again")
+        raise TableError(file, f"the scale of its scores, {scale}, is not valid", "predict it again")
     return scale
 
 
 def level_of(path: Path) -> float | None:
-    """The level of the intervals in the scores at `path`, from 0 to 1, as far as their lineage says."""
+    """The level of the prediction intervals in the table at `path`, 0..1; None if its lineage does not say."""
     level = tables.read_lineage(path).extra.get("level")
     return float(level) if isinstance(level, int | float) else None
 
 
 def pair(scores: pl.DataFrame, labels: Labels) -> Pairs:
-    """The labels and the scores that belong to them; `scores` has the `COLUMNS` and `ENDS`, one row an utterance.
+    """The labels with their scores. scores: the `COLUMNS` and `ENDS`, one row per utterance.
 
-    A label's score is the mean over its utterances (see `joining.join`), weighted by the time that they share with it; for a
-    whole recording that is the duration-weighted mean. LabelError as `joining.join`.
+    A label's score is the mean over its utterances (see `joining.join`), weighted by the time that they share with the label. For
+    a whole recording, that is the duration-weighted mean. LabelError if `joining.join` cannot match them.
     """
     joined = join(scores, labels)
     ends = [c.name for c in ENDS]
@@ -107,13 +110,13 @@ def pair(scores: pl.DataFrame, labels: Labels) -> Pairs:
 
 
 def weighted_mean(dimension: str, weight: pl.Expr) -> pl.Expr:
-    """The mean of the utterances' scores; one that is missing does not weigh, and all missing make null."""
+    """The weighted mean of the utterances' scores. Missing scores do not count. Null if all are missing."""
     score = pl.col(dimension)
     return ((score * weight).sum() / weight.filter(score.is_not_null()).sum()).fill_nan(None)
 
 
 def to_scale(pairs: pl.DataFrame, scores: Scale, labels: Scale) -> pl.DataFrame:
-    """`pairs` with the scores and their intervals brought from one scale to the other."""
+    """`pairs` with the scores and their intervals mapped linearly from the scale `scores` to the scale `labels`."""
     if scores == labels:
         return pairs
     parts = (pl.col(f"{d}_{part}") for d in DIMENSIONS for part in ("score", "low", "high"))

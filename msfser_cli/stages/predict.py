@@ -1,4 +1,4 @@
-"""predict: valence, arousal and dominance from the vectors, by a trained MSF-SER."""
+"""predict: valence, arousal and dominance of utterances, from their vectors and a trained MSF-SER model."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ VECTORS = tuple(f"{stream}_vector" for stream in STREAMS)
 """The columns of the four streams, in the order of the presence mask."""
 
 DIGITS = 6
-"""Decimals kept: float32 arithmetic has no more to say."""
+"""The decimals of scores. float32 has no more precision."""
 
 BATCH = 1024
-"""Utterances that are scored at once."""
+"""The number of utterances that are scored together."""
 
 
 def predict(rows: Sequence[Row], scorer: Scorer) -> list[Row]:
-    """`rows` with the columns of `schemas.PREDICT`. ModelError where a vector is not of the length that the head expects."""
-    return [scored for first in range(0, len(rows), BATCH) for scored in _scored(rows[first : first + BATCH], scorer)]
+    """`rows` with the columns of `schemas.PREDICT`. ModelError if a vector has another length than the head needs."""
+    return [row for first in range(0, len(rows), BATCH) for row in _score(rows[first : first + BATCH], scorer)]
 
 
-def _scored(rows: Sequence[Row], scorer: Scorer) -> list[Row]:
+def _score(rows: Sequence[Row], scorer: Scorer) -> list[Row]:
     config = scorer.config
     acoustic = _stacked([row["acoustic_vector"] for row in rows], config.acoustic_dim, "acoustic")
     texts = np.stack([_stacked([row[v] for row in rows], config.text_dim, v) for v in VECTORS[1:]], axis=1)
@@ -48,7 +48,7 @@ def _scored(rows: Sequence[Row], scorer: Scorer) -> list[Row]:
 
 
 def _numbers(array: np.ndarray) -> list[Any]:
-    """Nested lists of rounded numbers, None for NaN."""
+    """`array` as nested lists of rounded numbers, with None instead of NaN."""
     rounded = array.round(DIGITS).astype(object)
     rounded[np.isnan(array)] = None
     return list(rounded.tolist())
@@ -58,7 +58,7 @@ def _stacked(vectors: Sequence[np.ndarray | None], dimension: int, name: str) ->
     for vector in vectors:
         if vector is not None and len(vector) != dimension:
             raise ModelError(
-                f"the head was trained on {name.removesuffix('_vector')} vectors of length {dimension}, these have {len(vector)};"
-                " embed with the encoders that it was trained on, or name another --head"
+                f"the head needs {name.removesuffix('_vector')} vectors of length {dimension}, but these have {len(vector)}; "
+                "embed with the encoders that the head was trained on, or pass another --head"
             )
     return np.stack([np.zeros(dimension, np.float32) if v is None else np.asarray(v, np.float32) for v in vectors])

@@ -1,7 +1,7 @@
-"""INT, TERM and HUP end a run at the next safe moment. A second signal ends it at once.
+"""The signals INT, TERM and HUP end a run at the next safe moment. A second signal ends it at once.
 
-The first raises Stopped wherever the main thread is: in a library too, which may catch it, or raise another error in its place.
-So code that goes on after a library's work asks `check` first. If a signal has come, any error that ends a block of
+The first signal raises Stopped in the main thread. If that is inside a library, the library may catch it or raise another error
+instead. So code that continues after a library's work calls `check` first. If a signal has come, any error that ends a block of
 `stop_on_signals` becomes Stopped.
 """
 
@@ -22,7 +22,7 @@ _active: Stopping | None = None
 
 
 class Stopping:
-    """Raises Stopped in the main thread when a signal comes, but never inside of a `postponed` block."""
+    """Raises Stopped in the main thread when a signal comes. Inside a `postponed` block, it waits for the end of the block."""
 
     def __init__(self) -> None:
         self._received: signal.Signals | None = None
@@ -30,7 +30,7 @@ class Stopping:
 
     @contextlib.contextmanager
     def postponed(self) -> Iterator[None]:
-        """A block that a signal does not interrupt: it is raised at its end."""
+        """A block that signals do not interrupt. If one comes, Stopped is raised at the end of the block."""
         self._postponed = True
         try:
             yield
@@ -46,7 +46,7 @@ class Stopping:
     def receive(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
         if self._received:
-            # The disk is consistent at every moment, so leaving at once is safe.
+            # Files on disk are consistent at every moment, so an immediate exit is safe.
             os._exit(128 + number)
         self._received = signal.Signals(number)
         if not self._postponed:
@@ -55,9 +55,9 @@ class Stopping:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stopping]:
-    """Handle `SIGNALS` for the block, except those that are ignored already (nohup); none outside of the main thread.
+    """Handle `SIGNALS` in the block, except signals that the process ignores (nohup). In other threads, this has no effect.
 
-    A block inside of another leaves the handlers to that, so that signals are handled up to its end.
+    A block inside another one does not set handlers of its own. The outer block handles signals until its end.
     """
     global _active
     in_main = threading.current_thread() is threading.main_thread()
@@ -66,8 +66,8 @@ def stop_on_signals() -> Iterator[Stopping]:
     before: dict[signal.Signals, Any] = {}
     if outermost:
         _active = stopping
-        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, stopping.receive) for number in heard}
+        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, stopping.receive) for number in handled}
     try:
         yield stopping
     except Stopped:

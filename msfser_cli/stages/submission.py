@@ -1,6 +1,7 @@
-"""The challenge's submission: a CSV with a row for each file, as the MSP-Podcast challenges on attributes take it.
+"""A submission for the MSP-Podcast challenges on emotional attributes: a CSV file with one row per recording.
 
-Odyssey 2024 and Interspeech 2025 ask for `FileName,EmoAct,EmoVal,EmoDom`, file names that end in .wav, and values on 1..7.
+Odyssey 2024 and Interspeech 2025 require the columns `FileName,EmoAct,EmoVal,EmoDom`, file names that end in .wav, and values
+from 1 to 7.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ SCALE = Scale(1, 7)
 
 
 def write_submission(out: Path, scores: Path, recordings: Container[str] | None = None) -> tuple[int, int]:
-    """Write the submission for the table `scores` to `out`, atomically; the rows written, and the recordings left out.
+    """Write the submission for the table `scores` to `out` atomically. Returns the number of rows, and of recordings left out.
 
-    A row is a recording: its name without folders, ending in .wav, and the duration-weighted means of its utterances' scores,
-    brought to 1..7 and kept within it. Rows are in the order of their names. recordings: those to write; None for all of the
-    table. A recording without a score is left out. TableError when two have one name, or none has a score.
+    A row is a recording: its name without folders, with .wav, and the duration-weighted means of its utterances' scores, mapped
+    to 1..7 and clipped. Rows are sorted by name. Recordings without a score are left out.
+
+    recordings: the recordings to write; None: all of the table. TableError if two recordings would have the same name, or if no
+    recording has a score.
     """
     frame, scale = read_scores(scores)
     if recordings is not None:
@@ -37,14 +40,15 @@ def write_submission(out: Path, scores: Path, recordings: Container[str] | None 
     means = means.with_columns(scale.onto(SCALE, pl.col(d)).clip(*SCALE) for d in DIMENSIONS)
     scored = means.drop_nulls(DIMENSIONS)
     if scored.is_empty():
-        raise TableError(scores, "has no recording with all three scores", "there is nothing to submit")
+        raise TableError(scores, "has no recording with all three scores", "use a head that was trained on all three dimensions")
     rows: dict[str, tuple[str, ...]] = {}
-    of: dict[str, str] = {}
+    recording_of: dict[str, str] = {}
     for recording, *values in scored.select("recording_id", *ORDER).sort("recording_id").iter_rows():
         name = PurePosixPath(recording).with_suffix(".wav").name
         if name in rows:
-            raise TableError(scores, f"{of[name]!r} and {recording!r} would both be {name!r} in the submission")
-        rows[name], of[name] = (name, *(f"{value:.6f}" for value in values)), recording
+            raise TableError(scores, f"{recording_of[name]!r} and {recording!r} would both be {name!r} in the submission",
+                             "rename one of them")
+        rows[name], recording_of[name] = (name, *(f"{value:.6f}" for value in values)), recording
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)

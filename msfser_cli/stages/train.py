@@ -1,8 +1,8 @@
-"""train: an MSF-SER checkpoint from a table of vectors and labels, or (`FinetuneSettings`) from a speech encoder and audio.
+"""train: makes an MSF-SER checkpoint from a table of vectors and labels. With `FinetuneSettings`, it trains a speech encoder too.
 
-The checkpoint is a folder: `model.safetensors` and `config.json` (see `model.weights`), `MODEL_CARD.md` for people, `epochs.csv`
-with the numbers of every epoch, and `encoder/`, the encoder that learned with it, if one did. While training goes on it holds
-`training.safetensors`, the state after the last epoch: the same command goes on from there.
+The checkpoint is a folder with `model.safetensors` and `config.json` (see `model.weights`), `MODEL_CARD.md` for people,
+`epochs.csv` with the results of every epoch, and, after fine-tuning, `encoder/`. During training the folder also has
+`training.safetensors`, the state after the last epoch. If training is interrupted, the same command continues from this state.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ _PARTS = (weights.WEIGHTS_NAME, weights.CONFIG_NAME, CARD, EPOCHS, ENCODER)
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of a training: the folder, the best epoch, how many were run, and whether all had been done before."""
+    """The result of a training.
+
+    out: the folder. epochs: the number of epochs. unchanged: an earlier run had already finished it.
+    """
 
     out: str
     best: Epoch
@@ -54,13 +57,13 @@ class Trained:
     development_utterances: int
     intervals: intervals.Intervals | None
     encoder: str | None
-    """The folder of the encoder that learned with the head; None where none did."""
+    """The folder of the fine-tuned encoder; None without fine-tuning."""
     unchanged: bool = False
 
 
 @dataclass(frozen=True)
 class _Learner:
-    """What learns: the head, the voice where it learns too, and the trainer of both."""
+    """The head, the voice encoder (None without fine-tuning), and the trainer of both."""
 
     head: MsfSer
     voice: Voice | None
@@ -69,14 +72,16 @@ class _Learner:
 
 def train(
     examples: TrainingSet, settings: TrainSettings, out: Path, each: Callable[[Epoch], None], *, redo: bool = False,
-    root: Path | None = None, heard: Callable[[float], None] = lambda seconds: None,
+    root: Path | None = None, on_audio: Callable[[float], None] = lambda seconds: None,
 ) -> Trained:
-    """Fit a model to `examples` and write its checkpoint to the folder `out`; `each` is called after every epoch.
+    """Fit a model to `examples` and write its checkpoint to the folder `out`.
 
-    root: where the recordings are, if not where the table says; heard: called with the seconds of audio as they are encoded.
-    The same work goes on where it was interrupted, and is not done again once finished. Raises UsageError where a setting does
-    not fit, `out` holds something else, or training diverges; TableError where audio cannot be read; ModelError,
-    OutputHeldError, ResourceError and Stopped as a run does.
+    each: called after every epoch. on_audio: called with the seconds of audio that were just encoded. root: the folder of the
+    recordings, if the corpus has moved. An interrupted training continues. A finished one is not repeated.
+
+    Raises UsageError if a setting does not fit, `out` has something else, or training diverges. Raises TableError if audio cannot
+    be read, ModelError for a bad encoder, OutputHeldError if another run writes to `out`, ResourceError if disk or memory runs
+    out, and Stopped at a signal.
     """  # fmt: skip
     config = _config(examples, settings)
     backbone = finetune.backbone(examples, settings) if isinstance(settings, FinetuneSettings) else None
@@ -91,8 +96,8 @@ def train(
     with held(out), stop_on_signals() as stopping:
         _make_room(out, work, redo=redo)
         if (out / weights.CONFIG_NAME).exists():
-            return _known(examples, out)
-        learner = _learner(examples, config, settings, backbone, root, heard)
+            return _finished(examples, out)
+        learner = _learner(examples, config, settings, backbone, root, on_audio)
         trainer = learner.trainer
         _restore(trainer, out)
 
@@ -104,22 +109,22 @@ def train(
         try:
             trainer.run(examples.train, examples.development, after)
         except DivergedError as error:
-            (out / STATE).unlink(missing_ok=True)  # going on from there would diverge again
+            (out / STATE).unlink(missing_ok=True)  # training would diverge again from this state
             raise UsageError(
-                f"training diverged in epoch {len(trainer.history) + 1}: {error}; try a smaller --rate than {settings.rate:g}"
+                f"training diverged in epoch {len(trainer.history) + 1}: {error}; use a smaller --rate than {settings.rate:g}"
             ) from error
         except torch.OutOfMemoryError as error:
-            raise ResourceError(f"the GPU's memory is too small for this encoder ({error}); try a low --train-layers") from error
+            raise ResourceError(f"the GPU's memory is too small for this encoder ({error}); use a low --train-layers") from error
         with stopping.postponed():
             return _finish(learner, examples, settings, out, work)
 
 
 def _resolved(out: Path) -> Path:
-    """The folder that is written, not a link to it: it has one lock, whatever it is called by."""
+    """The folder itself instead of a link to it, so that it always has the same lock."""
     try:
         out = out.resolve() if out.is_symlink() or out.name in ("", "..") else out
     except (OSError, RuntimeError) as error:
-        raise UsageError(f"{out}: a symbolic link that leads back to itself; choose another --out") from error
+        raise UsageError(f"{out}: a symbolic link that leads to itself; choose another --out") from error
     if not out.name:
         raise UsageError(f"{out}: not a folder for a checkpoint; choose another --out")
     return out
@@ -129,13 +134,13 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
     if unknown := [s for s in settings.without if s not in STREAMS]:
         raise UsageError(f"without must be one of {', '.join(STREAMS)}, not {unknown[0]!r}")
     if settings.fusion != "fm-moe" and settings.top_k is not None:
-        raise UsageError(f"top_k is for the experts of fm-moe; {settings.fusion} has none")
+        raise UsageError(f"--top-k needs --fusion fm-moe, because {settings.fusion} has no experts; leave it out")
     streams = tuple(s for s in STREAMS if s not in settings.without)
     if not streams:
-        raise UsageError(f"without leaves no stream to learn from; keep one of {', '.join(STREAMS)}")
-    heard = isinstance(settings, FinetuneSettings)
-    if not heard and not examples.present[examples.train][:, [s in streams for s in STREAMS]].any():
-        raise UsageError(f"{examples.table}: no utterance to train on has {' or '.join(streams)}, and there is no other stream")
+        raise UsageError(f"--without leaves out every stream; keep at least one of {', '.join(STREAMS)}")
+    finetunes = isinstance(settings, FinetuneSettings)
+    if not finetunes and not examples.present[examples.train][:, [s in streams for s in STREAMS]].any():
+        raise UsageError(f"{examples.table}: the training utterances have no {' or '.join(streams)}; keep another stream as well")
     embed = examples.lineage.settings.get("embed", {})
     try:
         return MsfSerConfig(
@@ -161,23 +166,23 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
 
 def _learner(
     examples: TrainingSet, config: MsfSerConfig, settings: TrainSettings, backbone: ModelFolder | None, root: Path | None,
-    heard: Callable[[float], None],
+    on_audio: Callable[[float], None],
 ) -> _Learner:
     torch.manual_seed(settings.seed)
     vectors, texts, present = (torch.from_numpy(a) for a in (examples.acoustic, examples.texts, examples.present))
     acoustic: Callable[[Tensor], Tensor] = vectors.__getitem__
-    known, voice, rates = examples.train, None, []
+    sample, voice, rates = examples.train, None, []
     if backbone is not None:
         assert isinstance(settings, FinetuneSettings)
-        acoustic = voice = Voice(backbone, Clips(examples, root), settings, heard)
+        acoustic = voice = Voice(backbone, Clips(examples, root), settings, on_audio)
         present = present | torch.tensor([s == "acoustic" for s in STREAMS])
         config = replace(config, acoustic_dim=voice.dimension)
         rates = [(list(voice.encoder.parameters()), settings.encoder_rate)]
-        known = np.sort(np.random.default_rng(settings.seed).permutation(known)[: finetune.SAMPLE])
-        voice.eval().normalise_by(known)
+        sample = np.sort(np.random.default_rng(settings.seed).permutation(sample)[: finetune.SAMPLE])
+        voice.eval().normalise_by(sample)
     head = MsfSer(config)
     with torch.no_grad():
-        head.standardise_by(*(of(torch.from_numpy(known)) for of in (acoustic, texts.__getitem__, present.__getitem__)))
+        head.standardise_by(*(get(torch.from_numpy(sample)) for get in (acoustic, texts.__getitem__, present.__getitem__)))
 
     def forward(chosen: Tensor) -> MsfSerOutput:
         return head(acoustic(chosen), texts[chosen], present[chosen])  # type: ignore[no-any-return]
@@ -188,23 +193,27 @@ def _learner(
 
 
 def _make_room(out: Path, work: str, *, redo: bool) -> None:
-    """A folder that is new, or empty, or holds the beginnings or the end of the same work."""
+    """Make `out` a folder that is empty, or has this training, begun or finished. UsageError if it has something else."""
     with resources(out):
         if out.exists() and not out.is_dir():
-            raise UsageError(f"{out}: a file; a checkpoint is a folder: choose another --out")
-        there = {path.name for path in out.iterdir()} if out.exists() else set()
-        for name in [n for n in there if n.startswith(tuple(f".{ours}.tmp" for ours in (*_PARTS, STATE)))]:
-            _remove(out / name)  # left by a run that was killed while it wrote
-            there.remove(name)
-        if foreign := sorted(there - {*_PARTS, STATE}):
-            raise UsageError(f"{out}: holds {foreign[0]!r}, which is no part of a checkpoint; choose another --out")
+            raise UsageError(f"{out}: a file, but a checkpoint is a folder; choose another --out")
+        names = {path.name for path in out.iterdir()} if out.exists() else set()
+        for name in [n for n in names if n.startswith(tuple(f".{part}.tmp" for part in (*_PARTS, STATE)))]:
+            _remove(out / name)  # a temporary file of a run that was killed
+            names.remove(name)
+        if foreign := sorted(names - {*_PARTS, STATE}):
+            raise UsageError(f"{out}: has {foreign[0]!r}, which is not part of a checkpoint; choose another --out")
         if redo:
-            for name in sorted(there, key=lambda name: name != weights.CONFIG_NAME):  # it says that all is there
+            for name in sorted(names, key=lambda name: name != weights.CONFIG_NAME):  # first the file that makes it a checkpoint
                 _remove(out / name)
         elif (begun := _work_of(out)) not in (None, work):
-            raise UsageError(f"{out}: holds a training on other data or with other settings; --redo replaces it")
-        elif begun is None and there:
-            raise UsageError(f"{out}: holds a checkpoint that this command did not make; choose another --out, or --redo")
+            raise UsageError(
+                f"{out}: has a training on other data or with other settings; choose another --out, or replace it with --redo"
+            )
+        elif begun is None and names:
+            raise UsageError(
+                f"{out}: has a checkpoint that this command did not make; choose another --out, or replace it with --redo"
+            )
         out.mkdir(exist_ok=True)
 
 
@@ -216,7 +225,7 @@ def _remove(path: Path) -> None:
 
 
 def _work_of(out: Path) -> str | None:
-    """The fingerprint of the training in `out`, begun or finished; None where there is none."""
+    """The fingerprint of the training in `out`, begun or finished; None if there is no training."""
     if (out / weights.CONFIG_NAME).exists():
         work = weights.load_card(out).get("work")
         return work if isinstance(work, str) else None
@@ -233,7 +242,7 @@ def _keep(trainer: Trainer, out: Path, work: str) -> None:
 
 @contextlib.contextmanager
 def _opened_state(out: Path) -> Iterator[Any]:
-    """What `_keep` wrote last, open for reading; None where there is nothing. UsageError when it is damaged."""
+    """The state that `_keep` wrote, open for reading; None if there is no state. UsageError if it is damaged."""
     path = out / STATE
     if not path.exists():
         yield None
@@ -242,7 +251,7 @@ def _opened_state(out: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt", device="cpu") as file:
             yield file
     except (SafetensorError, OSError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); --redo starts over") from error
+        raise UsageError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); start over with --redo") from error
 
 
 def _about(state: Any) -> dict[str, Any]:
@@ -256,9 +265,9 @@ def _restore(trainer: Trainer, out: Path) -> None:
 
 
 def _finish(learner: _Learner, examples: TrainingSet, settings: TrainSettings, out: Path, work: str) -> Trained:
-    """The checkpoint; its config.json last, which says that all is there."""
+    """Write the checkpoint. config.json comes last, because it makes the folder a checkpoint."""
     trainer, head = learner.trainer, learner.head
-    reach = _calibrated(trainer, examples, settings)
+    reach = _calibrate(trainer, examples, settings)
     if learner.voice is not None:
         encoder = _save_encoder(learner.voice, out)
         head.config = replace(head.config, acoustic_encoder=f"{finetune.BACKEND}:{folder_identity(encoder)}")
@@ -274,16 +283,16 @@ def _finish(learner: _Learner, examples: TrainingSet, settings: TrainSettings, o
     _write(out / CARD, _card(examples, learner, settings, result).encode())
     for name, file in weights.content(head, intervals=reach, card=card).items():
         _write(out / name, file)
-    (out / STATE).unlink(missing_ok=True)  # all of the checkpoint is durable by now
+    (out / STATE).unlink(missing_ok=True)  # the checkpoint is durable now
     return result
 
 
 def _save_encoder(voice: Voice, out: Path) -> Path:
     folder, temporary = out / ENCODER, out / f".{ENCODER}.tmp"
     with resources(folder):
-        for left in (folder, temporary):  # by a run that was killed at this place
-            if left.exists():
-                _remove(left)
+        for leftover in (folder, temporary):  # of a run that was killed here
+            if leftover.exists():
+                _remove(leftover)
         temporary.mkdir()
         voice.save(temporary)
         sync_tree(temporary)
@@ -296,8 +305,8 @@ def _encoder_of(out: Path) -> str | None:
     return str(out / ENCODER) if (out / ENCODER).is_dir() else None
 
 
-def _calibrated(trainer: Trainer, examples: TrainingSet, settings: TrainSettings) -> intervals.Intervals | None:
-    """Intervals from the development set; None where it is too small for any."""
+def _calibrate(trainer: Trainer, examples: TrainingSet, settings: TrainSettings) -> intervals.Intervals | None:
+    """Prediction intervals from the development set; None if it is too small."""
     chosen = examples.development
     try:
         return intervals.calibrate(
@@ -307,14 +316,14 @@ def _calibrated(trainer: Trainer, examples: TrainingSet, settings: TrainSettings
         return None
 
 
-def _known(examples: TrainingSet, out: Path) -> Trained:
-    """What an earlier run of the same work left."""
-    weights.load(out)  # it must be fit for use
+def _finished(examples: TrainingSet, out: Path) -> Trained:
+    """The result of an earlier run of the same training. UsageError or ModelError if its files are damaged."""
+    weights.load(out)  # raises ModelError if the weights are damaged
     card = weights.load_card(out)
     try:
         best, epochs = Epoch.from_json(card["result"]), int(card["epochs"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{out / weights.CONFIG_NAME}: its card is not what train wrote; --redo starts over") from error
+        raise UsageError(f"{out / weights.CONFIG_NAME}: its card is damaged; start over with --redo") from error
     return Trained(str(out), best, epochs, len(examples.train), len(examples.development), weights.load_intervals(out),
                    _encoder_of(out), unchanged=True)
 
@@ -322,41 +331,43 @@ def _known(examples: TrainingSet, out: Path) -> Trained:
 _CARD = """\
 # An MSF-SER head
 
-Made by `msfser train` {version} for the vectors of `{acoustic}` (voice) and `{text}` (texts): {parameters:,} parameters, fusion
-`{fusion}`, streams {streams}. It scores {dimensions} on {low:g} .. {high:g}.
+`msfser train` {version} made this head for the vectors of `{acoustic}` (voice) and `{text}` (texts). It has {parameters:,}
+parameters, the fusion `{fusion}`, and the streams {streams}. It scores {dimensions} from {low:g} to {high:g}.
 
-## Trained on
+## Training data
 - vectors: `{table}`{finetuned}
 - labels: `{labels}` ({format}, scale {scale})
-- {train} utterances of {train_speakers}; judged on {development} utterances of {development_speakers}
-- seed {seed}; epoch {best} of {epochs}, the best by the mean CCC of the second; settings in `config.json`, every epoch in
-  `{epochs_file}`
+- training set: {train} utterances of {train_speakers}
+- development set: {development} utterances of {development_speakers}
+- seed {seed}; epoch {best} of {epochs}, which has the highest mean CCC on the development set. The settings are in `config.json`,
+  and the results of every epoch in `{epochs_file}`.
 
-## Measured on the utterances it was judged on
-| dimension | CCC | {level:.0%} interval reaches below, above the score |
+## Results on the development set
+| dimension | CCC | {level:.0%} interval: distance below, above the score |
 |---|---|---|
 {rows}
 
-The epoch was chosen on these utterances. So the CCC is a little too high, and the intervals are a little too narrow. The number
-to publish is that of `msfser evaluate` on other speakers.
+The epoch was chosen on these utterances. So the CCC is a little too high, and the intervals are a little too narrow. Publish the
+results of `msfser evaluate` on other speakers instead.
 {intervals}"""
 
 _INTERVALS = """\
-The intervals hold {level:.0%} of the ratings of such speakers, each counting alike, if they come from ten of them or more. From
-fewer they hold less. For other speech, calibrate them on ratings of your own (`msfser predict --calibrate`).
+If they come from ten speakers or more, the intervals contain {level:.0%} of the ratings of such speakers, where each speaker
+counts the same. From fewer speakers, they contain less. For other speech, calibrate them on your own ratings
+(`msfser predict --calibrate`).
 """
 
 _FINETUNED = """
-- voices: the audio of the utterances, by the encoder in `{encoder}/`, which learned with the head. It was `{start}`, whose
-  licence still holds"""
+- voices: the audio of the utterances, encoded by the encoder in `{encoder}/`. It was `{start}`, and was trained along with the
+  head. The licence of the original encoder still applies"""
 
 
 def _card(examples: TrainingSet, learner: _Learner, settings: TrainSettings, result: Trained) -> str:
     config, voice = learner.head.config, learner.voice
 
     def reach(d: int) -> str:
-        known = result.intervals is not None and result.intervals.above[d] is not None
-        return f"{result.intervals.below[d]:.3f}, {result.intervals.above[d]:.3f}" if known else "too few ratings"  # type: ignore
+        calibrated = result.intervals is not None and result.intervals.above[d] is not None
+        return f"{result.intervals.below[d]:.3f}, {result.intervals.above[d]:.3f}" if calibrated else "too few ratings"  # type: ignore
 
     return _CARD.format(
         version=__version__, acoustic=config.acoustic_encoder, text=config.text_encoder, fusion=config.fusion,

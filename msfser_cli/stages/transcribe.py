@@ -104,11 +104,11 @@ def speaker_of(start: float, end: float, turns: Sequence[Turn]) -> str | None:
 def utterances(
     words: Sequence[Word], start: float, end: float, settings: TranscribeSettings
 ) -> list[tuple[list[Word], float, float]]:
-    """Groups of words with their start and end, cut at pauses, sentence ends and where another speaks, never in a word, within
-    `start`..`end`.
+    """Groups of words with their start and end, cut at pauses, sentence ends and where the speaker or the language changes, never
+    in a word, within `start`..`end`.
 
-    Groups under `min_utterance` join their nearest neighbour of the same speaker, those over `max_utterance` are cut at their
-    longest pause, a clause end counting as one. A single word longer than that stays as it is.
+    Groups under `min_utterance` join their nearest neighbour of the same speaker and language. Those over `max_utterance` are cut
+    at their longest pause, a clause end counting as one. A single word longer than that stays as it is.
     """
     groups: list[list[Word]] = []
     for word in words:
@@ -136,18 +136,22 @@ def _ends_with(word: Word, marks: str) -> bool:
 
 
 def _breaks(left: Word, right: Word, pause: float) -> bool:
-    return right.start - left.end >= pause or _ends_with(left, SENTENCE_END) or left.speaker != right.speaker
+    return right.start - left.end >= pause or _ends_with(left, SENTENCE_END) or not _same_voice(left, right)
+
+
+def _same_voice(left: Word, right: Word) -> bool:
+    return (left.speaker, left.language) == (right.speaker, right.language)
 
 
 def _joined(groups: list[list[Word]], settings: TranscribeSettings) -> list[list[Word]]:
-    """Short groups joined to the nearer neighbour of the same speaker, as long as the two are near and not too long together."""
+    """Short groups joined to the nearer neighbour of the same speaker and language, if near and not too long together."""
     groups = list(groups)
     i = 0
     while i < len(groups):
         if _length(groups[i]) >= settings.min_utterance:
             i += 1
             continue
-        neighbours = [j for j in (i - 1, i + 1) if 0 <= j < len(groups) and groups[j][0].speaker == groups[i][0].speaker]
+        neighbours = [j for j in (i - 1, i + 1) if 0 <= j < len(groups) and _same_voice(groups[j][0], groups[i][0])]
         gaps = {j: groups[max(i, j)][0].start - groups[min(i, j)][-1].end for j in neighbours}
         fitting = [
             j
@@ -208,14 +212,24 @@ def _moved(word: Word, offset: float) -> Word:
     return replace(word, start=start, end=end, score=None if word.score is None else round(word.score, 4))
 
 
+def _language(transcript: Transcript, words: Sequence[Word]) -> tuple[str, float | None]:
+    """The language in which most of the words are, and the mean of its probabilities over them."""
+    overall = (transcript.language, transcript.language_probability)
+    spoken = [(w.language, w.language_probability) if w.language else overall for w in words] or [overall]
+    languages = [language for language, _ in spoken]
+    language = max(dict.fromkeys(languages), key=languages.count)
+    known = [p for code, p in spoken if code == language and p is not None]
+    return language, round(sum(known) / len(known), 4) if known else None
+
+
 def _row(speaker: str | None, transcript: Transcript, words: Sequence[Word], start: float, end: float, text: str | None) -> Row:
-    probability = transcript.language_probability
+    language, probability = _language(transcript, words)
     return {
         "start": start,
         "end": end,
         "speaker": speaker,
-        "language": transcript.language,
-        "language_probability": None if probability is None else round(probability, 4),
+        "language": language,
+        "language_probability": probability,
         "text": text_of(words) if text is None else text.strip(),
         "words": [
             {"word": w.word, "start": w.start, "end": w.end, "score": w.score, "aligned": w.aligned} for w in words

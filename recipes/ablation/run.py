@@ -1,18 +1,18 @@
 #!/usr/bin/env python
-"""What each part of MSF-SER adds: the full model against ones that lack a stream, fuse in another way or have one expert.
+"""Ablation: compares the full MSF-SER model with models that lack a stream, use another fusion, or have one expert.
 
     recipes/ablation/run.py EMBEDDED.parquet --gold LABELS --out FOLDER [--folds 5] [--seeds 3] [--jobs 2]
 
-Every model is trained by `msfser train` and scores the table by `msfser predict --head`, once for each seed. Labels that bring
-splits are trained on their training and development split and tested on the one that --test-split names. Others are tested by
-cross-validation: with --folds 5 the speakers are dealt into five groups, and each is scored by heads that never heard it.
+`msfser train` trains every model, and `msfser predict --head` scores the table with it, once for each seed. If the labels have
+splits, models are trained on the training and development split, and tested on the split of --test-split. Otherwise pass --folds
+5 for cross-validation: the speakers are put into five groups, and each group is scored by heads that were trained without it.
 
 The CCC of a model is its mean over the seeds. Intervals are those of `msfser evaluate`: whole clusters (speakers, else
-recordings) are drawn 10,000 times, and on each draw the CCC of every model and seed is computed; the interval of a model comes
-from its mean over the seeds on each draw, that of a difference from the full model's mean minus the other's on the same draw.
-They say how far other speakers would move the result; how far another seed moves it is the column of deviations.
+recordings) are drawn 10,000 times, and each draw gives a CCC for every model and seed. The interval of a model comes from its
+mean over the seeds on each draw. The interval of a difference comes from the full model's mean minus the other's on the same
+draw. Intervals show the effect of other speakers. The column of deviations shows the effect of other seeds.
 
-What is done already in FOLDER is not done again. Prints the tables and writes FOLDER/ablation.csv.
+Finished work in FOLDER is kept. The script prints the tables and writes FOLDER/ablation.csv.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ HELD_OUT = "test"
 
 @dataclass(frozen=True)
 class Job:
-    """One model trained once: on `gold`, whose scale is given; `out` holds its head and its scores."""
+    """One model with one seed. gold: its labels, on `scale`. out: the folder for its head and its scores."""
 
     embedded: Path
     gold: Path
@@ -70,11 +70,11 @@ class Job:
 
     @property
     def scores(self) -> Path:
-        """The scores of all utterances of the table."""
+        """The table with the scores of all utterances."""
         return self.out / "scores.parquet"
 
     def run(self) -> str:
-        """Train and score; returns the warnings."""
+        """Train the model and score the table. Returns the warnings."""
         import torch
 
         from msfser_cli.cli.app import app
@@ -82,17 +82,17 @@ class Job:
         torch.set_num_threads(1)
         head = self.out / "head"
         train = ["train", str(self.embedded), "--gold", str(self.gold), "--scale", self.scale, "--out", str(head), *self.options]
-        with contextlib.redirect_stderr(io.StringIO()) as said:
+        with contextlib.redirect_stderr(io.StringIO()) as messages:
             for arguments in (train, ["predict", str(self.embedded), "--head", str(head), "--out", str(self.scores)]):
                 app([*arguments, "--quiet"], standalone_mode=False)
-        return said.getvalue()
+        return messages.getvalue()
 
 
 @dataclass(frozen=True)
 class Line:
-    """A model's CCC of one dimension on one test, and the full model's minus it (null for the full model itself).
+    """The CCC of a model for one dimension on one test. difference: the full model's CCC minus this; None for the full model.
 
-    deviation: of the CCC over the seeds; empty with one seed.
+    deviation: standard deviation of the CCC over the seeds; None with one seed.
     """
 
     test: str
@@ -111,36 +111,36 @@ class Line:
 
 
 def main() -> None:
-    """Train, score, compare, print."""
-    asked = _options()
-    models = {**MODELS, **dict(_named(text) for text in asked.model)}
-    labels = read_labels(asked.gold)
-    found = resolve_scale(labels, Scale.parse(asked.scale) if asked.scale else None).scale
-    scale = f"{found.low}:{found.high}"
-    if not asked.folds and not asked.test:
-        _require_split(labels, asked.test_split)
-    for test in asked.test:
-        resolve_scale(read_labels(test), found)  # refuses values that are not on it
-    asked.out.mkdir(parents=True, exist_ok=True)
-    rounds = _folds(labels, asked.embedded, asked.folds, asked.out) if asked.folds else [asked.gold]
+    """Train, score and compare the models, and print the results."""
+    arguments = _arguments()
+    models = {**MODELS, **dict(_named(text) for text in arguments.model)}
+    labels = read_labels(arguments.gold)
+    resolved = resolve_scale(labels, Scale.parse(arguments.scale) if arguments.scale else None).scale
+    scale = f"{resolved.low}:{resolved.high}"
+    if not arguments.folds and not arguments.test:
+        _require_split(labels, arguments.test_split)
+    for test in arguments.test:
+        resolve_scale(read_labels(test), resolved)  # refuses labels that do not fit the scale
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rounds = _folds(labels, arguments.embedded, arguments.folds, arguments.out) if arguments.folds else [arguments.gold]
     jobs = {
-        (name, seed, i): Job(asked.embedded, gold, scale, (*options, *asked.train, "--seed", str(seed)),
-                             asked.out / name.replace(" ", "_") / f"seed{seed}" / f"round{i}")
-        for name, options in models.items() for seed in range(asked.seeds) for i, gold in enumerate(rounds)
+        (name, seed, i): Job(arguments.embedded, gold, scale, (*options, *arguments.train, "--seed", str(seed)),
+                             arguments.out / name.replace(" ", "_") / f"seed{seed}" / f"round{i}")
+        for name, options in models.items() for seed in range(arguments.seeds) for i, gold in enumerate(rounds)
     }  # fmt: skip
-    _run_all(list(jobs.values()), asked.jobs)
+    _run_all(list(jobs.values()), arguments.jobs)
 
     lines = []
-    for test in asked.test or [asked.gold]:
-        split = None if asked.test else HELD_OUT if asked.folds else asked.test_split
+    for test in arguments.test or [arguments.gold]:
+        split = None if arguments.test else HELD_OUT if arguments.folds else arguments.test_split
         scored = {
             (name, seed): pl.concat(
-                _pairs(jobs[name, seed, i], gold if asked.folds else test, split) for i, gold in enumerate(rounds)
+                _pairs(jobs[name, seed, i], gold if arguments.folds else test, split) for i, gold in enumerate(rounds)
             )
-            for name in models for seed in range(asked.seeds)
+            for name in models for seed in range(arguments.seeds)
         }  # fmt: skip
-        lines += list(compare(test.stem, scored, list(models), asked.seeds))
-    with (asked.out / "ablation.csv").open("w", newline="", encoding="utf-8") as file:
+        lines += list(compare(test.stem, scored, list(models), arguments.seeds))
+    with (arguments.out / "ablation.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(asdict(lines[0])), lineterminator="\n")
         table.writeheader()
         table.writerows(asdict(line) for line in lines)
@@ -149,26 +149,26 @@ def main() -> None:
     print("Parameters: " + ", ".join(f"{name} {size:,}" for name, size in sizes))
 
 
-def _options() -> argparse.Namespace:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("embedded", type=Path, help="the table that msfser embed wrote")
-    options.add_argument("--gold", type=Path, required=True, help="labels, as for msfser train")
-    options.add_argument("--out", type=Path, required=True, help="a folder for heads, scores and tables")
-    options.add_argument("--scale", help="the labels' scale LOW:HIGH, where their values do not show it")
-    options.add_argument("--test-split", default="test", help="the split of the labels to test on (default: test)")
-    options.add_argument("--test", type=Path, action="append", default=[],
-                         help="test on these labels, all of them, and not on a split of --gold; on its scale; a table each")
-    options.add_argument("--folds", type=int, default=0, help="cross-validate with so many groups of speakers")
-    options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--model", action="append", default=[], metavar="NAME=OPTIONS",
-                         help="one more model, with these options of msfser train")
-    options.add_argument("--train", type=shlex.split, default=[], metavar="OPTIONS",
-                         help="options of msfser train for all models")
-    options.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at a time")
-    asked = options.parse_args()
-    if asked.folds and asked.test:
-        options.error("--folds tests on --gold itself: leave out --test")
-    return asked
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("embedded", type=Path, help="table of msfser embed")
+    parser.add_argument("--gold", type=Path, required=True, help="labels, as for msfser train")
+    parser.add_argument("--out", type=Path, required=True, help="folder for heads, scores and tables")
+    parser.add_argument("--scale", help="scale of the labels, LOW:HIGH; needed if the labels do not show it")
+    parser.add_argument("--test-split", default="test", help="split of the labels to test on (default: test)")
+    parser.add_argument("--test", type=Path, action="append", default=[],
+                        help="labels to test on instead of a split of --gold, on the same scale; repeat for more tests")
+    parser.add_argument("--folds", type=int, default=0, help="number of groups of speakers for cross-validation")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds for each model (default: 3)")
+    parser.add_argument("--model", action="append", default=[], metavar="NAME=OPTIONS",
+                        help="another model, with these options of msfser train")
+    parser.add_argument("--train", type=shlex.split, default=[], metavar="OPTIONS",
+                        help="options of msfser train for all models")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="number of trainings at once (default: one per core)")
+    arguments = parser.parse_args()
+    if arguments.folds and arguments.test:
+        parser.error("--folds tests on --gold itself; leave out --test")
+    return arguments
 
 
 def _named(text: str) -> tuple[str, tuple[str, ...]]:
@@ -177,14 +177,14 @@ def _named(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _require_split(labels: Labels, name: str) -> None:
-    there = set(labels.frame["split"].drop_nulls())
-    if name.lower() not in {split.lower() for split in there}:
-        found = f"its splits are {', '.join(sorted(there))}" if there else "it names no splits"
-        sys.exit(f"{labels.path}: {found}; name the one to test on with --test-split, or cross-validate with --folds")
+    splits = set(labels.frame["split"].drop_nulls())
+    if name.lower() not in {split.lower() for split in splits}:
+        others = f"only {', '.join(sorted(splits))}" if splits else "and no other splits"
+        sys.exit(f"{labels.path}: has no split {name}, {others}; choose one with --test-split, or cross-validate with --folds")
 
 
 def _folds(labels: Labels, embedded: Path, count: int, out: Path) -> list[Path]:
-    """`count` label files, each with another group of speakers as its held-out split; they are dealt in order of their names."""
+    """Write `count` label files, each with another group of speakers as its held-out split. Speakers are dealt by name."""
     columns = [c for c in columns_through("embed") if c.name in ("recording_id", "utterance_id", "start", "end", "speaker")]
     utterances = pl.DataFrame(pl.from_arrow(tables.read(embedded, columns)))
     scores = (*DIMENSIONS, *(end.name for end in ENDS))
@@ -202,29 +202,29 @@ def _folds(labels: Labels, embedded: Path, count: int, out: Path) -> list[Path]:
 
 
 def _run_all(jobs: Sequence[Job], at_once: int) -> None:
-    # Not forked: a copy of a process in which torch has threads may hang.
+    # New processes, because a fork of a process with torch's threads may hang.
     with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as pool:
         warnings = set()
-        for done, said in enumerate(pool.map(Job.run, jobs), start=1):
-            for line in set(said.splitlines()) - warnings:
+        for done, messages in enumerate(pool.map(Job.run, jobs), start=1):
+            for line in set(messages.splitlines()) - warnings:
                 print(line, file=sys.stderr)
-            warnings.update(said.splitlines())
+            warnings.update(messages.splitlines())
             print(f"{done} of {len(jobs)} models trained", file=sys.stderr, end="\n" if done == len(jobs) else "\r", flush=True)
 
 
 def _pairs(job: Job, gold: Path, split: str | None) -> pl.DataFrame:
-    """The labels in `gold` (of `split`) beside the job's scores; `cluster` is who varies together."""
+    """The labels in `gold` (of `split`) with the job's scores, and the `cluster` of each: its speaker, else its recording."""
     scores, _ = read_scores(job.scores)
     pairs = pair(scores, read_labels(gold)).frame
     if split is not None:
         pairs = pairs.filter(pl.col("split").str.to_lowercase() == split.lower())
     if pairs.is_empty():
-        sys.exit(f"{gold}: none of the labels to test on belongs to an utterance of {job.embedded}")
+        sys.exit(f"{gold}: no label of the test belongs to an utterance of {job.embedded}; use labels for this table")
     return pairs.select(*DIMENSIONS, *(f"{d}_score" for d in DIMENSIONS), cluster=pl.coalesce("cluster", "recording_id"))
 
 
 def compare(test: str, scored: dict[tuple[str, int], pl.DataFrame], models: Sequence[str], seeds: int) -> Iterator[Line]:
-    """A line for each dimension that is rated and each model; `scored` holds the same labels in the same order for all."""
+    """A line for each labelled dimension and model. scored: by model and seed, all with the same labels in the same order."""
     first = next(iter(scored.values()))
     codes = first["cluster"].rank("dense").to_numpy() - 1
     for dimension in DIMENSIONS:
@@ -253,7 +253,7 @@ def compare(test: str, scored: dict[tuple[str, int], pl.DataFrame], models: Sequ
 
 
 def report(lines: Sequence[Line]) -> Iterator[str]:
-    """The lines as Markdown, a table for each test and dimension."""
+    """The lines as Markdown, with a table for each test and dimension."""
     for test, dimension in dict.fromkeys((line.test, line.dimension) for line in lines):
         of_table = [line for line in lines if (line.test, line.dimension) == (test, dimension)]
         first = of_table[0]
@@ -268,12 +268,12 @@ def report(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _parameters(head: Path) -> int:
-    """How many numbers a head has learned."""
+    """The number of parameters of a head."""
     return sum(parameter.numel() for parameter in weights.load(head).parameters())
 
 
 def _with_interval(value: float, low: float | None, high: float | None, sign: str = "") -> str:
-    """`value` and its interval, which is NaN where clusters are too few for one."""
+    """`value` and its interval. The interval is NaN if there are too few clusters."""
     if low is None or high is None or math.isnan(low):
         return f"{value:{sign}.3f} [no interval]"
     return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"

@@ -1,15 +1,15 @@
-"""Makes the controlled corpus: synthetic speech in three parts, in each of which one thing alone decides the label.
+"""Makes the controlled corpus: synthetic speech in three parts. In each part, only one thing decides the label.
 
     python recipes/controlled/make_corpus.py FOLDER [--scale 1]
 
-- emphasis: "The *cruel* child stood under the wise bridge." The words are the same and so is the delivery; the word that is
-  stressed decides valence.
-- delivery: a plain statement at another rate, pitch and vocal effort; the three decide arousal, in equal parts.
-- words: "The *clerk* robbed the carpenter." The stress is on another word; what was done decides valence.
+- emphasis: "The *cruel* child stood under the wise bridge." Words and delivery are the same in all versions. The stressed word
+  decides valence.
+- delivery: a plain statement with various rates, pitches and vocal efforts. All three decide arousal, with equal weight.
+- words: "The *clerk* robbed the carpenter." The stress is on a word that does not matter. The verb decides valence.
 
-The words that decide, the sentences and the voices of training, development and test are not the same. A sentence is spoken by
-one voice, in all its versions. Writes FOLDER/corpus/*.wav and FOLDER/labels.csv, and the test's labels of each part in a file of
-its own. Needs the programs `espeak-ng` and `flite` (apt-get install espeak-ng flite).
+Training, development and test have different deciding words, sentences and voices. All versions of a sentence are spoken by the
+same voice. The script writes FOLDER/corpus/*.wav, FOLDER/labels.csv, and one file with the test labels of each part. It needs the
+programs `espeak-ng` and `flite` (apt-get install espeak-ng flite).
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ SENTENCES = {
     "delivery": {"train": 40, "development": 8, "test": 20},
     "words": {"train": 90, "development": 12, "test": 30},
 }
-"""Sentences of each part. Each is spoken twice, with the one and the other word stressed or deed done; of `delivery` 4 times."""
+"""The number of sentences of each part and split. A sentence is spoken in two versions, or in four in `delivery`."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """How something is said: each from 0, slow, low and flat, or soft, to 1; at .5 it is as the voice has it."""
+    """The delivery of an utterance, each value 0..1. 0 is slow, low and flat, or soft; .5 is the voice's own."""
 
     rate: float = 0.5
     pitch: float = 0.5
@@ -64,7 +64,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Item:
-    """One file of the corpus. `base_rate` and `base_pitch` are the voice's: 1 is as the synthesiser has it."""
+    """One file of the corpus. base_rate, base_pitch: of the voice; 1 is the synthesiser's default."""
 
     part: str
     split: str
@@ -80,16 +80,16 @@ class Item:
 
     @property
     def file(self) -> str:
-        """Its path in the corpus."""
+        """The file's path in the corpus."""
         return f"{self.part}/{self.split}_{self.sentence:03d}_{self.version}.wav"
 
 
 def items(scale: float) -> Iterator[Item]:
-    """The corpus, with `scale` times as many sentences; the first of a list are the same whatever the scale."""
+    """The corpus, with `scale` times as many sentences. The scale does not change the first sentences of a list."""
     for part, of_sentence in (("emphasis", _emphasis), ("delivery", _delivery), ("words", _words)):
         for split in SPLITS:
             rng = np.random.default_rng([ord(part[0]), SPLITS.index(split)])
-            # Stress is espeak-ng's to make: flite knows no markup.
+            # flite has no markup for stress, so only espeak-ng's voices are used.
             voices = [voice for voice in VOICES[split] if part == "delivery" or not voice.startswith("flite")]
             for number in range(max(2, round(SENTENCES[part][split] * scale))):
                 voice, (base_rate, base_pitch) = voices[number % len(voices)], rng.uniform(0.9, 1.1, 2)
@@ -102,13 +102,13 @@ def _emphasis(item: Item, rng: np.random.Generator) -> Iterator[Item]:
     template = _nth(PAIRS[item.split], item.sentence)
     stress = _stress(rng)
     for version, stressed in enumerate((good, bad)):
-        said = template.format(*(stress.format(word) if word == stressed else word for word in pair))
-        said = re.sub(r"\b([Aa]) (?=(<[^>]+>)?[aeiou])", r"\1n ", said)
-        yield replace(item, version=version, ssml=said, valence=0.85 if stressed == good else 0.15)
+        ssml = template.format(*(stress.format(word) if word == stressed else word for word in pair))
+        ssml = re.sub(r"\b([Aa]) (?=(<[^>]+>)?[aeiou])", r"\1n ", ssml)
+        yield replace(item, version=version, ssml=ssml, valence=0.85 if stressed == good else 0.15)
 
 
 def _stress(rng: np.random.Generator) -> str:
-    """Markup with a place for the stressed word: higher, louder and slower by about as much as people do."""
+    """Markup with a place for the stressed word. It is higher, louder and slower, about as much as in real speech."""
     louder, higher, slower = rng.integers(40, 70), rng.integers(20, 35), rng.integers(75, 85)
     return f'<prosody pitch="+{higher}%" volume="+{louder}%" rate="{slower}%">{{}}</prosody>'
 
@@ -116,25 +116,25 @@ def _stress(rng: np.random.Generator) -> str:
 def _delivery(item: Item, rng: np.random.Generator) -> Iterator[Item]:
     for version in range(4):
         cues = np.clip((version + rng.random()) / 4 + rng.uniform(-0.25, 0.25, 3), 0, 1)
-        said = _nth(STATEMENTS[item.split], item.sentence)
-        yield replace(item, version=version, ssml=said, delivery=Delivery(*cues), arousal=round(float(cues.mean()), 3))
+        ssml = _nth(STATEMENTS[item.split], item.sentence)
+        yield replace(item, version=version, ssml=ssml, delivery=Delivery(*cues), arousal=round(float(cues.mean()), 3))
 
 
 def _words(item: Item, rng: np.random.Generator) -> Iterator[Item]:
     before, stressed, after = _nth(DEEDS[item.split], item.sentence).split("*")
     template = before + _stress(rng).format(stressed) + after
     for version, (deeds, valence) in enumerate(((DID_GOOD, 0.85), (DID_BAD, 0.15))):
-        said = template.format(_nth(deeds[item.split], item.sentence))
-        yield replace(item, version=version, ssml=said, valence=valence)
+        ssml = template.format(_nth(deeds[item.split], item.sentence))
+        yield replace(item, version=version, ssml=ssml, valence=valence)
 
 
 def _nth(choices: Sequence[str], number: int, turn: int = 1) -> str:
-    """The next of `choices`, which shift by `turn` each time round, so that two lists meet in new pairs."""
+    """Element `number` of `choices`, cyclically. Each cycle shifts by `turn`, so that two lists give new pairs."""
     return choices[(number + turn * (number // len(choices))) % len(choices)]
 
 
 def speak(item: Item) -> tuple[np.ndarray, int]:
-    """The item's sound, float [n] of at most 1, and its rate in Hz; with the faintest noise, as no recording is silent."""
+    """The item's sound, float [n] in -1..1, and its sample rate in Hz. It has very faint noise, like real recordings."""
     rate = item.base_rate * 2 ** (1.1 * (item.delivery.rate - 0.5))
     engine, _, speaker = item.voice.rpartition(":")
     with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +159,7 @@ def speak(item: Item) -> tuple[np.ndarray, int]:
 
 
 def tilted(samples: np.ndarray, rate: int, slope: float) -> np.ndarray:
-    """`samples` with `slope` dB more for each octave above 500 Hz: vocal effort lifts the upper partials."""
+    """`samples` with `slope` dB more per octave above 500 Hz, because vocal effort raises the upper partials."""
     spectrum = np.fft.rfft(samples)
     octaves = np.log2(np.maximum(np.fft.rfftfreq(len(samples), 1 / rate), 500) / 500)
     out: np.ndarray = np.fft.irfft(spectrum * 10 ** (slope * np.minimum(octaves, 3) / 20), len(samples))
@@ -167,14 +167,14 @@ def tilted(samples: np.ndarray, rate: int, slope: float) -> np.ndarray:
 
 
 def read_wav(data: bytes) -> tuple[np.ndarray, int]:
-    """16-bit mono PCM, and its rate. The synthesisers leave the length in the header wrong."""
+    """The samples (-1..1) of a WAV file of 16-bit mono PCM, and its rate in Hz. The synthesisers write a wrong length."""
     first = data.index(b"data") + 8
     pcm = np.frombuffer(data[first : first + (len(data) - first) // 2 * 2], "<i2")
     return pcm / 32768, int.from_bytes(data[24:28], "little")
 
 
 def write(item: Item, corpus: Path) -> None:
-    """Speak `item` into the corpus."""
+    """Write the sound of `item` into the corpus."""
     samples, rate = speak(item)
     path = corpus / item.file
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def write(item: Item, corpus: Path) -> None:
 
 
 def write_labels(path: Path, chosen: Sequence[Item]) -> None:
-    """The labels of `chosen`, on a scale of 0 to 1: of the dimensions that they say something about, empty where one does not."""
+    """Write the labels of `chosen`, from 0 to 1, for each dimension that has labels. A missing label is empty."""
     rated = [name for name in ("valence", "arousal") if any(getattr(item, name) is not None for item in chosen)]
     with path.open("w", newline="", encoding="utf-8") as file:
         labels = csv.writer(file, lineterminator="\n")
@@ -196,17 +196,17 @@ def write_labels(path: Path, chosen: Sequence[Item]) -> None:
 
 def main() -> None:
     """Write the corpus and its labels."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("folder", type=Path)
-    options.add_argument("--scale", type=float, default=1.0, help="how many sentences, against the whole corpus")
-    asked = options.parse_args()
-    corpus = list(items(asked.scale))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder to write to")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the corpus' sentences (default: 1)")
+    arguments = parser.parse_args()
+    corpus = list(items(arguments.scale))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(write, corpus, itertools.repeat(asked.folder / "corpus")))
-    write_labels(asked.folder / "labels.csv", corpus)
+        list(pool.map(write, corpus, itertools.repeat(arguments.folder / "corpus")))
+    write_labels(arguments.folder / "labels.csv", corpus)
     for part in SENTENCES:
-        write_labels(asked.folder / f"{part}.csv", [item for item in corpus if (item.part, item.split) == (part, "test")])
-    print(f"{len(corpus)} recordings in {asked.folder}")
+        write_labels(arguments.folder / f"{part}.csv", [item for item in corpus if (item.part, item.split) == (part, "test")])
+    print(f"{len(corpus)} recordings in {arguments.folder}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""What is said: the words and sentences of the three parts, each in a list of its own for training, development and test.
+"""The words and sentences of the three parts, in separate lists for training, development and test.
 
-No list shares a word of meaning with another: what is tested was never trained on, neither the deciding words nor the sentences
-around them.
+The lists share no content words. So neither the deciding words nor the sentences of the test occur in training.
 """
 
 SPLITS = ("train", "development", "test")
@@ -36,7 +35,7 @@ BAD = {
         "dreary", "repulsive", "rusty", "wretched", "mad", "infected", "criminal", "dishonest", "hopeless", "dull",
     ),
 }  # fmt: skip
-"""Adjectives that speak well or ill of what they go with."""
+"""Positive and negative adjectives."""
 
 PAIRS = {
     "train": (
@@ -72,7 +71,7 @@ PAIRS = {
         "You can see a {} tower behind the {} market.",
     ),
 }
-"""Sentences with room for a good and a bad adjective, in either order: which one is stressed decides their valence."""
+"""Sentences with places for a positive and a negative adjective, in any order. The stressed one decides valence."""
 
 DID_GOOD = {
     "train": (
@@ -103,7 +102,7 @@ DID_BAD = {
         "disappointed",
     ),
 }  # fmt: skip
-"""What one did to another, well or ill meant."""
+"""Verbs for good and bad deeds to another person."""
 
 DEEDS = {
     "train": (
@@ -128,7 +127,7 @@ DEEDS = {
         "The lawyer {} the painter at a *table* near the window.",
     ),
 }
-"""Sentences with room for a deed, told with the stress on another word: what was done decides their valence."""
+"""Sentences with a place for a deed. The stress is on another word. The deed decides valence."""
 
 STATEMENTS = {
     "train": (
@@ -168,4 +167,4 @@ STATEMENTS = {
         "The paper was printed in the capital.",
     ),
 }
-"""Sentences that say nothing good or bad: how they are said decides their arousal."""
+"""Neutral sentences. Their delivery decides arousal."""

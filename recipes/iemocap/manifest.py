@@ -1,9 +1,9 @@
-"""The manifest of an IEMOCAP release, each turn one utterance, and its labels with improvised and scripted turns told apart.
+"""Makes a manifest of an IEMOCAP release, with one utterance per turn, and labels with the splits improvised and scripted.
 
     python recipes/iemocap/manifest.py CORPUS OUT [--transcripts]
 
-Reads the evaluations, the names of the wavs and, with --transcripts, the transcriptions of CORPUS/Session1 to Session5. Writes
-OUT/manifest.csv and OUT/styles.csv. What is missing is counted on stderr, and leaves the rest as it is.
+The script reads the evaluations, the names of the wavs and, with --transcripts, the transcriptions of CORPUS/Session1 to
+Session5. It writes OUT/manifest.csv and OUT/styles.csv. It counts missing files on stderr, and continues without them.
 """
 
 from __future__ import annotations
@@ -23,57 +23,59 @@ from msfser_cli.stages.labels import read_labels
 
 _LINE = re.compile(r"(Ses\w+) \[[^\]]*\]:\s*(.*)")
 _NOT_WORDS = re.compile(r"\[[A-Z]+\]")
-"""[LAUGHTER], [BREATHING] and the like."""
+"""Marks such as [LAUGHTER] and [BREATHING]."""
 
 
 def wav(turn: str) -> str:
-    """Where below the corpus the wav of `turn` is."""
+    """The path of the wav of `turn` below the corpus folder."""
     return f"Session{int(turn[3:5])}/sentences/wav/{turn.rpartition('_')[0]}/{turn}.wav"
 
 
 def transcriptions(corpus: Path) -> dict[str, str]:
-    """The words of each turn, without the marks of what is no word; empty where nothing else is there."""
+    """The words of each turn, by its name, without marks for sounds. May be empty."""
     words = {}
     for path in sorted(corpus.glob("Session[1-5]/dialog/transcriptions/Ses*.txt")):
-        # Not splitlines: it also splits at the byte 85, which Windows writes for an ellipsis.
+        # splitlines would also split at the byte 85, which Windows writes for an ellipsis.
         for line in path.read_text("latin-1").split("\n"):
-            if found := _LINE.match(line):
-                words[found[1]] = " ".join(_NOT_WORDS.sub(" ", found[2]).split())
+            if match := _LINE.match(line):
+                words[match[1]] = " ".join(_NOT_WORDS.sub(" ", match[2]).split())
     return words
 
 
 def manifest(corpus: Path, turns: pl.DataFrame, words: dict[str, str] | None) -> list[dict[str, str]]:
-    """A row for each of the `turns` (the frame of its labels) that has a wav: `path` below the corpus, `start` (0: the wav is one
-    utterance, even where nobody speaks), `speaker`, `language`, and `text` with `words` (empty where there are none: recognised).
+    """A row for each turn that has a wav: `path` below the corpus folder, `start`, `speaker`, `language`, and perhaps `text`.
+
+    turns: the frame of the labels. words: the words of each turn; None: no column `text`. `start` is 0, so that each wav is one
+    utterance, even without speech. If `text` is empty, msfser recognises the words.
     """
-    there = {path.stem for path in corpus.glob("Session[1-5]/sentences/wav/*/Ses*.wav")}
+    wavs = {path.stem for path in corpus.glob("Session[1-5]/sentences/wav/*/Ses*.wav")}
     rows = [
         {"path": wav(turn), "start": "0", "speaker": speaker, "language": "en"}
         | ({} if words is None else {"text": words.get(turn, "")})
         for turn, speaker in turns.select("recording", "speaker").iter_rows()
-        if turn in there
+        if turn in wavs
     ]
     labelled = set(turns["recording"])
     print(f"{len(rows)} turns", file=sys.stderr)
-    report("have labels and no wav", labelled - there)
-    report("have a wav and no labels, and are left out", there - labelled)
+    report("have labels but no wav", labelled - wavs)
+    report("have a wav but no labels, so they are left out", wavs - labelled)
     if words is not None:
-        report("have no words in their transcript, and are recognised", (t for t in labelled & there if not words.get(t)))
+        report("have no words in their transcript, so msfser recognises them", (t for t in labelled & wavs if not words.get(t)))
     return rows
 
 
 def report(what: str, names: Iterable[str]) -> None:
-    """Say on stderr how many `names` are so, and the first few."""
-    if found := sorted(names):
-        print(f"{len(found)} {what}: {', '.join(found[:3])}{' ...' if len(found) > 3 else ''}", file=sys.stderr)
+    """Print the number of `names` and the first three on stderr. Print nothing if there are none."""
+    if ordered := sorted(names):
+        print(f"{len(ordered)} {what}: {', '.join(ordered[:3])}{' ...' if len(ordered) > 3 else ''}", file=sys.stderr)
 
 
 def main() -> None:
-    """The command."""
+    """Write the manifest and the labels."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("corpus", type=Path, help="the folder of the release, which holds Session1 to Session5")
-    parser.add_argument("out", type=Path, help="the folder to write to")
-    parser.add_argument("--transcripts", action="store_true", help="the words are those of the release, not recognised")
+    parser.add_argument("corpus", type=Path, help="folder of the release, with Session1 to Session5")
+    parser.add_argument("out", type=Path, help="folder to write to")
+    parser.add_argument("--transcripts", action="store_true", help="use the release's words instead of recognising them")
     arguments = parser.parse_args()
     try:
         turns = read_labels(arguments.corpus).frame
@@ -81,12 +83,12 @@ def main() -> None:
     except (OSError, MsfserError) as error:
         sys.exit(f"{parser.prog}: {error}")
     if not rows:
-        sys.exit(f"{parser.prog}: {arguments.corpus}: no turn has a wav in Session?/sentences/wav")
+        sys.exit(f"{parser.prog}: {arguments.corpus}: no turn has a wav in Session?/sentences/wav; check the folder")
     with (arguments.out / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    # Scripted dialogs say the same words in every session.
+    # Scripted dialogs have the same words in every session, so they are tested separately.
     improvised = pl.col("recording").str.contains("_impro", literal=True)
     styles = turns.with_columns(split=pl.when(improvised).then(pl.lit("improvised")).otherwise(pl.lit("scripted")))
     styles.select("recording", *DIMENSIONS, "speaker", "gender", "split").write_csv(arguments.out / "styles.csv")

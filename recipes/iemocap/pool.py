@@ -1,9 +1,9 @@
-"""The scores of each session by the head that did not hear it, as one table.
+"""Collects the scores of each session, by the head that was trained without it, in one table.
 
     python recipes/iemocap/pool.py OUT
 
-Reads OUT/Session<k>/scores.parquet, where the head without session k scored the whole corpus, and writes its rows of session k to
-OUT/scores/Session<k>.parquet: the folder OUT/scores is the table.
+OUT/Session<k>/scores.parquet has the scores of the whole corpus by the head without session k. The script writes its rows of
+session k to OUT/scores/Session<k>.parquet. The folder OUT/scores is the table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msfser_cli.store import tables
 
 
 def pool(out: Path) -> None:
-    """Write OUT/scores. TableError for a table that is missing or damaged."""
+    """Write OUT/scores. TableError if a table is missing or damaged."""
     (out / "scores").mkdir(exist_ok=True)
     for session in range(1, 6):
         path = out / f"Session{session}" / "scores.parquet"
@@ -31,9 +31,9 @@ def pool(out: Path) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Collect the scores."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("out", type=Path, help="the folder with Session1 to Session5")
+    parser.add_argument("out", type=Path, help="folder with Session1 to Session5")
     try:
         pool(parser.parse_args().out)
     except (OSError, MsfserError) as error:

@@ -1,6 +1,6 @@
-"""Ways in which the same delivery can reach a file: speaker, speed, room, microphone, telephone, codec, silence, noise, gain.
+"""Alters recordings without altering the delivery: speaker, speed, room, microphone, telephone, codec, silence, noise, gain.
 
-Every function takes and returns float32 [n] at 16 kHz; what is random comes from the generator that is given.
+Every function takes and returns float32 [n] at 16 kHz. All random choices come from the generator `rng`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ CODECS = (
     ("ogg", "libopus", 8000), ("ogg", "libopus", 12000), ("ogg", "libopus", 24000), ("mp3", "libmp3lame", 16000),
     ("mp3", "libmp3lame", 32000), ("mp3", "libmp3lame", 64000), ("adts", "aac", 16000), ("adts", "aac", 32000),
 )  # fmt: skip
-"""Container, codec and bits a second of what people record and send."""
+"""Containers, codecs and bits per second of typical recordings and messages."""
 TELEPHONES = (
     ("wav", "pcm_mulaw", None), ("wav", "pcm_alaw", None),
     ("amr", "libopencore_amrnb", 5900), ("amr", "libopencore_amrnb", 12200),
 )  # fmt: skip
-"""The same for telephones, at 8 kHz."""
+"""Containers, codecs and bits per second of telephones, at 8 kHz."""
 
 
 def moved(row: Row, scale: float, offset: float, duration: float) -> Row:
-    """An utterance row whose audio was stretched by `scale`, then delayed by `offset` s; it covers all `duration` s."""
+    """The row of an utterance after its audio was stretched by `scale` and then delayed by `offset` s, to `duration` s in all."""
     words = [{**w, "start": w["start"] * scale + offset, "end": w["end"] * scale + offset} for w in row["words"]]
     return {**row, "start": 0.0, "end": duration, "words": words}
 
 
 def speech_only(row: Row, margin: float = 0.1) -> Row:
-    """The row cut to its words and `margin` s around them, as utterances cut from a long recording are."""
+    """The row cut to its words and `margin` s around them, like an utterance of a long recording."""
     if not row["words"]:
         return row
     start = max(row["start"], row["words"][0]["start"] - margin)
@@ -44,7 +44,7 @@ def speech_only(row: Row, margin: float = 0.1) -> Row:
 
 
 def joined(parts: list[tuple[np.ndarray, Row]], rng: np.random.Generator) -> tuple[np.ndarray, Row]:
-    """Clips of one delivery, one after the other with short pauses between."""
+    """Clips of the same delivery joined into one, with short pauses between them."""
     samples: list[np.ndarray] = []
     words: list[dict[str, Any]] = []
     texts: list[str] = []
@@ -63,7 +63,7 @@ def joined(parts: list[tuple[np.ndarray, Row]], rng: np.random.Generator) -> tup
 
 
 def augmented(samples: np.ndarray, row: Row, rng: np.random.Generator) -> tuple[np.ndarray, Row]:
-    """The clip as another microphone in another room might have it; what it says of the speaker's state stays the same."""
+    """The clip as if recorded by another microphone in another room. The speaker's delivery stays the same."""
     scale, offset = 1.0, 0.0
     if rng.random() < 0.5:
         faster = rng.uniform(0.92, 1.08)
@@ -87,20 +87,20 @@ def augmented(samples: np.ndarray, row: Row, rng: np.random.Generator) -> tuple[
 
 
 def resampled(samples: np.ndarray, length: int) -> np.ndarray:
-    """The same waveform in `length` samples, band-limited (through its spectrum)."""
+    """The waveform resampled to `length` samples through its spectrum, so it is band-limited."""
     spectrum = np.fft.rfft(samples)[: length // 2 + 1]
     return (np.fft.irfft(spectrum, length) * (length / len(samples))).astype(np.float32)
 
 
 def at_speed(samples: np.ndarray, factor: float) -> np.ndarray:
-    """Played `factor` times as fast, pitch included."""
+    """The clip played `factor` times as fast. The pitch changes too."""
     return resampled(samples, round(len(samples) / factor))
 
 
 def as_another_speaker(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same delivery by a voice of other pitch (up to 6 semitones) and vocal tract (up to 16 % longer or shorter).
+    """The same delivery by a voice with another pitch (up to 6 semitones) and vocal tract (up to 16 % longer or shorter).
 
-    By the WORLD vocoder (Morise 2016): larger speakers are lower, more often than not.
+    This uses the WORLD vocoder (Morise 2016). Larger speakers usually get a lower pitch.
     """
     size = np.exp(rng.uniform(-0.15, 0.15))
     pitch = 2 ** (np.clip(12 * np.log2(size) + rng.uniform(-4, 4), -6, 6) / 12)
@@ -116,7 +116,7 @@ def as_another_speaker(samples: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 
 def in_room(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With the exponentially decaying echo of a small to middling room (T60 .15 to .6 s, 6 to 18 dB under the voice)."""
+    """The clip with the exponentially decaying echo of a small or medium room (T60 .15 to .6 s, 6 to 18 dB below the voice)."""
     length = int(rng.uniform(0.15, 0.6) * SAMPLE_RATE_HZ)
     echo = rng.normal(size=length) * 10 ** (-3 * np.arange(length) / length)
     echo *= 10 ** (rng.uniform(-18, -6) / 20) / np.linalg.norm(echo)
@@ -126,20 +126,20 @@ def in_room(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def through_microphone(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With a smooth random frequency response: a tilt of up to 2 dB an octave and a few dB of unevenness."""
+    """The clip with a smooth random frequency response: a tilt of up to 2 dB per octave, and a few dB of unevenness."""
     octaves = np.arange(7)
     response_db = rng.normal(0, 2, 7) + rng.uniform(-2, 2) * (octaves - 3)
     return _filtered(samples, lambda hz: 10 ** (np.interp(np.log2(np.maximum(hz, 60) / 125), octaves, response_db) / 20))
 
 
 def over_telephone(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Limited to a band from 100 to 350 Hz up to 3 to 5 kHz."""
+    """The clip limited to a band that begins at 100 to 350 Hz and ends at 3 to 5 kHz."""
     low, high = rng.uniform(100, 350), rng.uniform(3000, 5000)
     return _filtered(samples, lambda hz: (1 + (low / np.maximum(hz, 1)) ** 8) ** -0.5 * (1 + (hz / high) ** 12) ** -0.5)
 
 
 def through_codec(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Coded at a low rate and decoded again: as on the web, or (one in three) as on the telephone."""
+    """The clip after coding at a low rate: for the web, or for a telephone in one of three cases."""
     telephone = rng.random() < 1 / 3
     codecs = TELEPHONES if telephone else CODECS
     container, codec, bits = codecs[rng.integers(len(codecs))]
@@ -163,7 +163,7 @@ def through_codec(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def coloured_noise(length: int, exponent: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise of unit power whose power falls as 1 / f^exponent above 50 Hz."""
+    """Noise with power 1. Its spectrum falls with 1 / f^exponent above 50 Hz."""
     hz = np.fft.rfftfreq(length, 1 / SAMPLE_RATE_HZ)
     noise = np.fft.irfft(np.fft.rfft(rng.normal(size=length)) * np.maximum(hz, 50) ** (-exponent / 2), length)
     return noise / np.sqrt(np.mean(np.square(noise)))

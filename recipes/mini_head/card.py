@@ -58,7 +58,7 @@ CCC with 95 % intervals, from 10,000 resamples of the speakers (for EmoBank, of 
 A model that always predicts the mean of the labels has a CCC of 0. In RAVDESS and EmoDB, actors speak fixed, neutral sentences,
 so the words play no part. When synthetic voices read EmoBank's sentences, they express no emotion, so only the words count.
 
-The 90 % prediction intervals were calibrated on EmoDB's held-out speakers. They hold this share of the labels (for EmoDB, the
+The 90 % prediction intervals were calibrated on EmoDB's held-out speakers. They contain this share of the labels (for EmoDB, the
 intervals of each speaker come from the other nine):
 
 | test data | {heading} |

@@ -1,4 +1,4 @@
-"""From EmoDB and EmoBank to vectors, through msfser's own stages; each part is kept in a cache folder once made."""
+"""Computes vectors of EmoDB and EmoBank with msfser's own stages. Each part is kept in a cache folder."""
 
 from __future__ import annotations
 
@@ -24,12 +24,17 @@ from msfser_cli.store.audio import Audio, decode
 Row = dict[str, Any]
 VECTORS = ("acoustic_vector", "les_vector", "gs_vector", "es_vector")
 COPIES = 6
-"""Augmented copies of each acted clip, every other one made of two or three clips; and as many copies by other voices."""
+"""The number of augmented copies of each acted clip, and of copies with another voice. Every second augmented copy joins two or
+three clips.
+"""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """n utterances: vectors [n, Da] and [n, 3, Dt], presence [n, 4], labels [n, 3], 0..1; voice, item, form of each."""
+    """n utterances. acoustic: [n, Da]. texts: [n, 3, Dt]. present: bool [n, 4]. labels: [n, 3], 0..1.
+
+    speaker: the voice. item: the number of the clip or sentence. form: how it was altered.
+    """
 
     acoustic: np.ndarray
     texts: np.ndarray
@@ -43,12 +48,12 @@ class Examples:
         return len(self.labels)
 
     def where(self, chosen: np.ndarray) -> Examples:
-        """The examples that a mask or a list of indices chooses."""
+        """The examples selected by a mask or by indices."""
         return Examples(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
 
 class Listener:
-    """The chain of the `mini` profile up to the vectors, with one utterance a clip."""
+    """The chain of the profile `mini` up to the vectors. Each clip is one utterance."""
 
     def __init__(self) -> None:
         values = profile("mini")
@@ -57,7 +62,7 @@ class Listener:
         self.transcribe, *self.rest = plan(settings).load()
 
     def row(self, audio: Audio, text: str | None = None, language: str | None = None) -> Row | None:
-        """The clip's row with its words, recognised or (given the text) aligned; None where nobody speaks."""
+        """The clip's row with its words, recognised, or aligned if `text` is given; None if the clip has no speech."""
         segments = () if text is None else (Segment(text=text, language=language),)
         rows = self.transcribe(Recording("clip", Path("clip"), segments), audio, [])
         return rows[0] if rows else None
@@ -74,7 +79,7 @@ _listener: Listener | None = None
 
 
 def listener() -> Listener:
-    """This process's listener, loaded once."""
+    """The listener of this process. It is loaded once."""
     global _listener
     _listener = _listener or Listener()
     return _listener
@@ -94,21 +99,21 @@ def sentences(data: Path, split: str) -> list[tuple[str, list[float]]]:
 
 
 def acted(data: Path, cache: Path) -> Examples:
-    """EmoDB: each clip whole, cut to its speech, and in the copies of `COPIES`. `item` is the number of the clip."""
+    """EmoDB: each clip whole, cut to its speech, and in `COPIES` altered copies. `item` is the number of the clip."""
     folder = data / "emodb"
     clips = manifest(folder)
 
     def make() -> Iterator[Row]:
-        heard = list(_mapped(_recognised, [folder / c["file"] for c in clips]))
+        recognised = list(_mapped(_recognised, [folder / c["file"] for c in clips]))
         alike: dict[tuple[str, str], list[int]] = {}
         for i, clip in enumerate(clips):
-            if heard[i] is not None:
+            if recognised[i] is not None:
                 alike.setdefault((clip["speaker"], clip["emotion"]), []).append(i)
         work = []
         for i, clip in enumerate(clips):
-            if heard[i] is not None:
-                others = alike[clip["speaker"], clip["emotion"]]
-                work.append((i, folder, [(j, folder / clips[j]["file"], heard[j]) for j in [i, *(k for k in others if k != i)]]))
+            if recognised[i] is not None:
+                group = [i, *(k for k in alike[clip["speaker"], clip["emotion"]] if k != i)]
+                work.append((i, folder, [(j, folder / clips[j]["file"], recognised[j]) for j in group]))
         for i, rows in zip((w[0] for w in work), _mapped(_variants, work), strict=True):
             labels = [float(clips[i][d]) for d in DIMENSIONS]
             for form, row in rows:
@@ -118,7 +123,7 @@ def acted(data: Path, cache: Path) -> Examples:
 
 
 def spoken(data: Path, cache: Path, count: int) -> Examples:
-    """`count` of EmoBank's training sentences by synthetic voices, as spoken and augmented. `item` numbers the sentence."""
+    """`count` training sentences of EmoBank by synthetic voices, plain and augmented. `item` is the number of the sentence."""
     lines = sentences(data, "train")
 
     def make() -> Iterator[Row]:
@@ -132,7 +137,7 @@ def spoken(data: Path, cache: Path, count: int) -> Examples:
 
 
 def written(data: Path, cache: Path, split: str) -> Examples:
-    """EmoBank's sentences of a split as text alone: GS, and LES from a random fifth of the words, as often as emphasis takes."""
+    """EmoBank's sentences of a split as text only: GS, and LES from a random fifth of the words, as many as are emphasised."""
 
     def make() -> Iterator[Row]:
         lines = sentences(data, split)
@@ -155,19 +160,19 @@ def _variants(work: tuple[int, Path, list[tuple[int, Path, Row]]]) -> list[tuple
     number, _, clips = work
     rng = np.random.default_rng(number)
     samples, row = decode(clips[0][1]).samples[:], clips[0][2]
-    made = [("whole", samples, row), ("speech", samples, augment.speech_only(row))]
+    variants = [("whole", samples, row), ("speech", samples, augment.speech_only(row))]
     for copy in range(COPIES):
         if copy % 2 and len(clips) > 1:
             others = rng.permutation(np.arange(1, len(clips)))[: rng.integers(1, 3)]
             parts = [(decode(clips[k][1]).samples[:], clips[k][2]) for k in (0, *others)]
             longer, longer_row = augment.joined(parts, rng)
-            made.append(("joined", *augment.augmented(longer, longer_row, rng)))
+            variants.append(("joined", *augment.augmented(longer, longer_row, rng)))
         else:
-            made.append(("augmented", *augment.augmented(samples, row, rng)))
+            variants.append(("augmented", *augment.augmented(samples, row, rng)))
     for copy in range(COPIES):
         other = augment.as_another_speaker(samples, rng)
-        made.append(("revoiced", *(augment.augmented(other, row, rng) if copy % 2 else (other, row))))
-    return [(form, _kept(listener().vectors(Audio(audio), row))) for form, audio, row in made]
+        variants.append(("revoiced", *(augment.augmented(other, row, rng) if copy % 2 else (other, row))))
+    return [(form, _vectors_of(listener().vectors(Audio(audio), row))) for form, audio, row in variants]
 
 
 def _spoken_variants(work: tuple[int, str]) -> list[tuple[str, str, Row]]:
@@ -180,8 +185,8 @@ def _spoken_variants(work: tuple[int, str]) -> list[tuple[str, str, Row]]:
         return []
     other, other_row = augment.augmented(samples, row, rng)
     return [
-        ("whole", voice.name, _kept(listener().vectors(Audio(samples), row))),
-        ("augmented", voice.name, _kept(listener().vectors(Audio(other), augment.speech_only(other_row)))),
+        ("whole", voice.name, _vectors_of(listener().vectors(Audio(samples), row))),
+        ("augmented", voice.name, _vectors_of(listener().vectors(Audio(other), augment.speech_only(other_row)))),
     ]
 
 
@@ -208,12 +213,12 @@ def _text_vectors(rows: list[Row]) -> list[Row]:
 _text_encoder: Any = None
 
 
-def _kept(row: Row) -> Row:
+def _vectors_of(row: Row) -> Row:
     return {name: row[name] for name in VECTORS}
 
 
 def _mapped(function: Callable[[Any], Any], work: Sequence[Any]) -> Iterator[Any]:
-    """`function` over `work` in two processes, in order."""
+    """The results of `function` for each item of `work`, in order. It runs in two processes."""
     with ProcessPoolExecutor(2) as pool:
         for i, result in enumerate(pool.map(function, work, chunksize=4), start=1):
             if i % 100 == 0:

@@ -1,15 +1,16 @@
-"""What one training batch is made of: voices from EmoDB and texts from EmoBank, paired so that neither gives away the other.
+"""Makes training batches: voices from EmoDB and texts from EmoBank, paired so that a head cannot tell the corpora apart.
 
-EmoDB varies the voice and keeps the text neutral, and German; EmoBank varies the text and has no voice. Trained on the two side
-by side, a head learns to tell them apart (by language, by microphone) and to switch off what does not vary there, and it fails
-where both matter. So each batch holds four groups, each with a concordance of its own:
+In EmoDB, the voice varies, and the text is neutral and German. In EmoBank, the text varies, and there is no voice. A head trained
+on both as they are learns to tell them apart (by language or microphone), and to ignore what does not vary in each. It then
+fails if voice and text both matter. So each batch has four groups, and each group has its own CCC in the loss:
 
-- acted: an EmoDB voice with its own words, which are left out now and then. Label: the voice's.
-- composed: an EmoDB voice with the text of any EmoBank sentence. Label: the voice's plus the sentence's distance from the mean.
-- read: a synthetic voice, which acts nothing, with any EmoBank sentence. Label: the sentence's valence. Its arousal and dominance
-  are not known: raters saw the words alone, and a fast, high voice does sound more aroused. Called calm, it would teach the head
-  to ignore how any voice sounds but those of EmoDB's actors.
-- written: a sentence without a voice. Label: the sentence's.
+- acted: an EmoDB voice with its own words, which are sometimes left out. The label is the voice's.
+- composed: an EmoDB voice with the text of a random EmoBank sentence. The label is the voice's plus the sentence's difference
+  from the mean.
+- read: a synthetic voice, which expresses no emotion, with a random EmoBank sentence. The label is the sentence's valence. Its
+  arousal and dominance are unknown: raters saw only the words, and a fast, high voice sounds more aroused. With the sentence's
+  labels, the head would learn to ignore the sound of all voices but those of EmoDB's actors.
+- written: a sentence without a voice. The label is the sentence's.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from features import Examples
 
 ACTED, COMPOSED, READ, WRITTEN = 96, 96, 128, 256
 OWN_TEXT = 0.3
-"""How often a read voice keeps the sentence that it spoke."""
+"""The share of read voices that keep the sentence that they spoke."""
 SILENT = 0.3
-"""How often an acted voice loses its own words (LES and GS)."""
+"""The share of acted voices whose own words (LES and GS) are left out."""
 ABSENT = np.array([0.05, 0.5, 0.1, 0.15])
-"""How often the acoustic vector, LES, GS and ES are left out of any example. Most LES are random words, hence half of them."""
+"""The shares of acoustic, LES, GS and ES vectors that are left out. Most LES are random words, so half of them are left out."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Examples that share a concordance. Arrays as in `Examples`."""
+    """Examples with a common CCC in the loss. Arrays as in `Examples`."""
 
     acoustic: np.ndarray
     texts: np.ndarray
@@ -40,7 +41,7 @@ class Group:
 
 
 class Pairing:
-    """Draws batches from acted, spoken (synthetic voices) and written examples; the generator decides everything."""
+    """Draws batches from acted, spoken (synthetic voices) and written examples. All random choices come from `rng`."""
 
     def __init__(self, acted: Examples, spoken: Examples, written: Examples, rng: np.random.Generator) -> None:
         self._acted, self._spoken, self._written, self._rng = acted, spoken, written, rng
@@ -48,7 +49,7 @@ class Pairing:
         self._usual = written.labels.mean(axis=0)
 
     def batches(self, count: int) -> Iterator[tuple[Group, ...]]:
-        """`count` batches of the four groups."""
+        """Yields `count` batches of the four groups."""
         for _ in range(count):
             yield self._own(), self._composed(), self._read(), self._sentences()
 
@@ -79,7 +80,7 @@ class Pairing:
         return Group(silence, text.texts, self._thinned(text.present), text.labels)
 
     def _clips(self, count: int) -> np.ndarray:
-        """Indices of acted examples: a clip at random, then one of its forms."""
+        """Indices of `count` acted examples: a random clip each, in a random form."""
         chosen = self._rng.integers(len(self._forms), size=count)
         return np.array([self._rng.choice(self._forms[i]) for i in chosen])
 

@@ -1,17 +1,16 @@
-"""Trains the head that ships with the `mini` profile, from EmoDB and EmoBank, and measures it. One command:
+"""Trains the head of the profile `mini` on EmoDB and EmoBank, and tests it. One command:
 
-    OMP_NUM_THREADS=1 python recipes/mini_head/train.py --data ../shared/data
+    OMP_NUM_THREADS=1 python recipes/mini_head/train.py --data DATA
 
-Needs Debian's espeak-ng and flite. `--data` holds `emodb` and `emobank`, from which it learns, and `ravdess`, on which it is only
-judged. What takes long (vectors, the chain on the test speech) is kept in `--cache` and not done again as long as it is there:
-delete the folder after a change to the stages.
+Needs Debian's espeak-ng and flite. DATA has the folders `emodb` and `emobank` for training, and `ravdess` for testing only. Slow
+results (vectors, and the chain on the test speech) are kept in `--cache` and reused. After a change to the stages, delete it.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes share the machine; their threads would only fight
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes share the machine, and more threads would slow them down
 
 import argparse
 import csv
@@ -42,15 +41,15 @@ from msfser_cli.model.msf_ser import MsfSer
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, RATE, WEIGHT_DECAY, BALANCE, AVERAGED = 1200, 2e-3, 0.1, 0.01, 0.98
 SPOKEN = 700
-"""How many training sentences are spoken."""
+"""The number of training sentences that synthetic voices speak."""
 
 LEVEL = 0.9
-"""The share of ratings that the scores' intervals are to hold."""
+"""The share of ratings that the prediction intervals should contain."""
 RESAMPLES = 10_000
 
 
 def fit(acted: Examples, spoken: Examples, written: Examples, *, seed: int = 0, steps: int = STEPS) -> MsfSer:
-    """A head trained on the three kinds of examples; the average of its weights late in training, in evaluation mode."""
+    """A head trained on the three kinds of examples, in evaluation mode. Its weights are averaged over the end of training."""
     torch.manual_seed(seed)
     model = MsfSer(
         MsfSerConfig(
@@ -73,8 +72,8 @@ def fit(acted: Examples, spoken: Examples, written: Examples, *, seed: int = 0, 
         out = model(*map(torch.from_numpy, inputs))
         loss = BALANCE * out.balance
         scores = out.scores.split([len(g.labels) for g in groups])
-        for group, said in zip(groups, scores, strict=True):
-            loss = loss + ccc_loss(said, torch.from_numpy(group.labels.astype(np.float32)))
+        for group, of_group in zip(groups, scores, strict=True):
+            loss = loss + ccc_loss(of_group, torch.from_numpy(group.labels.astype(np.float32)))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -88,35 +87,36 @@ def fit(acted: Examples, spoken: Examples, written: Examples, *, seed: int = 0, 
 
 
 def scored(head: MsfSer, examples: Examples) -> np.ndarray:
-    """What the head says of the examples, float32 [n, 3]."""
+    """The head's scores of the examples, float32 [n, 3]."""
     with torch.inference_mode():
         scores: np.ndarray = head(*map(torch.from_numpy, (examples.acoustic, examples.texts, examples.present))).scores.numpy()
     return scores
 
 
 def unseen_speakers(acted: Examples, spoken: Examples, written: Examples) -> np.ndarray:
-    """Scores [n, 3] of the acted examples; each pair of EmoDB's ten speakers by a head trained without them."""
+    """Scores of the acted examples, [n, 3]. Each pair of EmoDB's ten speakers is scored by a head trained without them."""
     folds = [np.isin(acted.speaker, pair) for pair in np.unique(acted.speaker).reshape(-1, 2)]
     scores = np.zeros_like(acted.labels)
     with ProcessPoolExecutor(2) as pool:
-        for held, head in zip(folds, pool.map(fit, [acted.where(~f) for f in folds], [spoken] * 5, [written] * 5), strict=True):
-            scores[held] = scored(head, acted.where(held))
+        heads = pool.map(fit, [acted.where(~f) for f in folds], [spoken] * 5, [written] * 5)
+        for is_held_out, head in zip(folds, heads, strict=True):
+            scores[is_held_out] = scored(head, acted.where(is_held_out))
     return scores
 
 
 def agreement(labels: np.ndarray, scores: np.ndarray, clusters: np.ndarray) -> Measured:
     """The CCC of each dimension with its 95 % interval, from resamples of the clusters."""
-    names, who = np.unique(clusters, return_inverse=True)
+    names, cluster = np.unique(clusters, return_inverse=True)
     row: Measured = Measured(len(labels))
     for i, d in enumerate(DIMENSIONS):
-        sums = bootstrap.cluster_sums(who, len(names), labels[:, i], scores[:, i])
-        found = bootstrap.interval(bootstrap.resampled(sums[:, None], RESAMPLES, 0)[0, :, 0], len(names))
-        row.ccc[d] = (ccc(labels[:, i], scores[:, i]), found.low, found.high)
+        sums = bootstrap.cluster_sums(cluster, len(names), labels[:, i], scores[:, i])
+        interval = bootstrap.interval(bootstrap.resampled(sums[:, None], RESAMPLES, 0)[0, :, 0], len(names))
+        row.ccc[d] = (ccc(labels[:, i], scores[:, i]), interval.low, interval.high)
     return row
 
 
 def coverage(labels: np.ndarray, scores: np.ndarray, speakers: np.ndarray) -> dict[str, float]:
-    """The share of labels inside intervals that were calibrated on the scores of the other speakers."""
+    """The share of labels in intervals that were calibrated on the other speakers' scores."""
     inside = np.zeros(labels.shape, bool)
     for speaker in np.unique(speakers):
         own = speakers == speaker
@@ -126,25 +126,25 @@ def coverage(labels: np.ndarray, scores: np.ndarray, speakers: np.ndarray) -> di
 
 
 def through_the_chain(corpus: Path, gold: Path, head: Path, work: Path) -> Measured:
-    """What `msfser` itself says of a folder of recordings, by its default settings, against a file of labels."""
+    """The results of the whole chain on a folder of recordings and their labels, with msfser's default settings."""
     work.mkdir(parents=True, exist_ok=True)
-    before: Path = corpus
+    source: Path = corpus
     for stage in ("transcribe", "emphasize", "describe", "embed"):
-        _msfser(stage, before, "--out", work / f"{stage}.parquet", "--quiet")
-        before = work / f"{stage}.parquet"
-    _msfser("predict", before, "--head", head, "--out", work / "scores.parquet", "--quiet", "--redo")
+        _msfser(stage, source, "--out", work / f"{stage}.parquet", "--quiet")
+        source = work / f"{stage}.parquet"
+    _msfser("predict", source, "--head", head, "--out", work / "scores.parquet", "--quiet", "--redo")
     result = json.loads(_msfser("evaluate", work / "scores.parquet", "--gold", gold, "--scale", "0:1", "--json"))
     row = Measured(result["dimensions"]["valence"]["n"])
     for d in DIMENSIONS:
-        found = result["dimensions"][d]
-        row.ccc[d] = (found["ccc"], found["intervals"]["ccc"]["low"], found["intervals"]["ccc"]["high"])
+        agreed = result["dimensions"][d]
+        row.ccc[d] = (agreed["ccc"], agreed["intervals"]["ccc"]["low"], agreed["intervals"]["ccc"]["high"])
         if d in result["coverage"]:
             row.covered[d] = result["coverage"][d]["share"]
     return row
 
 
 def speak_test_sentences(data: Path, folder: Path, count: int) -> Path:
-    """EmoBank's test sentences (the first `count` of a fixed order) by voices held out from training, and their labels file."""
+    """Let voices held out from training speak `count` test sentences of EmoBank, in a fixed order. Returns the file of labels."""
     gold = folder / "labels.csv"
     if not gold.exists():
         (folder / "audio").mkdir(parents=True, exist_ok=True)
@@ -164,12 +164,12 @@ def speak_test_sentences(data: Path, folder: Path, count: int) -> Path:
 
 
 def main() -> None:
-    """Features, training, checkpoint, measurements, model card."""
+    """Compute the features, train the head, write the checkpoint, test it, and write the model card."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "mini_head")
     parser.add_argument("--out", type=Path, default=ROOT / "msfser_cli" / "model" / "checkpoints" / "mini")
-    parser.add_argument("--test-sentences", type=int, default=500, help="how many of EmoBank's 1000 are spoken for the test")
+    parser.add_argument("--test-sentences", type=int, default=500, help="number of EmoBank's 1000 test sentences to speak")
     a = parser.parse_args()
 
     acted = features.acted(a.data, a.cache)
@@ -178,9 +178,9 @@ def main() -> None:
     scores = unseen_speakers(acted, spoken, written)
     measured = {}
     for form in ("whole", "speech"):
-        e, said = acted.where(acted.form == form), scores[acted.form == form]
-        measured[f"EmoDB, {form}"] = agreement(e.labels, said, e.speaker)
-        measured[f"EmoDB, {form}"].covered = coverage(e.labels, said, e.speaker)
+        e, of_form = acted.where(acted.form == form), scores[acted.form == form]
+        measured[f"EmoDB, {form}"] = agreement(e.labels, of_form, e.speaker)
+        measured[f"EmoDB, {form}"].covered = coverage(e.labels, of_form, e.speaker)
     natural = np.isin(acted.form, ("whole", "speech"))
     intervals = calibrate(scores[natural], acted.labels[natural], acted.speaker[natural].tolist(), LEVEL)
 
@@ -209,7 +209,7 @@ def main() -> None:
 def _msfser(*words: object) -> str:
     command = [sys.executable, "-c", "from msfser_cli.cli.app import main; main()", *map(str, words)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in (0, 3):  # 3: some recordings failed; evaluate counts those that are missing
+    if done.returncode not in (0, 3):  # 3: some recordings failed; evaluate reports labels without scores
         raise SystemExit(f"msfser {' '.join(map(str, words))} ended with {done.returncode}")
     return done.stdout
 

@@ -1,4 +1,4 @@
-"""Synthetic voices: espeak-ng and flite, from Debian, in many variants, rates and pitches."""
+"""Synthetic voices of Debian's espeak-ng and flite, in many variants, rates and pitches."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ HELD_OUT = (
     "en-us-nyc+m6", "en-gb-x-gbclan+f3", "en-us+m8", "en-us+f5", "en-gb+klatt2", "en-us+Annie", "en-us+Mike",
     "en-gb-x-gbcwmd+paul", "en-us", "en-gb", *("flite:slt",) * 5,
 )  # fmt: skip
-"""Voices that training never hears. Flite's are repeated so that they make up a third."""
+"""Voices that are not used in training. Flite's voice is repeated to make up a third."""
 
 _FLITE_HZ = {"slt": 180, "awb": 140, "rms": 100, "kal16": 105}
 
 
 @dataclass(frozen=True)
 class Voice:
-    """A voice and how it speaks: `rate` 1 is its own, more is faster; `pitch` likewise."""
+    """A voice with its rate and pitch. 1 is the voice's own; higher values are faster and higher."""
 
     name: str
     rate: float = 1.0
@@ -38,11 +38,11 @@ class Voice:
 
     @staticmethod
     def draw(names: tuple[str, ...], rng: np.random.Generator) -> Voice:
-        """One of `names` at a rate and pitch within what a calm reader uses."""
+        """One of `names`, with a rate and pitch in the range of a calm reader."""
         return Voice(names[rng.integers(len(names))], rng.uniform(0.8, 1.2), rng.uniform(0.8, 1.25))
 
     def speak(self, text: str) -> np.ndarray:
-        """float32 [n], 16 kHz; with the faintest noise, as no recording is digitally silent."""
+        """`text` spoken by the voice, float32 [n] at 16 kHz, with very faint noise, like real recordings."""
         with tempfile.TemporaryDirectory() as folder:
             wav = Path(folder) / "speech.wav"
             engine, _, speaker = self.name.rpartition(":")
@@ -60,7 +60,7 @@ class Voice:
 
 
 def _read_wav(data: bytes) -> np.ndarray:
-    """16-bit mono PCM at any rate, as float32 at 16 kHz. The engines leave the length in the header wrong."""
+    """A WAV file of 16-bit mono PCM at any rate, as float32 at 16 kHz. The engines write a wrong length into the header."""
     first = data.index(b"data") + 8
     rate = int.from_bytes(data[24:28], "little")
     samples = np.frombuffer(data[first : first + (len(data) - first) // 2 * 2], "<i2").astype(np.float32) / 32768

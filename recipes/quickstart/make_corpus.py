@@ -1,9 +1,9 @@
-"""Makes the quickstart corpus again: synthetic speech, and labels made up for its sentences.
+"""Makes the quickstart corpus: synthetic speech, and invented labels for its sentences.
 
     python recipes/quickstart/make_corpus.py [FOLDER]
 
-Needs the programs `flite` and `espeak-ng` (apt-get install flite espeak-ng), and PyAV for the encoders. With the same versions
-of the three it writes the same bytes; other versions of an encoder write other bytes and the same speech.
+It needs the programs `flite` and `espeak-ng` (apt-get install flite espeak-ng), and PyAV for the encoders. The same versions of
+these write the same bytes. Other versions of an encoder write other bytes for the same speech.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MORGEN = "Guten Morgen! Heute scheint die Sonne, und ich gehe mit meinen Kindern
 
 @dataclass(frozen=True)
 class Clip:
-    """One file of the corpus: what is heard, how it is encoded, and its labels (valence, arousal, dominance on 1..5)."""
+    """One file of the corpus. samples: float32 [n], 16 kHz. labels: valence, arousal, dominance, 1..5; None without speech."""
 
     name: str
     samples: np.ndarray
@@ -60,7 +60,7 @@ class Clip:
 
 
 def clips() -> list[Clip]:
-    """The corpus. The labels are what its makers think that the sentences express; nobody rated the audio."""
+    """The corpus. The labels are a guess at what the sentences express. They are not ratings of the audio."""
     episode = np.concatenate([part for text, rest in EPISODE for part in (flite("slt", text, 1.08), silence(rest))])
     stress = espeak("en-us", STRESS, "-m", "-s", "150")
     morgen = espeak("de+m3", MORGEN, "-s", "140")
@@ -77,7 +77,7 @@ def clips() -> list[Clip]:
 
 
 def flite(voice: str, text: str, stretch: float = 1.0) -> np.ndarray:
-    """`text` by one of flite's voices, slower for a `stretch` above 1: float32 [n], 16 kHz."""
+    """`text` spoken by a voice of flite, float32 [n], 16 kHz. A `stretch` above 1 is slower."""
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         command = ["flite", "-voice", voice, "--setf", f"duration_stretch={stretch}", "-t", text, "-o", file.name]
         subprocess.run(command, check=True)
@@ -85,30 +85,30 @@ def flite(voice: str, text: str, stretch: float = 1.0) -> np.ndarray:
 
 
 def espeak(voice: str, text: str, *options: str) -> np.ndarray:
-    """`text` by one of espeak-ng's voices: float32 [n], 16 kHz."""
+    """`text` spoken by a voice of espeak-ng, float32 [n], 16 kHz."""
     done = subprocess.run(["espeak-ng", "-v", voice, *options, "--stdout", text], check=True, capture_output=True)
     return read_wav(done.stdout)
 
 
 def silence(seconds: float) -> np.ndarray:
-    """Nothing at all."""
+    """Digital silence, float32 [n], 16 kHz."""
     return np.zeros(round(seconds * RATE), np.float32)
 
 
 def tones(seconds: float) -> np.ndarray:
-    """A slow arpeggio over faint noise, 30 dB below full scale: a file in which nobody speaks."""
+    """A slow arpeggio over faint noise, 30 dB below full scale, float32 [n], 16 kHz: a file without speech."""
     time = np.arange(round(seconds * RATE)) / RATE
     within = time % 0.75
     notes = np.array([220.0, 277.2, 329.6, 440.0])[(time // 0.75).astype(int) % 4]
-    heard = 0.03 * np.sin(np.pi * within / 0.75) ** 2 * np.sin(2 * np.pi * notes * within)
+    melody = 0.03 * np.sin(np.pi * within / 0.75) ** 2 * np.sin(2 * np.pi * notes * within)
     noise = 0.001 * np.random.default_rng(2026).standard_normal(len(time))
-    both: np.ndarray = (heard + noise).astype(np.float32)
+    both: np.ndarray = (melody + noise).astype(np.float32)
     return both
 
 
 def read_wav(content: bytes) -> np.ndarray:
-    """A 16-bit mono WAV file: float32 [n], resampled to 16 kHz."""
-    # espeak-ng writes to a pipe, so its header does not know the length.
+    """The samples of a 16-bit mono WAV file, float32 [n], resampled to 16 kHz."""
+    # espeak-ng writes to a pipe, so the length in its header is wrong.
     with wave.open(io.BytesIO(content)) as file:
         rate = file.getframerate()
         pcm = np.frombuffer(file.readframes(len(content)), np.int16)
@@ -119,7 +119,7 @@ def read_wav(content: bytes) -> np.ndarray:
 
 
 def write(path: Path, clip: Clip) -> None:
-    """Encode `clip` at `path`, without dates, versions or random numbers in the file."""
+    """Encode `clip` into the file `path`, without dates, versions or random numbers in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         stream: Any = container.add_stream(clip.codec, rate=clip.rate, layout="mono")

@@ -20,7 +20,7 @@ import polars as pl
 
 WIDTH, HEIGHT, MARGIN = 860, 384, 24
 WAVE, BARS, WORDS, NOTE, SCORES = 80, 168, 188, 240, 288
-"""Heights of the parts: middle of the waveform, foot of the bars, base lines of words and description, first score."""
+"""Vertical positions: middle of the waveform, foot of the bars, base lines of words and description, first score."""
 
 STYLE = """
   text { fill: #1f2328; font-family: Helvetica, Arial, sans-serif; font-size: 15px; }
@@ -45,8 +45,8 @@ def samples(path: Path, start: float, end: float) -> np.ndarray:
     return np.concatenate(blocks)[int(start * 16_000) : int(end * 16_000)]
 
 
-def drawn(row: dict[str, Any], sound: np.ndarray) -> str:
-    """The SVG of one utterance: `row` of a table of scores, and its `sound`."""
+def draw(row: dict[str, Any], sound: np.ndarray) -> str:
+    """The SVG of one utterance. row: of a table of scores. sound: its samples, float32 [n]."""
     inside = WIDTH - 2 * MARGIN
 
     def x(seconds: float) -> float:
@@ -96,7 +96,7 @@ def main(table: str, corpus: str, utterance: str, out: str) -> None:
     """Draw `utterance` of `table`, whose recordings are below `corpus`, into the file `out`."""
     [row] = pl.scan_parquet(table).filter(pl.col("utterance_id") == utterance).collect().to_dicts()
     sound = samples(Path(corpus, row["recording_id"]), row["start"], row["end"])
-    Path(out).write_text(drawn(row, sound), encoding="utf-8")
+    Path(out).write_text(draw(row, sound), encoding="utf-8")
 
 
 if __name__ == "__main__":

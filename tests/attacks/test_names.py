@@ -88,7 +88,7 @@ def is_said_well(done: Done) -> list[str]:
     return said.splitlines()
 
 
-BEGINNINGS = ("failed: ", "warning: ", "msfser: ", "no longer there: ")
+BEGINNINGS = ("failed: ", "warning: ", "msfser: ", "no longer in the corpus: ")
 
 
 def events(done: Done) -> list[dict[str, Any]]:

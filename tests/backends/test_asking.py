@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from msfser_cli.backends.asking import MOST_WORDS, Asked, Question, judged, prompt
+from msfser_cli.backends.asking import MOST_WORDS, AskingDescriber, Question, description_in, prompt
 from msfser_cli.backends.registry import backend
 from msfser_cli.schemas import FALLBACKS
 from msfser_cli.settings import DescribeSettings
@@ -43,7 +43,7 @@ def test_the_prompt_asks_for_a_bounded_account_and_never_which_word_is_stressed(
     "A tense, hurried voice; anger, since the words accuse.", "Flat. Flat. Flat.", "She is afraid and cannot go on: fear.",
 ])  # fmt: skip
 def test_a_description_is_kept_as_it_is(answer: str) -> None:
-    assert judged(answer) == (answer, None)
+    assert description_in(answer) == (answer, None)
 
 
 @pytest.mark.parametrize(("answer", "kept"), [
@@ -56,7 +56,7 @@ def test_a_description_is_kept_as_it_is(answer: str) -> None:
     ("The tone is calm, and the", "The tone is calm, and the."),
 ])  # fmt: skip
 def test_what_is_around_a_description_goes(answer: str, kept: str) -> None:
-    assert judged(answer) == (kept, None)
+    assert description_in(answer) == (kept, None)
 
 
 @pytest.mark.parametrize(("answer", "why"), [
@@ -71,7 +71,7 @@ def test_what_is_around_a_description_goes(answer: str, kept: str) -> None:
     ("El tono es tranquilo y la energ\u00eda es baja, con un ritmo lento.", "language"),
 ])  # fmt: skip
 def test_what_is_no_description_is_none_and_says_why(answer: str | None, why: str) -> None:
-    assert judged(answer) == (None, why)
+    assert description_in(answer) == (None, why)
     assert why in FALLBACKS
 
 
@@ -79,7 +79,7 @@ def test_what_is_no_description_is_none_and_says_why(answer: str | None, why: st
 @example("word " * 61)
 @example("One. " + "word " * 100)
 def test_any_answer_is_one_bounded_line_or_a_known_reason(answer: str) -> None:
-    text, why = judged(answer)
+    text, why = description_in(answer)
     assert (text is None) == (why in FALLBACKS)
     if text is not None:
         assert 1 <= len(text.split()) <= MOST_WORDS
@@ -104,7 +104,7 @@ def test_where_the_model_gives_no_description_the_measured_one_stays(real_uttera
     rows = [{**utterance, **row()}] * 3
     measured = backend("describers", "prosody").load(DescribeSettings())
     parrot = Parrot([CALM, "I can't hear that.", None])
-    described = Asked(parrot, measured).describe(audio, rows)
+    described = AskingDescriber(parrot, measured).describe(audio, rows)
     plain = measured.describe(audio, rows)
     assert [d["description"] for d in described] == [CALM, plain[1]["description"], plain[2]["description"]]
     assert [d["description_fallback"] for d in described] == [None, "refused", "rejected"]

@@ -20,7 +20,7 @@ def test_a_thread_that_never_lives_is_not_waited_for_without_end(monkeypatch: py
     """As where memory is so short that it ends before its first line."""
     monkeypatch.setattr(background, "ALIVE_WITHIN_SECONDS", 0.01)
     monkeypatch.setattr(_thread, "start_new_thread", lambda work, arguments: 1)
-    with pytest.raises(ResourceError, match="no thread can be started: not enough memory"):
+    with pytest.raises(ResourceError, match="cannot start a thread: not enough memory"):
         background.start(lambda: None)
 
 

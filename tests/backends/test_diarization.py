@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from msfser_cli.backends import diarization
-from msfser_cli.backends.diarization import Turn, named
+from msfser_cli.backends.diarization import Turn, numbered
 from msfser_cli.backends.quiet import quiet
 from msfser_cli.errors import ModelError, RecordingError
 from msfser_cli.settings import TranscribeSettings
@@ -104,7 +104,7 @@ def test_it_is_the_pipeline_that_pyannote_itself_would_load(folder: Path, capfd:
     assert not is_metrics_enabled()
     theirs = Pipeline.from_pretrained(folder)({"waveform": torch.from_numpy(samples)[None], "sample_rate": RATE})
     found = theirs.exclusive_speaker_diarization.itertracks(yield_label=True)
-    assert turns == named(((s.start, s.end, label) for s, _, label in found), 5.0)
+    assert turns == numbered(((s.start, s.end, label) for s, _, label in found), 5.0)
     assert {turn.speaker for turn in turns} == {"SPEAKER_00"}
     assert turns[0].start < 0.1
     assert 4.9 < turns[-1].end <= 5
@@ -118,14 +118,14 @@ def test_nobody_speaks_where_nothing_is_and_days_are_too_long(folder: Path, spar
     diarizer = diarization.load(diarization.find(folder))
     assert diarizer.turns(np.empty(0, np.float32)) == []
     assert all(turn.end <= 0.01 for turn in diarizer.turns(voice(0.01)))
-    with pytest.raises(RecordingError, match=r"too_long: 48\.0 h") as failed:
+    with pytest.raises(RecordingError, match=r"too_long: the recording has 48\.0 h") as failed:
         diarizer.turns(Days())  # type: ignore[arg-type]
     assert failed.value.reason == "too_long"
 
 
 def test_speakers_are_named_as_they_come() -> None:
     found = [(2.0, 3.0, "A"), (0.0, 1.0, "C"), (0.9, 2.2, "B"), (3.0, 9.0, "C"), (2.9, 2.95, "B")]
-    assert named(found, 8.0) == [
+    assert numbered(found, 8.0) == [
         Turn(0.0, 1.0, "SPEAKER_00"), Turn(1.0, 2.2, "SPEAKER_01"), Turn(2.2, 3.0, "SPEAKER_02"), Turn(3.0, 8.0, "SPEAKER_00"),
     ]  # fmt: skip
 

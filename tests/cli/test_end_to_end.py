@@ -400,7 +400,7 @@ def test_one_utterance_a_file(predicted: tuple[Path, Process], tmp_path: Path) -
     (("evaluate", "--gold", "nowhere.csv"), 4, "nowhere.csv: cannot be read"),
     (("predict", "corpus", "--out", "new.parquet", "--model", "nobody/nothing"), 5, "with: msfser models fetch nobody/nothing"),
     (("predict", "corpus", "--out", "new.parquet", "--head", "nowhere"), 5, "there is no checkpoint 'nowhere'"),
-    (("predict", "corpus", "--out", "new.parquet", "--profile", "paper"), 5, "is not on this machine; get it with: "),
+    (("predict", "corpus", "--out", "new.parquet", "--profile", "paper"), 5, "is not on this machine; run: "),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_said_before_any_work(
     predicted: tuple[Path, Process], arguments: tuple[str, ...], code: int, says: str

@@ -59,8 +59,8 @@ def test_the_table_is_on_stdout_and_the_words_on_stderr(folder: Path) -> None:
         "warning: unmatched recordings: 1 (audio/c.wav)",
         "warning: unmatched utterances: 1 (audio/c.wav#0000)",
         "warning: arousal: matched labels without a number: 1",
-        "warning: arousal: CCC and Pearson are not defined: two pairs are needed, and there is one",
-        "warning: dominance: CCC and Pearson are not defined: all labels and all scores are one number",
+        "warning: arousal: CCC and Pearson are undefined: they need at least two pairs, but there is one",
+        "warning: dominance: CCC and Pearson are undefined: all labels and all scores are the same number",
         "warning: no intervals: they need at least 5 clusters, and there are 2 recordings",
     ]
     _, log = run("--gold", "labels.csv", "--log-format", "json")
@@ -125,15 +125,15 @@ def test_the_output_fits_eighty_columns(folder: Path) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize(("arguments", "code", "says"), [
     (("--gold", "missing.csv"), 4, "msfser: missing.csv: cannot be read"),
-    (("--gold", "labels.csv", "other.parquet"), 4, "msfser: other.parquet: is not there; `msfser predict` writes it"),
+    (("--gold", "labels.csv", "other.parquet"), 4, "msfser: other.parquet: does not exist; write it with msfser predict"),
     (("--gold", "labels.csv", "--scale", "1-5"), 2, "msfser: a scale is written LOW:HIGH"),
     ((), 2, "msfser: evaluate needs labels; pass them with --gold"),
     (("--submission", "s.csv", "--by", "gender"), 2, "msfser: --submission without --gold takes no other option"),
     (("--gold", "labels.csv", "--by", "age"), 2, "msfser: --by takes gender, speaker, split, language or duration, not 'age'"),
-    (("--gold", "labels.csv", "--by", "gender"), 4, "msfser: labels.csv: names no gender; leave out --by gender"),
-    (("--gold", "labels.csv", "--split", "Test1"), 4, "msfser: labels.csv: names no splits; leave out --split"),
+    (("--gold", "labels.csv", "--by", "gender"), 4, "msfser: labels.csv: has no gender; leave out --by gender"),
+    (("--gold", "labels.csv", "--split", "Test1"), 4, "msfser: labels.csv: has no splits; leave out --split"),
     (("--gold", "labels.csv", "--clusters", "podcast"), 2, "msfser: --clusters takes speaker or recording, not 'podcast'"),
-    (("--gold", "labels.csv", "--plot", "p.pdf"), 2, "msfser: p.pdf: a picture ends in .png, .svg or .html"),
+    (("--gold", "labels.csv", "--plot", "p.pdf"), 2, "msfser: p.pdf: the name of a picture must end in .png, .svg or .html"),
     (("--gold", "labels.csv", "--submission", "./labels.csv"), 2, "msfser: labels.csv: is an input of this command"),
     (("--submission", "scores.parquet"), 2, "msfser: scores.parquet: is an input of this command"),
     (("--gold", "labels.csv", "--submission", "."), 2, "msfser: .: is a folder; name a file to write"),

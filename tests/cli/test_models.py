@@ -62,7 +62,7 @@ def test_what_is_missing_is_an_error_of_verify_alone(tmp_path: Path) -> None:
                 for name in WITH_CODE]
     assert said[: len(left_out)] == left_out
     lines = zip([name for name in models_of("paper") if name not in WITH_CODE], said[len(left_out) :], strict=True)
-    assert all(line.endswith(f"with: msfser models fetch {name}") for name, line in lines)
+    assert all(line.endswith(f"run: msfser models fetch {name}") for name, line in lines)
     done = msfser(tmp_path, "models", "verify", "nobody/nothing", "minilm-l6", "--log-format", "json")
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert [event["event"] for event in events] == ["note", "error"]
@@ -87,7 +87,7 @@ def test_a_run_reads_an_exported_folder_first(tmp_path: Path) -> None:
         assert "export it again" in done.stderr
     assert not (tmp_path / "new.parquet").exists()
     done = msfser(tmp_path, *run, "--models-dir", "nowhere")
-    assert (done.returncode, "nowhere: no models.json in it" in done.stderr) == (5, True)
+    assert (done.returncode, "nowhere: not a folder of models, it has no models.json" in done.stderr) == (5, True)
 
 
 def test_a_model_with_code_that_is_named_is_refused(tmp_path: Path) -> None:
@@ -102,4 +102,4 @@ def test_a_profile_s_aligners_are_those_of_the_languages_that_are_asked_for(tmp_
     assert [name for name in names if name.startswith("aligner-")] == ["aligner-en", "aligner-de"]
     assert {"whisper-large-v3", "wavlm-large", "roberta-large", *WITH_CODE} < set(names)
     done = msfser(tmp_path, "models", "list", "--profile", "paper", "--language", "xx")
-    assert (done.returncode, "no aligner is registered for xx, only for de, en" in done.stderr) == (2, True)
+    assert (done.returncode, "no aligner is registered for xx; choose from de, en" in done.stderr) == (2, True)

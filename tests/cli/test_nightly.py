@@ -261,8 +261,8 @@ def test_the_work_is_done_whoever_listens(night: Path, where: str, code: int) ->
 
 
 @pytest.mark.parametrize(("content", "says"), [
-    (b"wait = [1]", "wait takes no list"), (b"redo = 2", "not a valid boolean"), (b"beam-size = 1.5", "not a valid int"),
-    (b"pause = 1979-05-27", "pause takes no date"), (b'language = ["en"]', "language takes no list"),
+    (b"wait = [1]", "wait does not take a list"), (b"redo = 2", "not a valid boolean"), (b"beam-size = 1.5", "not a valid int"),
+    (b"pause = 1979-05-27", "pause does not take a date"), (b'language = ["en"]', "language does not take a list"),
     (b"root = 3", "corpus root 3"),
 ])  # fmt: skip
 def test_a_value_in_the_configuration_is_checked_as_one_on_the_line(

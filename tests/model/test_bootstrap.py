@@ -96,8 +96,8 @@ def test_the_interval_is_the_expanded_percentile_interval(clusters: int, t: floa
 
 
 @pytest.mark.parametrize(("values", "clusters", "says"), [
-    (np.ones(100), 1, "1 clusters, and at least 5 are needed"), (np.ones(100), 4, "4 clusters"),
-    (np.array([np.nan] * 5 + [1.0] * 95), 20, "many resamples hold too little"),
+    (np.ones(100), 1, "1 clusters, but at least 5 are needed"), (np.ones(100), 4, "4 clusters"),
+    (np.array([np.nan] * 5 + [1.0] * 95), 20, "many resamples have too few"),
 ])
 def test_an_interval_that_cannot_be_had_says_why(values: np.ndarray, clusters: int, says: str) -> None:
     found = bootstrap.interval(values, clusters)

@@ -132,7 +132,7 @@ def test_gradients_are_finite_for_constant_frames_and_reach_all_states_and_param
         ({"waveform_mean": float("nan")}, "waveform_mean must be a finite number"),
         ({"waveform_std": 0}, "waveform_std must be above 0"),
         ({"more": 1}, "exactly the fields"),
-        ({"hidden_dim": WIDTH + 1}, "asks for F32"),
+        ({"hidden_dim": WIDTH + 1}, "needs F32"),
     ],
 )
 def test_a_forged_config_is_refused(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
@@ -168,7 +168,7 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         del tensors["attention_out.weight"]
 
     changes: list[tuple[Callable[[dict[str, Tensor]], None], str]] = [
-        (poison, "not finite"), (shrink, "pooling.json asks for"), (remove, "does not fit pooling.json"),
+        (poison, "not finite"), (shrink, "pooling.json needs"), (remove, "does not fit pooling.json"),
     ]  # fmt: skip
     path = tmp_path / "pooling.safetensors"
     for change, problem in changes:

@@ -101,10 +101,10 @@ def test_a_missing_folder_or_file_is_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"hidden_dim": 11}, "asks for F32"),
+        ({"hidden_dim": 11}, "needs F32"),
         ({"experts": 0}, "experts must be"),
         ({"acoustic_dim": 10**12}, "acoustic_dim must be"),
-        ({"hidden_dim": 4096, "semantic_dim": 4096, "expert_dim": 4096, "experts": 64}, "asks for F32"),
+        ({"hidden_dim": 4096, "semantic_dim": 4096, "expert_dim": 4096, "experts": 64}, "needs F32"),
         ({"extra": 1}, "unknown field extra"),
         ({"dropout": float("nan")}, "dropout must be"),
     ],
@@ -119,11 +119,11 @@ def test_a_forged_config_is_refused_before_anything_is_allocated(folder: Path, c
     ("text", "problem"),
     [
         ("", "not JSON"),
-        ("[1]", "not the config of a msf-ser"),
+        ("[1]", "not a config of msf-ser"),
         ('{"format": "msf-ser", "version": 99}', "version 99"),
         ('{"format": "msf-ser", "version": 1, "model": 3}', "not a JSON object"),
         ("[" * 100_000, "not JSON"),
-        (" " * 1_000_001, "larger than"),
+        (" " * 1_000_001, "not a config, it has more than"),
     ],
 )
 def test_a_damaged_config_is_refused(folder: Path, text: str, problem: str) -> None:
@@ -153,7 +153,7 @@ def test_tensors_that_do_not_fit_are_refused(folder: Path) -> None:
         (remove, "missing .*no_speech"),
         (add, "unexpected .*surprise"),
         (halve, r"projection\.weight is F16"),
-        (poison, r"projection\.weight holds numbers that are not finite"),
+        (poison, r"projection\.weight has numbers that are not finite"),
         (flatten, "text_std must be above 0"),
     ):
         _edit_tensors(folder, change)

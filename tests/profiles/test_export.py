@@ -229,14 +229,14 @@ def test_which_revision_is_meant_must_be_said(folder: Path) -> None:
     shutil.copytree(folder, second)
     both = {folder.name: entry, second.name: manifest.Entry("b/other", "2" * 40, "", entry.files)}
     manifest.write_manifest(folder.parent, both)
-    with pytest.raises(ModelError, match=r"name one of b/other@1+, b/other@2+"):
+    with pytest.raises(ModelError, match=r"choose one of b/other@1+, b/other@2+"):
         models.locate("b/other")
     assert models.locate(f"b/other@{'2' * 40}").path == second
 
 
 def test_what_no_export_made_stays(machine: Machine, exported: Path) -> None:
     (exported / "one" / "mine.txt").write_text("mine")
-    assert "mine.txt, which no export made" in machine.run("models", "export", "folder", "one", code=2)
+    assert "mine.txt, which is not from an export" in machine.run("models", "export", "folder", "one", code=2)
     assert (exported / "one" / "mine.txt").read_text() == "mine"
 
 

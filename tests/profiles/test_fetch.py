@@ -48,7 +48,7 @@ def test_a_profile_is_fetched_verified_and_then_left_alone(machine: Machine, hub
     hub.commit = lambda source: commit  # type: ignore[method-assign]
     before = machine.listed()[NAME]
     assert (before["present"], before["size_bytes"], before["used_by"]) == (None, None, ["embed"])
-    assert f"get it with: msfser models fetch {NAME}" in machine.run("models", "verify", code=5)
+    assert f"is not on this machine; run: msfser models fetch {NAME}" in machine.run("models", "verify", code=5)
     assert "1 model present and verified" in machine.run("models", "fetch")
     assert set(hub.asked) == {"model.safetensors", "config.json", "preprocessor_config.json"}
     after = machine.listed()[NAME]
@@ -68,7 +68,7 @@ def test_what_was_altered_is_named_by_verify_and_got_anew_by_fetch(machine: Mach
         file.write(b"!")
     said = machine.run("models", "verify", code=5)
     assert f"{weights}: not the published model.safetensors of {SOURCE}" in said
-    assert "get it anew with: msfser models fetch some-model" in said
+    assert "run: msfser models fetch some-model" in said
     hub.asked.clear()
     machine.run("models", "fetch")
     assert set(hub.asked) == {"model.safetensors"}
@@ -111,7 +111,7 @@ def test_a_model_that_comes_with_code_is_refused_before_its_weights(machine: Mac
     config = json.dumps({"auto_map": {"AutoModel": "modeling_own.OwnModel"}}).encode()
     hub.publish(SOURCE, model__safetensors=large(), config__json=config, modeling_own__py=b"x")
     machine.register("other", "other/other", "0" * 40, {"model.safetensors": ""})
-    assert f"model {SOURCE} comes with code of its own" in machine.run("models", "fetch", SOURCE, code=5)
+    assert f"model {SOURCE} comes with its own code" in machine.run("models", "fetch", SOURCE, code=5)
     assert set(hub.asked) <= {"info", "config.json"}
 
 
@@ -123,13 +123,13 @@ def test_what_cannot_be_had_keeps_nothing_else_from_being_fetched(machine: Machi
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[int, str], list[str]]] = {
-    "gated": ({"config.json": 403, "info": 403}, {403: "GatedRepo"}, ["agree to terms", "HF_TOKEN"]),
-    "gated, not said": ({"config.json": 403, "info": 403}, {}, ["agree to terms", "HF_TOKEN"]),
-    "no account": ({"config.json": 401, "info": 401}, {401: "RepoNotFound"}, ["no such model", "HF_TOKEN"]),
-    "no account, gated": ({"config.json": 401, "info": 401}, {401: "GatedRepo"}, ["agree to terms", "HF_TOKEN"]),
-    "no model": ({"config.json": 404, "info": 404}, {404: "RepoNotFound"}, ["no such model"]),
-    "no revision": ({"config.json": 404, "info": 404}, {404: "RevisionNotFound"}, ["no such revision"]),
-    "out of order": ({"config.json": 500, "info": 500}, {}, ["answers with 500", "the same command goes on"]),
+    "gated": ({"config.json": 403, "info": 403}, {403: "GatedRepo"}, ["this model is gated", "HF_TOKEN"]),
+    "gated, not said": ({"config.json": 403, "info": 403}, {}, ["this model is gated", "HF_TOKEN"]),
+    "no account": ({"config.json": 401, "info": 401}, {401: "RepoNotFound"}, ["does not have this model", "HF_TOKEN"]),
+    "no account, gated": ({"config.json": 401, "info": 401}, {401: "GatedRepo"}, ["this model is gated", "HF_TOKEN"]),
+    "no model": ({"config.json": 404, "info": 404}, {404: "RepoNotFound"}, ["does not have this model"]),
+    "no revision": ({"config.json": 404, "info": 404}, {404: "RevisionNotFound"}, ["does not have this revision"]),
+    "out of order": ({"config.json": 500, "info": 500}, {}, ["answered with status 500", "run the same command again"]),
 }  # fmt: skip
 
 
@@ -147,14 +147,14 @@ def test_a_hub_that_refuses_is_quoted_in_a_sentence(machine: Machine, hub: Hub, 
 def test_a_hub_that_is_not_there_is_said_so(machine: Machine, hub: Hub) -> None:
     registered(machine, hub, config__json=b"{}", model__safetensors=large())
     said = machine.run("models", "fetch", code=5, HF_ENDPOINT="http://127.0.0.1:9")
-    assert "some-model: config.json: the hub cannot be reached, or the connection broke off; the same command goes on" in said
+    assert "some-model: config.json: the hub does not answer, or the connection broke; run the same command again" in said
 
 
 @pytest.mark.parametrize("value", ["1", "ON"])
 def test_offline_is_the_user_s_word(machine: Machine, hub: Hub, value: str) -> None:
     registered(machine, hub, config__json=b"{}", model__safetensors=large())
-    assert "HF_HUB_OFFLINE forbids to fetch it" in machine.run("models", "fetch", code=2, HF_HUB_OFFLINE=value)
-    assert "HF_HUB_OFFLINE forbids to fetch it" in machine.run("models", "fetch", SOURCE, code=2, HF_HUB_OFFLINE=value)
+    assert "HF_HUB_OFFLINE forbids fetching it" in machine.run("models", "fetch", code=2, HF_HUB_OFFLINE=value)
+    assert "HF_HUB_OFFLINE forbids fetching it" in machine.run("models", "fetch", SOURCE, code=2, HF_HUB_OFFLINE=value)
     assert not hub.asked
     machine.run("models", "fetch", HF_HUB_OFFLINE="0")
 
@@ -164,7 +164,7 @@ def test_a_download_that_is_cut_goes_on_with_the_next_command(machine: Machine, 
     hub.trouble, hub.cut_after = {"model.safetensors": "cut"}, 11 << 20
     for _ in range(2):
         said = machine.run("models", "fetch", code=5)
-        assert "the connection broke off; the same command goes on from there" in said
+        assert "the connection broke; run the same command again to continue" in said
         assert machine.listed()[NAME]["present"] is None
     machine.run("models", "fetch")
     assert hub.resumed == ["model.safetensors"] * 2
@@ -176,7 +176,7 @@ def test_wrong_bytes_are_removed_and_never_used(machine: Machine, hub: Hub, name
     registered(machine, hub, config__json=b"{}", model__safetensors=large())
     hub.trouble = {"model.safetensors": "wrong"}
     said = machine.run("models", "fetch", name, code=5)
-    assert "what was fetched is not what was published" in said
+    assert "the fetched file is not as published" in said
     assert machine.listed(name)[name]["present"] is None
     assert not [file for file in machine.files() if (machine.folder / file).stat().st_size > 1000]
     hub.trouble = {}
@@ -225,8 +225,8 @@ def test_a_pickle_in_the_hub_s_cache_is_no_model_until_it_is_converted(machine: 
         path.unlink()
     assert machine.listed()[NAME]["present"] is None
     said = machine.run("models", "verify", code=5)
-    assert "is here as a pickle, which can run code and is never loaded" in said
-    assert f"convert it, offline, with: msfser models fetch {NAME}" in said
+    assert "is on this machine as a pickle, which can run code" in said
+    assert f"to convert it, run (works offline): msfser models fetch {NAME}" in said
     machine.run("models", "fetch", HF_HUB_OFFLINE="1")
     assert machine.listed()[NAME]["present"] == "cache"
 

@@ -74,7 +74,7 @@ def test_without_a_split_every_speaker_is_scored_by_heads_that_never_heard_it(
     assert float(found["arousal", "full"]["ccc"]) > 0.6 > 0.4 > float(found["arousal", "without acoustic"]["ccc"])
     assert found["arousal", "full"]["deviation"] == ""
     cards = [(out / "full" / "seed0" / f"round{i}" / "head" / "MODEL_CARD.md").read_text() for i in range(2)]
-    counts = [tuple(map(int, re.search(r"- (\d+) utterances of .* judged on (\d+)", card).groups())) for card in cards]  # type: ignore[union-attr]
+    counts = [tuple(map(int, re.findall(r"set: (\d+) utterances", card))) for card in cards]
     assert all(train + development == 96 for train, development in counts)
 
 

@@ -62,9 +62,10 @@ def test_the_manifests_have_every_labelled_turn_and_test3_and_say_what_is_missin
     assert manifest(tmp_path / "test3.csv") == {name: plain | {"path": name, "speaker": "", "text": ""} for name in hidden}
     assert made.stderr.splitlines() == [
         f"{len(labelled)} turns with labels, {len(hidden)} of Test3",
-        f"1 have labels and no wav: {miniature.NOT_THERE}",
-        f"1 have a wav and no labels, and are left out: {miniature.UNLABELLED}",
-        f"{1 + len(hidden)} have no transcript, and are recognised: {miniature.NO_TRANSCRIPT}, {', '.join(hidden[:2])} ...",
+        f"1 have labels but no wav: {miniature.NOT_THERE}",
+        f"1 have a wav but no labels, so they are left out: {miniature.UNLABELLED}",
+        f"{1 + len(hidden)} have no transcript, so msfser recognises their words: "
+        f"{miniature.NO_TRANSCRIPT}, {', '.join(hidden[:2])} ...",
     ]
 
 
@@ -104,7 +105,7 @@ def test_the_head_learns_from_train_and_development_alone_and_unknown_speakers_a
     train, development = ([row for row in readable() if row.split == split] for split in ("Train", "Development"))
     others = len(readable()) - len(train) - len(development)
     assert (
-        f"{len(train)} to train on (3 speakers and 2 podcasts), {len(development)} to develop on (3 speakers), "
+        f"{len(train)} in the training set (3 speakers and 2 podcasts), {len(development)} in the development set (3 speakers), "
         f"{others} of other splits left out"
     ) in done.process.stderr
 

@@ -148,7 +148,7 @@ def test_labels_of_several_utterances_say_nothing_of_single_ones(
         predicted(table, head, "--calibrate", str(gold))
     table, gold = Corpus(pairs.rows + content.rows[400:], pairs.labels + content.labels[400:]).write(tmp_path)
     predicted(table, head, "--calibrate", str(gold))
-    assert "200 of 600 labels are about several utterances each" in caplog.text
+    assert "does not use 200 of 600 labels" in caplog.text
     known = tables.read_lineage(tmp_path / "scores.parquet").settings["predict"]["intervals"]
     assert (known["utterances"], known["speakers"]) == (400, 20)
 

@@ -215,12 +215,12 @@ def test_missing_labels_and_scores_are_skipped_and_counted() -> None:
 
 
 @pytest.mark.parametrize(("label", "score", "defined", "says"), [
-    ([], [], (), "CCC and Pearson are not defined: two pairs are needed, and there are none"),
-    ([0.5], [0.4], ("rmse", "mae"), "CCC and Pearson are not defined: two pairs are needed, and there is one"),
+    ([], [], (), "CCC and Pearson are undefined: they need at least two pairs, but there are 0"),
+    ([0.5], [0.4], ("rmse", "mae"), "CCC and Pearson are undefined: they need at least two pairs, but there is one"),
     ([0.1, 0.1, 0.1], [0.1, 0.1, 0.1], ("rmse", "mae"),
-     "CCC and Pearson are not defined: all labels and all scores are one number"),
-    ([0.1, 0.1, 0.1], [0.1, 0.2, 0.3], ("ccc", "rmse", "mae"), "Pearson is not defined: all labels are one number"),
-    ([0.1, 0.2, 0.3], [0.1, 0.1, 0.1], ("ccc", "rmse", "mae"), "Pearson is not defined: all scores are one number"),
+     "CCC and Pearson are undefined: all labels and all scores are the same number"),
+    ([0.1, 0.1, 0.1], [0.1, 0.2, 0.3], ("ccc", "rmse", "mae"), "Pearson is undefined: all labels are the same number"),
+    ([0.1, 0.2, 0.3], [0.1, 0.1, 0.1], ("ccc", "rmse", "mae"), "Pearson is undefined: all scores are the same number"),
 ])
 def test_what_is_not_defined_is_said(label: list[float], score: list[float], defined: tuple[str, ...], says: str) -> None:
     found = agree(pl.Series(label, dtype=pl.Float64), pl.Series(score, dtype=pl.Float64), UNIT, UNIT)
@@ -252,7 +252,9 @@ def test_evaluate_reads_both_files_and_reports_every_row(tmp_path: Path) -> None
     document = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert document["dimensions"]["valence"]["ccc"] is None
     assert document["dimensions"]["valence"]["not_defined"] == found.dimensions["valence"].not_defined
-    assert found.dimensions["valence"].not_defined == "CCC and Pearson are not defined: two pairs are needed, and there is one"
+    assert found.dimensions["valence"].not_defined == (
+        "CCC and Pearson are undefined: they need at least two pairs, but there is one"
+    )
     assert document["dimensions"]["dominance"]["ccc"] == found.dimensions["dominance"].ccc == 0
     assert document["label_scale"] == {"low": 1, "high": 7}
 
@@ -260,7 +262,7 @@ def test_evaluate_reads_both_files_and_reports_every_row(tmp_path: Path) -> None
 @pytest.mark.parametrize(("extra", "says"), [
     ({}, "does not say the scale of its scores"),
     ({"scale": "0..1"}, "does not say the scale of its scores"),
-    ({"scale": [1, 0]}, "is no scale"),
+    ({"scale": [1, 0]}, "1..0, is not valid"),
 ])
 def test_scores_without_a_scale_are_refused(tmp_path: Path, extra: dict[str, Any], says: str) -> None:
     path = write_scores(tmp_path / "scores.parquet", scores(("a.wav", 0, 1, 0.2)), extra)
@@ -269,12 +271,12 @@ def test_scores_without_a_scale_are_refused(tmp_path: Path, extra: dict[str, Any
 
 
 def test_tables_that_are_not_scores_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="is not there; `msfser predict` writes it"):
+    with pytest.raises(TableError, match="does not exist; write it with msfser predict"):
         read_scores(tmp_path / "scores.parquet")
-    with pytest.raises(TableError, match="holds no utterances"):
+    with pytest.raises(TableError, match="has no utterances"):
         read_scores(write_scores(tmp_path / "empty.parquet", scores()))
     twice = scores(("a.wav", 0, 1, 0.2), ("a.wav", 1, 2, 0.3), names=("x", "x"))
-    with pytest.raises(TableError, match="holds the utterance 'x' more than once"):
+    with pytest.raises(TableError, match="has the utterance 'x' more than once"):
         read_scores(write_scores(tmp_path / "twice.parquet", twice))
     lineage = tables.Lineage(stage="transcribe", tool_version="0", fingerprint="0")
     tables.write_rows(tmp_path / "u.parquet", scores(("a.wav", 0, 1, 0.2)).to_dicts(), COLUMNS[:5], lineage)
@@ -367,7 +369,7 @@ def test_unknown_speakers_are_grouped_by_podcast_and_others_by_recording(tmp_pat
                     "x,.5,\ny,.9,Anna\nz,1,Anna\n")
     found = stage.evaluate(write_scores(tmp_path / "scores.parquet", table), gold, resamples=FEW)
     assert found.clusters == {"speaker": 2, "recording": 1, "podcast": 1}
-    assert found.dimensions["valence"].intervals["ccc"].not_defined == "4 clusters, and at least 5 are needed"
+    assert found.dimensions["valence"].intervals["ccc"].not_defined == "4 clusters, but at least 5 are needed"
 
 
 def test_speakers_that_only_the_scores_know_are_the_clusters(tmp_path: Path) -> None:
@@ -396,7 +398,7 @@ def test_one_split_alone(tmp_path: Path) -> None:
     assert found.dimensions["valence"].ccc == pytest.approx(expected, abs=1e-12)
     assert (found.unmatched_labels.count, found.unmatched_labels.of) == (0, of.height)
     assert found.unmatched_recordings.count == 0
-    with pytest.raises(LabelError, match="has no split 'Test3'; its splits are 'Test1', 'Test2'"):
+    with pytest.raises(LabelError, match="has no split 'Test3'; choose from 'Test1', 'Test2'"):
         stage.evaluate(scored, gold, split="Test3", resamples=FEW)
     # The same as with labels of that split alone: speakers of other splits are not drawn.
     lines = gold.read_text().splitlines()
@@ -408,7 +410,7 @@ def test_one_split_alone(tmp_path: Path) -> None:
 def test_groups_are_those_of_the_labels(tmp_path: Path, by: str) -> None:
     scored, gold, known = shipped(tmp_path)
     if by == "language":
-        with pytest.raises(LabelError, match="names no language; leave out --by language"):
+        with pytest.raises(LabelError, match="has no language; leave out --by language"):
             stage.evaluate(scored, gold, by=(by,), resamples=FEW)
         return
     [groups] = stage.evaluate(scored, gold, by=(by,), resamples=FEW).groups

@@ -341,7 +341,7 @@ def copied(embedded: tuple[Path, Path], folder: Path) -> TrainingSet:
 def test_recordings_that_moved_are_found_with_root(embedded: tuple[Path, Path], tmp_path: Path) -> None:
     examples = copied(embedded, tmp_path / "copy")
     examples = dataclasses.replace(examples, lineage=dataclasses.replace(examples.lineage, corpus_root=str(tmp_path / "gone")))
-    with pytest.raises(TableError, match=r"6 of its 6 recordings are not there, such as .*gone/s0\.wav; say with --root"):
+    with pytest.raises(TableError, match=r"6 of its 6 recordings do not exist, such as .*gone/s0\.wav; pass .* --root"):
         fitted(examples, tmp_path / "head")
     result = train(examples, settings(epochs=1), tmp_path / "head", lambda _: None, root=tmp_path / "copy")
     assert result.epochs == 1
@@ -354,14 +354,14 @@ def test_a_recording_that_is_not_what_the_table_was_made_from_is_named(
     examples = copied(embedded, tmp_path / "copy")
     recording = tmp_path / "copy" / "s2.wav"
     recording.write_bytes(recording.read_bytes()[:-2] if spoil == "changed" else b"")
-    with pytest.raises(TableError, match=r"s2\.wav is not the file that it was made from"):
+    with pytest.raises(TableError, match=r"s2\.wav is not the file that the table is from"):
         train(examples, settings(), tmp_path / "head", lambda _: None, root=tmp_path / "copy")
 
 
 def test_a_table_of_another_kind_of_voice_needs_a_backbone(embedded: tuple[Path, Path], tmp_path: Path) -> None:
     examples = spoken(embedded)
     lineage = dataclasses.replace(examples.lineage, settings={"embed": {"acoustic_encoder": "whisper", "acoustic_model": "w"}})
-    with pytest.raises(UsageError, match=r"encoded with whisper, which cannot be fine-tuned; name .* with --backbone"):
+    with pytest.raises(UsageError, match=r"encoded with whisper, which cannot be fine-tuned; pass .* as --backbone"):
         fitted(dataclasses.replace(examples, lineage=lineage), tmp_path / "head")
     assert not (tmp_path / "head").exists()
 
@@ -373,7 +373,7 @@ def test_a_table_of_another_kind_of_voice_needs_a_backbone(embedded: tuple[Path,
         (("--train-layers", "0"), "--train-layers needs --finetune"),
         (("--finetune", "--pooling", "max"), "pooling must be one of mean-std, attentive"),
         (("--finetune", "--layers", "first"), "layers must be one of last, all"),
-        (("--finetune", "--train-layers", "3"), "train_layers must be at most 2"),
+        (("--finetune", "--train-layers", "3"), "train-layers must be at most 2"),
         (("--finetune", "--encoder-rate", "0"), "encoder_rate must be above 0"),
         (("--finetune", "--crop", "0.5"), "crop must be at least 1 s"),
         (("--finetune", "--without", "acoustic"), "leaves nothing for the encoder to learn"),

@@ -68,5 +68,5 @@ def test_the_shades_hold_their_shares_of_the_pairs() -> None:
 
 
 def test_another_form_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"a picture ends in \.png, \.svg or \.html"):
+    with pytest.raises(UsageError, match=r"the name of a picture must end in \.png, \.svg or \.html"):
         write_picture(tmp_path / "p.pdf", evaluation(tmp_path, 5))

@@ -109,8 +109,8 @@ def test_speakers_are_held_out_whole_and_the_same_whatever_the_seed(tmp_path: Pa
     assert not train_speakers & development
     assert len(train_speakers | development) == 8
     assert 0.1 <= len(data.development) / len(data.labels) <= 0.4
-    warned = [line for line in data.account() if "speakers to develop on: the scores' intervals" in line]
-    assert warned[0].startswith(f"warning: only {len(development)} ")
+    warned = [line for line in data.account() if "speakers, so prediction intervals" in line]
+    assert warned[0].startswith(f"warning: the development set has only {len(development)} ")
     other = TrainSettings(**{**QUICK.__dict__, "seed": 5})
     assert set(read(data.table, data.labels_path, other).clusters[data.development]) == development
 
@@ -121,14 +121,14 @@ def test_recordings_are_not_called_speakers(tmp_path: Path) -> None:
     for line in content.labels:
         line["speaker"] = None
     data = examples(tmp_path, content)
-    assert "to train on (48 recordings)" in data.account()[1]
-    assert any("recordings are held out in their place" in line for line in data.account())
+    assert "48 in the training set (48 recordings)" in data.account()[1]
+    assert any("whole recordings are held out instead" in line for line in data.account())
     settings = TrainSettings(**{**QUICK.__dict__, "epochs": 1})
     fitted(data, tmp_path / "head", settings)
     assert "48 utterances of 48 recordings" in (tmp_path / "head" / "MODEL_CARD.md").read_text("utf-8")
     for row in content.rows:
         row["speaker"] = "unknown"
-    assert "to train on (48 recordings)" in examples(tmp_path, content).account()[1]
+    assert "48 in the training set (48 recordings)" in examples(tmp_path, content).account()[1]
     for i, row in enumerate(content.rows):
         row["speaker"] = f"r{i % 10}"
     known = examples(tmp_path, content)
@@ -252,13 +252,13 @@ def _two_encoders(content: Corpus) -> None:
     ("spoil", "error", "says"),
     [
         (_one_speaker, LabelError, "of one speaker, 's0'"),
-        (_constant, LabelError, r"arousal .* does not vary \(all \d+ are 4\)"),
-        (_broken_vector, TableError, "acoustic_vector of 's7/0007.wav#0000' .* not finite"),
+        (_constant, LabelError, r"arousal labels .* do not vary \(all \d+ are 4\)"),
+        (_broken_vector, TableError, "acoustic_vector are not finite, such as that of 's7/0007.wav#0000'"),
         (_unlabelled, LabelError, "no row has a number"),
         (_elsewhere, LabelError, "no label belongs"),
         (_nobody, TableError, "no utterances"),
-        (_voiceless, TableError, "no vector of any voice"),
-        (_two_encoders, TableError, "texts' vectors are of lengths 6 and 7"),
+        (_voiceless, TableError, "no vectors of voices"),
+        (_two_encoders, TableError, "text vectors have different lengths, 6 and 7"),
     ],
 )  # fmt: skip
 def test_data_that_nothing_can_be_learned_from(
@@ -287,12 +287,12 @@ def test_scores_that_are_no_numbers_make_no_checkpoint(tmp_path: Path) -> None:
 
 def test_a_split_that_is_named_must_be_there(tmp_path: Path) -> None:
     settings = TrainSettings(**{**QUICK.__dict__, "dev_splits": ("Developmint",)})
-    with pytest.raises(LabelError, match=r"no split 'Developmint' .* it names no splits"):
+    with pytest.raises(LabelError, match=r"no split 'Developmint' .* the labels have no splits"):
         examples(tmp_path, settings=settings)
     content = corpus(64)
     for i, line in enumerate(content.labels):
         line["split"] = ("Train", "Development")[i % 2]
-    with pytest.raises(LabelError, match=r"no split 'Developmint' .* its splits are 'Train', 'Development'"):
+    with pytest.raises(LabelError, match=r"no split 'Developmint' .* choose from 'Train', 'Development'"):
         examples(tmp_path, content, settings)
 
 
@@ -301,7 +301,7 @@ def test_streams_that_no_utterance_has_are_nothing_to_learn_from(tmp_path: Path)
     for row in content.rows:
         row["les_vector"] = None
     settings = TrainSettings(**{**QUICK.__dict__, "without": ("acoustic", "gs", "es")})
-    with pytest.raises(UsageError, match="no utterance to train on has les"):
+    with pytest.raises(UsageError, match="training utterances have no les"):
         fitted(examples(tmp_path, content, settings), tmp_path / "head", settings)
 
 
@@ -322,7 +322,7 @@ def test_a_folder_is_one_by_whatever_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("out", "says"),
-    [("/", "not a folder for a checkpoint"), ("labels.csv/head", "csv is not a folder"), ("loop", "leads back to itself")],
+    [("/", "not a folder for a checkpoint"), ("labels.csv/head", "csv is not a folder"), ("loop", "leads to itself")],
 )
 def test_an_output_that_cannot_be_is_refused(tmp_path: Path, out: str, says: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
@@ -349,7 +349,7 @@ def test_a_dimension_without_labels_is_not_scored(tmp_path: Path) -> None:
     for line in content.labels:
         del line["dominance"]
     data = examples(tmp_path, content)
-    assert any("for dominance: it is not trained" in line for line in data.account())
+    assert any("dominance has no labels" in line for line in data.account())
     result = fitted(data, tmp_path / "head", TrainSettings(**{**QUICK.__dict__, "epochs": 3}))
     assert math.isnan(result.best.dominance)
     assert weights.load_config(tmp_path / "head").dimensions == ("valence", "arousal")
@@ -387,11 +387,11 @@ def test_the_command_says_what_it_found_and_made(tmp_path: Path) -> None:
     [
         (("--fusion", "sum"), "fusion must be one of fm-moe, concat, attention"),
         (("--without", "text"), "without must be one of acoustic, les, gs, es"),
-        (("--without", "acoustic", "--without", "les", "--without", "gs", "--without", "es"), "without leaves no stream"),
+        (("--without", "acoustic", "--without", "les", "--without", "gs", "--without", "es"), "without leaves out every stream"),
         (("--loss-weights", "1:1"), "V:A:D"),
         (("--loss-weights", "0:0:0"), "not all 0"),
         (("--top-k", "5"), "top_k"),
-        (("--top-k", "2", "--fusion", "concat"), "top_k"),
+        (("--top-k", "2", "--fusion", "concat"), "--top-k needs --fusion fm-moe"),
         (("--dropout", "1"), "dropout"),
         (("--level", "1"), "level"),
     ],

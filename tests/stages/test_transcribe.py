@@ -163,6 +163,30 @@ def test_where_nobody_speaks_there_are_no_utterances(whisper: faster_whisper.Fas
     assert transcribe("x", Audio(noise), (), whisper, TranscribeSettings(unit=unit)) == []
 
 
+class Bilingual:
+    """Three words of German, then three of English without any pause."""
+
+    def transcribe(self, samples: Samples, language: str | None) -> Transcript:
+        said = [("de", 0.9), ("de", 0.8), ("de", 0.7), ("en", 0.6), ("en", 0.6), ("en", 0.6)]
+        words = evenly("w0 w1 w2 w3 w4 w5", pace=0.3)
+        words = [replace(w, language=code, language_probability=p) for w, (code, p) in zip(words, said, strict=True)]
+        return Transcript("en", 0.6, words, True)
+
+    def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
+        return Transcript("fr", 0.5, [Word("oui", 0.0, 0.5, 1.0)], True)
+
+
+def test_an_utterance_is_in_one_language_and_a_row_says_which() -> None:
+    audio = Audio(np.zeros(32_000, np.float32))
+    of = ("text", "language", "language_probability")
+    rows = transcribe("x", audio, (), Bilingual(), SETTINGS)
+    assert [tuple(row[c] for c in of) for row in rows] == [("w0 w1 w2", "de", 0.8), ("w3 w4 w5", "en", 0.6)]
+    [row] = transcribe("x", audio, (Segment(0.0, 2.0),), Bilingual(), SETTINGS)
+    assert tuple(row[c] for c in of) == ("w0 w1 w2 w3 w4 w5", "de", 0.8)
+    [row] = transcribe("x", audio, (Segment(text="oui"),), Bilingual(), SETTINGS)
+    assert tuple(row[c] for c in of) == ("oui", "fr", 0.5)
+
+
 # Who speaks
 
 NAMES = ["A", "B", "C"]

@@ -1,7 +1,7 @@
-"""Kimi-Audio by its own package, kimia_infer: the one back end that runs code which comes with a model.
+"""Kimi-Audio with its own package, kimia_infer. This is the only back end that runs code that comes with a model.
 
-The package is that of the repository MoonshotAI/Kimi-Audio, and is not installed with msfser. It asks for a GPU, loads the model
-with its code, looks for a second model (`SPEECH_TOKENS`) in the hub's cache by name, and reads each utterance from a file.
+The package comes from the repository MoonshotAI/Kimi-Audio. It is not installed with msfser. It needs a GPU, runs the model's
+own code, looks up a second model (`SPEECH_TOKENS`) by name in the hub's cache, and reads each utterance from a file.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ REQUIRES = ("torch",)
 
 MODEL = "moonshotai/Kimi-Audio-7B-Instruct"
 SPEECH_TOKENS = "THUDM/glm-4-voice-tokenizer"
-"""The model that turns speech into the tokens which Kimi-Audio reads; the package knows it by this name alone."""
+"""The model that turns speech into Kimi-Audio's input tokens. The package has this name built in."""
 
 LONGEST_SECONDS = 60
-"""A longer utterance is not asked about."""
+"""Longer utterances are not sent to the model. Their description is `rejected`, so the measured one is used."""
 
 GREEDY = {
     "output_type": "text", "text_temperature": 0.0, "text_top_k": 1, "text_repetition_penalty": 1.0,
@@ -41,29 +41,30 @@ GREEDY = {
 
 
 def needs(settings: DescribeSettings) -> ModelFolder:
-    """The model that is asked, `MODEL` unless one is named. ModelError where it, its second model or the package is not here."""
-    # `REQUIRES` would have it installed by this name, under which the package index has none of theirs.
+    """The model named in `settings`, else `MODEL`. ModelError if it, its second model or the package is missing."""
+    # Not in `REQUIRES`: its message would say `pip install kimia_infer`, but the package index does not have it.
     if importlib.util.find_spec("kimia_infer") is None:
         raise ModelError(
             "the describer kimi-audio needs the package kimia_infer; "
             "install it from its repository, MoonshotAI/Kimi-Audio on GitHub"
         )
-    found, tokens = _located(settings.target or MODEL), _located(SPEECH_TOKENS)
-    return ModelFolder(found.path, f"{found.identity}, {tokens.identity}, {asking.PROMPT}")
+    model, tokens = _locate(settings.target or MODEL), _locate(SPEECH_TOKENS)
+    return ModelFolder(model.path, f"{model.identity}, {tokens.identity}, {asking.PROMPT}")
 
 
-def _located(name: str) -> ModelFolder:
+def _locate(name: str) -> ModelFolder:
     try:
         return locate(name)
     except MissingModelError as error:
         raise MissingModelError(
-            f"the describer kimi-audio needs {name}, whole and with its code; where you trust that, get it with: "
-            f"hf download {name}"
+            f"the describer kimi-audio needs the model {name} with its code; if you trust that code, run: hf download {name}"
         ) from error
 
 
-def load(settings: DescribeSettings, model: ModelFolder) -> asking.Asked:
-    """The describer on `model`. ModelError, naming the folder, for what the package cannot load."""
+def load(settings: DescribeSettings, model: ModelFolder) -> asking.AskingDescriber:
+    """The describer with `model`. ModelError, with the folder's name, if the package cannot load it. MemoryError if the GPU is
+    too small.
+    """
     import torch
     from huggingface_hub import constants
 
@@ -71,9 +72,9 @@ def load(settings: DescribeSettings, model: ModelFolder) -> asking.Asked:
     constants.HF_HUB_OFFLINE = True
 
     try:
-        with _elsewhere():
+        with _in_temporary_folder():
             package = importlib.import_module("kimia_infer.api.kimia")
-        with _silenced():
+        with _without_output():
             kimi = package.KimiAudio(model_path=str(model.path), load_detokenizer=False)
     except torch.OutOfMemoryError as error:
         raise MemoryError(f"the GPU's memory is too small for {model.path}") from error
@@ -81,17 +82,19 @@ def load(settings: DescribeSettings, model: ModelFolder) -> asking.Asked:
         raise
     except Exception as error:
         raise ModelError(f"{model.path}: kimia_infer cannot load this model ({type(error).__name__}: {error})") from error
-    return asking.Asked(Listener(kimi), prosody.load(settings))
+    return asking.AskingDescriber(Listener(kimi), prosody.load(settings))
 
 
 class Listener:
-    """Kimi-Audio, asked one question at a time."""
+    """Kimi-Audio. It answers one question at a time. `kimi` is the package's own model object."""
 
     def __init__(self, kimi: Any) -> None:
         self._kimi = kimi
 
     def answer(self, questions: Sequence[Question]) -> list[str | None]:
-        """What the model writes for each question; None for one that is too long."""
+        """The model's answer to each question; None for an utterance longer than `LONGEST_SECONDS`. MemoryError if the GPU is
+        too small for one utterance.
+        """
         return [self._answer(q) if len(q.samples) <= LONGEST_SECONDS * SAMPLE_RATE_HZ else None for q in questions]
 
     def _answer(self, question: Question) -> str:
@@ -105,7 +108,7 @@ class Listener:
                 {"role": "user", "message_type": "audio", "content": file.name},
             ]
             try:
-                with _silenced():
+                with _without_output():
                     _, text = self._kimi.generate(messages, **GREEDY)
             except torch.OutOfMemoryError as error:
                 raise MemoryError("the GPU's memory is too small for Kimi-Audio and this utterance") from error
@@ -113,21 +116,21 @@ class Listener:
 
 
 @contextlib.contextmanager
-def _elsewhere() -> Iterator[None]:
-    """In a folder that goes again: the package begins a log where it is imported. What it logs on is taken from it afterwards."""
-    home = Path.cwd()
+def _in_temporary_folder() -> Iterator[None]:
+    """Run the import of the package in a temporary folder, because it opens a log file in the current one. Then stop its log."""
+    before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
             yield
         finally:
-            os.chdir(home)
+            os.chdir(before)
         with contextlib.suppress(ImportError):
             importlib.import_module("loguru").logger.remove()
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Without the progress bars that the package draws for every answer."""
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+def _without_output() -> Iterator[None]:
+    """Hide the package's output: it draws progress bars for every answer."""
+    with Path(os.devnull).open("w") as null, contextlib.redirect_stderr(null), contextlib.redirect_stdout(null):
         yield

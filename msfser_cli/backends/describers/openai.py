@@ -1,10 +1,11 @@
-"""An audio language model on a server that speaks OpenAI's chat completions, as vLLM does: openai:http://localhost:8000/v1.
+"""An audio language model on a server with OpenAI's chat completions API, such as vLLM: openai:http://localhost:8000/v1.
 
-An answer that was paid for is remembered (`store.answers`), so a run that ends early loses none. What is wrong with the server,
-the model or the key ends the run: with the server mended, the same command goes on. Only what the server will not take of a
-single utterance is that utterance's own; in case of doubt, the server is asked about a plain tone to tell.
+Every answer is stored at once (`store.answers`), so a run that ends early keeps the answers it paid for. A problem with the
+server, the model or the key ends the run. Fix it, and the same command continues. If the server refuses a single utterance, only
+that utterance goes without an answer. To tell the two cases apart, msfser sends a plain tone: if the server refuses that as well,
+the server is at fault.
 
-The requests run in a thread: a signal raises in the main thread, and would be lost in the middle of asyncio's work.
+The requests run in a thread. A signal raises its exception in the main thread, where asyncio could swallow it.
 """
 
 from __future__ import annotations
@@ -50,77 +51,79 @@ T = TypeVar("T")
 logger = logging.getLogger("msfser")
 
 PARAMETERS = {"temperature": 0, "max_tokens": asking.MOST_TOKENS, "seed": 0}
-"""What is asked for besides: the likeliest answer, and a short one."""
+"""Sampling parameters of every request: the most likely answer, and a short one."""
 
 TRIES = 8
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
-"""A request that fails is sent again after about so many seconds, twice as many each time: two minutes in all."""
+"""Seconds to wait before a failed request is sent again. The wait doubles each time; `TRIES` tries take about two minutes."""
 SURE_AFTER = 3
-"""After so many internal errors over one utterance, it is seen whether a plain tone fares better."""
-LONGEST_ASKED_WAIT = 600.0
-"""A server that asks for more patience (Retry-After, in seconds) ends the run."""
+"""After this many internal server errors on one utterance, msfser sends a plain tone instead."""
+LONGEST_RETRY_AFTER = 600.0
+"""If the server asks for a longer wait (Retry-After, in seconds), the run ends."""
 
 MOST_BYTES = 1 << 20
 MOST_CHARACTERS = 10_000
-"""Of a reply, and of an answer: far above what `asking.MOST_TOKENS` can be."""
+"""Limits of a reply in bytes and of an answer in characters. Both are far above what `asking.MOST_TOKENS` allows."""
 LONGEST_SECONDS = 300
-"""A longer utterance is not sent: it would be tens of megabytes."""
+"""Longer utterances are not sent: a request would have tens of megabytes."""
 
 KEY_VARIABLES = ("MSFSER_OPENAI_API_KEY", "OPENAI_API_KEY")
-_KEY_HINT = f"set {KEY_VARIABLES[0]}, or name a file that holds it with --describer-key-file"
+_KEY_HINT = f"set {KEY_VARIABLES[0]}, or pass a file with the key as --describer-key-file"
 
-# What a server says of a single request: it is malformed, too large, or of a kind that it does not take.
+# HTTP statuses that concern a single request: malformed, too large, or an unsupported type.
 _NOT_TAKEN = (400, 413, 415, 422)
 _TRY_AGAIN = (408, 425, 429)
 _NO_LIST = (404, 405, 501)
 
 
 def needs(settings: DescribeSettings) -> ModelFolder:
-    """The model by its name; the server is asked only where none is named.
+    """The model's identity: its name. If the settings name no model, msfser asks the server for its only one.
 
-    UsageError for an address that is none, or for more than one model; ModelError where the server does not say.
+    UsageError if the address is not a URL, or if the server has several models. ModelError if the server does not answer.
     """
     server = _server(settings)
-    return _identified(settings.describer_model or _only(server, _apart(server.models())))
+    return _identity(settings.describer_model or _only(server, _in_thread(server.models())))
 
 
-def load(settings: DescribeSettings, model: ModelFolder | None = None) -> asking.Asked:
-    """The describer. ModelError where the server is not there, has not got the model, or does not take the key."""
+def load(settings: DescribeSettings, model: ModelFolder | None = None) -> asking.AskingDescriber:
+    """The describer. ModelError if the server does not answer, lacks the model, or refuses the key."""
     server = _server(settings)
-    listed = _apart(server.models())
+    listed = _in_thread(server.models())
     name = settings.describer_model or _only(server, listed)
     if listed is not None and name not in listed:
-        raise ModelError(f"{server.base} has no model {name!r}; it has {_some(listed)}: name one with --describer-model")
-    if model is not None and model != _identified(name):
-        raise ModelError(f"{server.base} now serves {name}, which is not what the run began with; run the same command again")
-    served = Served(server, name, Answers(cache_folder()), settings.describer_concurrency)
-    return asking.Asked(served, prosody.Prosody(settings.pitch))
+        raise ModelError(f"{server.base} has no model {name!r}; it has {_first_names(listed)}: choose one with --describer-model")
+    if model is not None and model != _identity(name):
+        raise ModelError(f"{server.base} now serves another model, {name}, than when the run began; run the same command again")
+    served = ServedModel(server, name, Answers(cache_folder()), settings.describer_concurrency)
+    return asking.AskingDescriber(served, prosody.Prosody(settings.pitch))
 
 
-def _identified(name: str) -> ModelFolder:
+def _identity(name: str) -> ModelFolder:
     return ModelFolder(Path(), f"{name} on a server, {asking.PROMPT}")
 
 
 def _only(server: Server, listed: list[str] | None) -> str:
     if listed is None:
-        raise ModelError(f"{server.base} does not list its models; does the address end in /v1? If so, use --describer-model")
+        raise ModelError(
+            f"{server.base} does not list its models; check that the address ends in /v1, or pass --describer-model"
+        )
     if not listed:
-        raise ModelError(f"{server.base} has no model")
+        raise ModelError(f"{server.base} serves no model; start the server with a model, and run the same command again")
     if len(listed) > 1:
-        raise UsageError(f"{server.base} has several models; name one with --describer-model: {_some(listed)}")
+        raise UsageError(f"{server.base} has several models; choose one with --describer-model: {_first_names(listed)}")
     return listed[0]
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join([*names[:10], *(["..."] if len(names) > 10 else [])]) or "none"
 
 
 class _NoReplyError(Exception):
-    """The server gave no whole reply; why, in words."""
+    """The server sent no complete reply. The message says why."""
 
 
 class _NotTakenError(Exception):
-    """The server will not take this utterance. `is_sure`: it says so itself, and has not only failed over it."""
+    """The server refused this utterance. is_sure: the status says so. Otherwise the server failed on it several times."""
 
     def __init__(self, why: str, *, is_sure: bool) -> None:
         super().__init__(why)
@@ -129,7 +132,7 @@ class _NotTakenError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back. `wait`: how many seconds the server asks to wait."""
+    """A reply of the server. wait: the seconds that it asks msfser to wait (Retry-After); None if it does not say."""
 
     status: int
     body: bytes
@@ -140,14 +143,17 @@ class Reply:
 
 @dataclass(frozen=True)
 class Server:
-    """Requests to `base`, and to nowhere else: redirections are not followed, and the key goes to this address only."""
+    """Sends requests to `base` only. Redirections are not followed, so the key goes to no other address.
+
+    base: URL without a slash at its end. timeout: time limit of a request, in seconds.
+    """
 
     base: str
     key: str | None = field(repr=False)
     timeout: float
 
     def session(self) -> aiohttp.ClientSession:
-        """To be used in a running loop, and closed."""
+        """A new session. Open it inside a running event loop, and close it."""
         headers = {"User-Agent": f"msfser/{__version__}", "Accept-Encoding": "identity"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -160,7 +166,7 @@ class Server:
         )
 
     async def request(self, session: aiohttp.ClientSession, method: str, path: str, body: bytes | None = None) -> Reply:
-        """The whole reply. _NoReplyError where there is none within the time, or it is too large."""
+        """The complete reply. _NoReplyError if it does not arrive in time, or is larger than `MOST_BYTES`."""
         content = {"Content-Type": "application/json"} if body else {}
         try:
             async with session.request(method, self.base + path, data=body, headers=content, allow_redirects=False) as reply:
@@ -168,22 +174,22 @@ class Server:
                 async for block in reply.content.iter_any():
                     received += block
                     if len(received) > MOST_BYTES:
-                        raise _NoReplyError(f"its reply is longer than {MOST_BYTES} bytes")
+                        raise _NoReplyError(f"its reply has more than {MOST_BYTES} bytes")
                 wait = _retry_after(reply.headers.get("Retry-After"))
                 return Reply(reply.status, bytes(received), reply.reason or "", reply.headers.get("Location", ""), wait)
         except asyncio.TimeoutError:
-            raise _NoReplyError(f"no whole reply within {self.timeout:g} s") from None
+            raise _NoReplyError(f"no complete reply within {self.timeout:g} s") from None
         except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
-            # Not chained: the library's errors hold the request, the key among it.
+            # Not chained: the library's errors hold the request, and with it the key.
             raise _NoReplyError(self.without_key(f"{type(error).__name__}: {error}")) from None
 
     async def models(self) -> list[str] | None:
-        """The names of its models; None where it has no such list. ModelError where it is not there, or refuses."""
+        """The names of the server's models; None if it has no such list. ModelError if it does not answer, or refuses."""
         try:
             async with self.session() as session:
                 reply = await self.request(session, "GET", "/models")
         except _NoReplyError as error:
-            raise ModelError(f"{self.base} does not answer ({error}); is the server running?") from None
+            raise ModelError(f"{self.base} does not answer ({error}); check that the server is running") from None
         if reply.status in _NO_LIST:
             return None
         if reply.status != 200:
@@ -191,21 +197,23 @@ class Server:
         try:
             return [str(model["id"]) for model in json.loads(reply.body)["data"]]
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise ModelError(f"{self.base}/models is no list of models; does the address end in /v1?") from None
+            raise ModelError(f"{self.base}/models is not a list of models; check that the address ends in /v1") from None
 
     def refused(self, reply: Reply) -> ModelError:
-        """What a reply that no other request would better says, and what to do."""
+        """The error for a reply that would be the same for every request: what the server says, and what to do."""
         if reply.status in (401, 403):
-            has = "does not take the key" if self.key else "wants a key"
-            return ModelError(f"{self.base} {has} ({self.said(reply)}); {_KEY_HINT}")
+            problem = "refuses the key" if self.key else "needs a key"
+            return ModelError(f"{self.base} {problem} ({self.status_line(reply)}); {_KEY_HINT}")
         if 300 <= reply.status < 400:
             where = self.without_key(reply.location)[:200]
-            return ModelError(f"{self.base} redirects to {where}, which is not followed; name the address itself if you trust it")
-        remedy = "; has it this model, and does the address end in /v1?" if reply.status == 404 else ""
-        return ModelError(f"{self.base} refuses: {self.said(reply)}{remedy}")
+            return ModelError(
+                f"{self.base} redirects to {where}; msfser does not follow redirects: if you trust that address, pass it instead"
+            )
+        remedy = "; check that it has this model, and that the address ends in /v1" if reply.status == 404 else ""
+        return ModelError(f"{self.base} refuses the request: {self.status_line(reply)}{remedy}")
 
-    def said(self, reply: Reply) -> str:
-        """The status, and the server's own words for it, where they are short."""
+    def status_line(self, reply: Reply) -> str:
+        """The status, and at most 300 characters of the server's own message, on one line and without the key."""
         message: Any = None
         with contextlib.suppress(ValueError, RecursionError):
             message = json.loads(reply.body)
@@ -215,13 +223,13 @@ class Server:
         return self.without_key(f"{reply.status} {reply.reason}{words}")
 
     def without_key(self, text: str) -> str:
-        """`text`, which may repeat what the server was sent."""
+        """`text` with the key replaced. Servers may repeat what they were sent."""
         return text.replace(self.key, "(the key)") if self.key else text
 
 
 @dataclass
-class Served:
-    """The model `name` on `server`; at most `concurrency` questions are asked at once."""
+class ServedModel:
+    """The model `name` on `server`. It gets at most `concurrency` requests at once."""
 
     server: Server
     name: str
@@ -230,15 +238,18 @@ class Served:
     _takes_audio: bool = False
 
     def answer(self, questions: Sequence[asking.Question]) -> list[str | None]:
-        """In the order of `questions`; None where the server will not take one. ModelError where it gives out."""
-        return _apart(self._all(questions)) if questions else []
+        """The answers in the order of `questions`; None for an utterance that the server refuses, or that is empty or too long.
+
+        ModelError if the server fails.
+        """
+        return _in_thread(self._all(questions)) if questions else []
 
     async def _all(self, questions: Sequence[asking.Question]) -> list[str | None]:
         answers: list[str | None] = [None] * len(questions)
-        left = iter(enumerate(questions))
+        queue = iter(enumerate(questions))
 
         async def work() -> None:
-            for i, question in left:
+            for i, question in queue:
                 answers[i] = await self._one(session, question)
 
         async with self.server.session() as session:
@@ -255,10 +266,10 @@ class Served:
         if not 0 < len(question.samples) <= LONGEST_SECONDS * SAMPLE_RATE_HZ:
             return None
         sound = pcm(question.samples)
-        asked = json.dumps([self.name, question.prompt, PARAMETERS], sort_keys=True)
-        key = hashlib.sha256(asked.encode() + b"\0" + sound).hexdigest()
-        if (known := self.answers.get(key)) is not None:
-            return json.loads(known)  # type: ignore[no-any-return]
+        request = json.dumps([self.name, question.prompt, PARAMETERS], sort_keys=True)
+        key = hashlib.sha256(request.encode() + b"\0" + sound).hexdigest()
+        if (stored := self.answers.get(key)) is not None:
+            return json.loads(stored)  # type: ignore[no-any-return]
         try:
             answer = await self._ask(session, question.prompt, sound, SURE_AFTER)
         except _NotTakenError as refusal:
@@ -274,22 +285,22 @@ class Served:
         return answer
 
     async def _try_a_tone(self, session: aiohttp.ClientSession, refusal: _NotTakenError) -> None:
-        """ModelError unless the server answers about a second of a plain tone: so it was not the utterance that it refused."""
+        """Ask the server about a second of a plain tone. ModelError if it refuses that too: then the server is at fault."""
         tone = (3000 * np.sin(2 * np.pi * 220 * np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ)).astype("<i2").tobytes()
         try:
             await self._ask(session, "Describe this sound in one sentence.", tone, TRIES)
         except _NotTakenError:
             raise ModelError(
-                f"{self.server.base} does not take what {self.name} is asked, not even about a tone ({refusal}). Is this a model "
-                "that hears? If so, mend the server and run the same command again: what it has answered is kept"
+                f"{self.server.base} refuses even a plain tone for {self.name} ({refusal}); check that this model takes audio, "
+                "fix the server, and run the same command again: earlier answers are kept"
             ) from None
         self._takes_audio = True
 
     async def _ask(self, session: aiohttp.ClientSession, prompt: str, sound: bytes, most: int) -> str | None:
-        """The model's answer; None where it withholds it.
+        """The model's answer to `prompt` about `sound` (16-bit PCM); None if the server withholds it.
 
-        _NotTakenError where the server refuses this request, or has failed over it `most` times, which some do over certain
-        sounds; ModelError for what another utterance would not better.
+        _NotTakenError if the server refuses this request, or fails on it `most` times: some servers fail on certain sounds.
+        ModelError if the problem does not depend on the utterance.
         """
         request = _request(self.name, prompt, sound)
         failed = 0
@@ -300,7 +311,7 @@ class Served:
                 if reply.status == 200:
                     answer = _answer(reply.body)
                     return None if answer is None else self.server.without_key(answer)
-                why = self.server.said(reply)
+                why = self.server.status_line(reply)
             except (_NoReplyError, ValueError) as error:
                 why = str(error)
             wait = None
@@ -313,21 +324,21 @@ class Served:
                 failed += reply.status in (200, 500)
                 if failed == most:
                     raise _NotTakenError(why, is_sure=False)
-            if attempt == TRIES or (wait or 0) > LONGEST_ASKED_WAIT:
+            if attempt == TRIES or (wait or 0) > LONGEST_RETRY_AFTER:
                 break
             logger.debug("%s: %s; trying again", self.server.base, why)
             usual = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT)
             await asyncio.sleep(random.uniform(usual / 2, usual) if wait is None else wait)
-        asks = f", and asks to be left alone for {wait:.0f} s" if wait else ""
+        asks = f" and asks msfser to wait {wait:.0f} s" if wait else ""
         raise ModelError(
-            f"{self.server.base} gives no answers ({why}){asks}. What it has answered is kept: run the same command again later"
+            f"{self.server.base} does not answer ({why}){asks}; run the same command again later: earlier answers are kept"
         )
 
 
-def _apart(whole: Coroutine[Any, Any, T]) -> T:
-    """What the coroutine returns or raises. It runs in a thread, and is cancelled where a signal ends the wait for it."""
+def _in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result or the error of `coroutine`. It runs in a thread. If a signal ends the wait, it is cancelled."""
     loop = asyncio.new_event_loop()
-    task = loop.create_task(whole)
+    task = loop.create_task(coroutine)
     done: Future[T] = Future()
 
     def work() -> None:
@@ -342,7 +353,7 @@ def _apart(whole: Coroutine[Any, Any, T]) -> T:
         start(work)
         return done.result()
     except BaseException:
-        with contextlib.suppress(RuntimeError):  # it has ended
+        with contextlib.suppress(RuntimeError):  # the loop is already closed
             loop.call_soon_threadsafe(task.cancel)
         raise
 
@@ -352,36 +363,39 @@ def _server(settings: DescribeSettings) -> Server:
 
 
 def _address(target: str) -> str:
-    """The base URL without a slash at its end. UsageError, which does not repeat a password, where it is none."""
-    usage = "the describer openai takes a server's base URL, as in openai:http://localhost:8000/v1"
+    """The base URL without a slash at its end. UsageError if `target` is not a URL; the message does not repeat a password."""
+    usage = "the describer openai needs a server's base URL, such as openai:http://localhost:8000/v1"
     try:
         parts = urlsplit(target)
-        parts.port  # noqa: B018 - it may raise
+        parts.port  # noqa: B018 - raises ValueError for a bad port
     except ValueError:
         raise UsageError(usage) from None
     if parts.username is not None or parts.password is not None:
-        raise UsageError(f"{usage}, without a user or password in it; {_KEY_HINT}")
+        raise UsageError(f"{usage}, without a user or password; {_KEY_HINT}")
     if parts.query or parts.fragment:
-        raise UsageError(f"{usage}, without ? or #; for a key, {_KEY_HINT}")
+        raise UsageError(f"{usage}, without ? or #; to pass a key, {_KEY_HINT}")
     if parts.scheme not in ("http", "https") or not parts.hostname or not target.isprintable() or " " in target:
         raise UsageError(usage)
     return target.rstrip("/")
 
 
 def _key(path: str | None) -> str | None:
-    """The key from the file, else from the environment. UsageError for a file that holds none, or that others may read."""
+    """The key from the file `path`, else from the environment, else None.
+
+    UsageError if the file has no key, or if other users may read it.
+    """
     if path is None:
-        found = next(((name, os.environ[name]) for name in KEY_VARIABLES if os.environ.get(name)), None)
-        if found is None:
+        variable = next(((name, os.environ[name]) for name in KEY_VARIABLES if os.environ.get(name)), None)
+        if variable is None:
             return None
-        origin, key = found
+        origin, key = variable
     else:
         origin, key = path, _read_key(path)
         if not key.strip():
-            raise UsageError(f"{path}: there is no key in it")
+            raise UsageError(f"{path}: the file has no key; write the server's key into it")
     key = key.strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise UsageError(f"{origin}: a key is one line of ASCII characters without spaces")
+        raise UsageError(f"{origin}: not a key; a key is one line of ASCII characters without spaces")
     return key or None
 
 
@@ -393,14 +407,17 @@ def _read_key(path: str) -> str:
             if not stat.S_ISREG(mode):
                 raise UsageError(f"{path}: not a regular file")
             if mode & stat.S_IRWXO:
-                raise UsageError(f"{path}: other users may read this key, or write it; chmod 600 {path}")
+                raise UsageError(f"{path}: other users can read or change this key; run: chmod 600 {path}")
             return file.read(10_000).decode("utf-8", "replace")
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: the key cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise UsageError(f"{path}: cannot read the key: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _proxy(base: str) -> str | None:
-    """The environment's proxy for this address (HTTP_PROXY, HTTPS_PROXY, NO_PROXY); none for this machine itself."""
+    """The environment's proxy for `base` (HTTP_PROXY, HTTPS_PROXY, NO_PROXY); None for an address of this machine.
+
+    UsageError if the proxy is not an HTTP proxy.
+    """
     parts = urlsplit(base)
     host = parts.hostname or ""
     if host == "localhost" or proxy_bypass(host):
@@ -410,7 +427,10 @@ def _proxy(base: str) -> str | None:
             return None
     proxy = getproxies().get(parts.scheme)
     if proxy and not proxy.startswith(("http://", "https://")):
-        raise UsageError(f"the proxy of the environment for {base} must be an http:// address; or add {host} to NO_PROXY")
+        raise UsageError(
+            f"the environment's proxy for {base} is not an http:// address; set {parts.scheme.upper()}_PROXY to one, or add "
+            f"{host} to NO_PROXY"
+        )
     return proxy
 
 
@@ -422,7 +442,7 @@ def _request(model: str, prompt: str, sound: bytes) -> bytes:
 
 
 def _answer(body: bytes) -> str | None:
-    """The text of a chat completion; None where it was withheld. ValueError where it is none."""
+    """The text of a chat completion; None if the server withheld it. ValueError if `body` is not a chat completion."""
     try:
         choice = json.loads(body)["choices"][0]
         message = choice["message"]
@@ -431,17 +451,17 @@ def _answer(body: bytes) -> str | None:
             content = "".join(part["text"] for part in content if part["type"] == "text")
         withheld = choice.get("finish_reason") == "content_filter" or message.get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"what it sends is no chat completion ({type(error).__name__})") from None
+        raise ValueError(f"its reply is not a chat completion ({type(error).__name__})") from None
     if withheld:
         return None
     if content is not None and not isinstance(content, str):
-        raise ValueError("what it sends is no chat completion (its content is no text)")
-    # A lone surrogate, which JSON can hold, is no text that can be written.
+        raise ValueError("its reply is not a chat completion (the content is not text)")
+    # JSON can hold lone surrogates, which cannot be written as UTF-8.
     return (content or "")[:MOST_CHARACTERS].encode("utf-8", "replace").decode()
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds from now, of a header that names them or a date."""
+    """Seconds from now, from a Retry-After header in seconds or with a date; None if it is neither."""
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         if value and value.strip().isdigit():
             return float(value)

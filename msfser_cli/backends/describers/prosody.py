@@ -1,20 +1,20 @@
-"""Delivery in words from measured pitch, loudness, rate, pauses and voice quality; the same audio gives the same words.
+"""Delivery in words, from measured pitch, loudness, rate, pauses and voice quality. The same audio gives the same words.
 
-Every number is a column of its own (`schemas.DESCRIBE`), and `sentence` is a function of those columns alone. What could not be
-measured is null and left out. The words come from fixed bins (`SCALES`), worded alike each time, because a small sentence encoder
-reads them. They speak of delivery only, never of emotion, and quote nothing that was said: which words are stressed is the
-business of another stream, and one that is in two streams can be ablated from neither (recipes/controlled).
+Every number is a column of its own (`schemas.DESCRIBE`), and `sentence` depends on those columns alone. A number that could not
+be measured is null, and the sentence leaves it out. The words come from fixed bins (`SCALES`). The wording does not vary, because
+a small sentence encoder reads it. The description speaks of delivery only, not of emotion. It does not quote the emphasised
+words, because they are a stream of their own. If they were in two streams, an ablation could remove neither (recipes/controlled).
 
-Two things follow what a listener hears:
+Two measures are chosen to match what a listener hears:
 
-- **Loudness.** The level of a file is mostly a matter of gain, so it is measured (`loudness_db`) but not put into words. A
-  listener tells a shout from a murmur at any playback level by its spectrum: vocal effort lifts the upper partials
-  (Traunmueller & Eriksson 2000). So effort is worded from the alpha ratio of the voiced frames, which no gain changes, and
-  level only as the difference from the median of the same speaker's utterances. The sentence is the same whatever the gain.
-  A microphone or codec that dulls or sharpens the sound does shift it.
-- **Pitch level.** In a recording of several utterances it is relative to the median of the speaker's, where rows name speakers,
-  else the recording's. One utterance alone has no such reference: its median in Hz is taken, in bins that do not guess at gender,
-  so a man's raised voice may be called what a woman's calm one is.
+- **Loudness.** The level of a file depends mostly on gain, so msfser measures it (`loudness_db`) but does not put it into words.
+  Listeners tell a shout from a murmur at any playback level, by the spectrum: vocal effort raises the upper partials
+  (Traunmueller & Eriksson 2000). So the words for effort come from the alpha ratio of the voiced frames, which does not depend on
+  gain. Level is worded only relative to the median of the same speaker's utterances. A change of gain does not change the
+  sentence. A microphone or codec that makes the sound duller or brighter does.
+- **Pitch level.** With several utterances, pitch is relative to the median over the speaker's utterances in the recording, or
+  over the whole recording if speakers are unknown. A single utterance has no such reference. Its median in Hz is worded instead,
+  in bins that are the same for all genders, so a man's raised voice can get the same words as a woman's calm voice.
 """
 
 from __future__ import annotations
@@ -39,14 +39,17 @@ Number = float | None
 
 @dataclass(frozen=True)
 class Scale:
-    """Words for a quantity: `words[i]` from `edges[i - 1]` to below `edges[i]`, "" to say nothing; `source` of the edges."""
+    """The words for a quantity. `words[i]` is for values from `edges[i - 1]` to below `edges[i]`; "" leaves the value out.
+
+    source: where the edges come from.
+    """
 
     edges: tuple[float, ...]
     words: tuple[str, ...]
     source: str
 
     def word(self, value: Number) -> str:
-        """The word for `value`, "" for None."""
+        """The words for `value`; "" for None."""
         return "" if value is None else self.words[int(np.searchsorted(self.edges, value, side="right"))]
 
 
@@ -59,7 +62,7 @@ SCALES: dict[str, Scale] = {
     ),
     "pitch_relative_st": Scale(
         (-4, -1.5, 1.5, 4), _PITCH_WORDS,
-        "good listeners discern 1.5 to 2 semitones in speech ('t Hart 1981); 4 is ours",
+        "good listeners hear a difference of 1.5 to 2 semitones in speech ('t Hart 1981); 4 is ours",
     ),
     "pitch_range_st": Scale(
         (5, 8, 12, 16), ("a very narrow range", "a narrow range", "a medium range", "a wide range", "a very wide range"),
@@ -72,7 +75,7 @@ SCALES: dict[str, Scale] = {
     ),
     "pitch_slope_st_per_s": Scale((-4, 1), ("falling throughout", "", "rising throughout"), "quantiles .2 and .9 of EmoDB"),
     "pitch_final_st": Scale(
-        (-3, 3), ("falling at the end", "", "rising at the end"), "what plays a part in communication ('t Hart 1981)",
+        (-3, 3), ("falling at the end", "", "rising at the end"), "smallest change that matters in communication ('t Hart 1981)",
     ),
     "alpha_ratio_db": Scale(
         (-16, -10, -5, 0),
@@ -95,10 +98,10 @@ SCALES: dict[str, Scale] = {
         "ours: read English has 0 to .15, meetings .15 to .55",
     ),
 }
-"""How numbers become words. Absolute scales unless the name says `relative`.
+"""How numbers become words. Scales are absolute unless the name says `relative`.
 
-Quantiles and medians were measured with this module: EmoDB is acted German (342 whole sentences), read and spontaneous English
-22 clips of LJ Speech, LibriSpeech, AMI and others.
+The quantiles and medians were measured with this module. EmoDB is acted German (342 whole sentences). Read and spontaneous
+English are 22 clips of LJ Speech, LibriSpeech, AMI and others.
 """
 
 MEASURES = (
@@ -107,18 +110,19 @@ MEASURES = (
     "articulation_rate_hz", "pause_share", "pause_longest",
 )
 
-# Shortest silence that is a pause and not the closure of a plosive (Goldman-Eisler 1968).
+# Shortest silence (s) that counts as a pause. Shorter ones can be the closure of a plosive (Goldman-Eisler 1968).
 _SHORTEST_PAUSE = 0.25
-# Voiced time (s) under which pitch is not spoken of, and the stretch at the end that its final movement is taken from.
+# Least voiced time (s) for pitch to be measured.
 _LEAST_VOICED = 0.2
+# Length (s) of the end of voicing over which the final pitch movement is measured.
 _FINAL = 0.5
 _DECIMALS = 3
 
 
 def needs(settings: DescribeSettings) -> None:
-    """No model. UsageError where one is named."""
-    if asked := settings.target or settings.describer_model:
-        raise UsageError(f"the describer prosody measures, and asks no model such as {asked}")
+    """None, because prosody uses no model. UsageError if the settings name one."""
+    if model := settings.target or settings.describer_model:
+        raise UsageError(f"the describer prosody uses no model, but {model} is given; leave it out, or choose another describer")
 
 
 def load(settings: DescribeSettings, model: None = None) -> Prosody:
@@ -128,7 +132,10 @@ def load(settings: DescribeSettings, model: None = None) -> Prosody:
 
 @dataclass(frozen=True)
 class Prosody:
-    """Measures each utterance, sets it against the recording's others, and words it."""
+    """Measures each utterance, compares it with the speaker's others in the recording, and puts the result into words.
+
+    pitch_method: one of `settings.PITCH_TRACKERS`.
+    """
 
     pitch_method: str
 
@@ -161,19 +168,22 @@ class Prosody:
 
 
 def sentence(numbers: dict[str, Number]) -> str | None:
-    """The description made of `numbers` (by the names of `MEASURES`, None where not measured); None when they say nothing."""
-    said = {name: scale.word(numbers.get(name)) for name, scale in SCALES.items()}
-    level = said["pitch_median_hz"] if numbers.get("pitch_relative_st") is None else said["pitch_relative_st"]
-    movement = _listed([said["pitch_range_st"], said["pitch_movement_st_per_s"]])
-    overall, final = said["pitch_slope_st_per_s"], said["pitch_final_st"]
+    """The description of an utterance. numbers: values by the names of `MEASURES`; None or absent if not measured.
+
+    None if there is nothing to say.
+    """
+    words = {name: scale.word(numbers.get(name)) for name, scale in SCALES.items()}
+    level = words["pitch_median_hz"] if numbers.get("pitch_relative_st") is None else words["pitch_relative_st"]
+    movement = _listed([words["pitch_range_st"], words["pitch_movement_st_per_s"]])
+    overall, final = words["pitch_slope_st_per_s"], words["pitch_final_st"]
     contour = overall if overall[:4] == final[:4] else _listed([overall, final])
     pitch_part = ", ".join(filter(None, (" with ".join(filter(None, (level, movement))), contour)))
     voice_part = ", ".join(filter(None, (
-        said["alpha_ratio_db"], said["hnr_db"], said["loudness_relative_db"],
-        "with " + said["loudness_range_db"] if said["loudness_range_db"] else "",
+        words["alpha_ratio_db"], words["hnr_db"], words["loudness_relative_db"],
+        "with " + words["loudness_range_db"] if words["loudness_range_db"] else "",
     )))
-    rate = said["articulation_rate_hz"]
-    second = " ".join(filter(None, (rate, "speech", said["pause_share"]))) if rate or said["pause_share"] else ""
+    rate = words["articulation_rate_hz"]
+    second = " ".join(filter(None, (rate, "speech", words["pause_share"]))) if rate or words["pause_share"] else ""
     first = "; ".join(filter(None, (pitch_part, voice_part)))
     return " ".join(part[0].upper() + part[1:] + "." for part in (first, second) if part) or None
 
@@ -204,10 +214,10 @@ def _level(power: np.ndarray) -> dict[str, Number]:
 
 
 def _timing(sounding: np.ndarray, row: Row) -> dict[str, Number]:
-    """Pauses between the first and the last sounding frame, and syllables a second outside them."""
-    where = np.flatnonzero(sounding)
-    total = float(where[-1] - where[0] + 1) * spectrum.HOP
-    silences = (np.diff(where) - 1) * spectrum.HOP
+    """Pauses between the first and the last sounding frame, and syllables per second outside of them. sounding: bool [frames]."""
+    indices = np.flatnonzero(sounding)
+    total = float(indices[-1] - indices[0] + 1) * spectrum.HOP
+    silences = (np.diff(indices) - 1) * spectrum.HOP
     pauses = silences[silences >= _SHORTEST_PAUSE]
     spoken = total - float(pauses.sum())
     count = sum(spelling.syllables(word["word"], row["language"]) for word in row["words"])
@@ -219,22 +229,22 @@ def _timing(sounding: np.ndarray, row: Row) -> dict[str, Number]:
 
 
 def _relate(rows: Sequence[Row], measured: Sequence[dict[str, Number]]) -> None:
-    """Adds pitch and level relative to the median of the same speaker's utterances; nothing where there is only one."""
+    """Add pitch and level relative to the median over the same speaker's utterances, if there are at least two."""
     for name, relative in (("pitch_median_hz", "pitch_relative_st"), ("loudness_db", "loudness_relative_db")):
         by_speaker: dict[str | None, list[float]] = {}
         for row, numbers in zip(rows, measured, strict=True):
             if (value := numbers.get(name)) is not None:
                 by_speaker.setdefault(row.get("speaker"), []).append(value)
         for row, numbers in zip(rows, measured, strict=True):
-            value, others = numbers.get(name), by_speaker.get(row.get("speaker"), [])
-            if value is None or len(others) < 2:
+            value, values = numbers.get(name), by_speaker.get(row.get("speaker"), [])
+            if value is None or len(values) < 2:
                 continue
-            usual = float(np.median(others))
-            numbers[relative] = 12 * float(np.log2(value / usual)) if relative.endswith("_st") else value - usual
+            median = float(np.median(values))
+            numbers[relative] = 12 * float(np.log2(value / median)) if relative.endswith("_st") else value - median
 
 
 def _listed(parts: Sequence[str]) -> str:
-    """The parts that are not empty: "a", "a and b", "a, b and c"."""
+    """The non-empty parts as a list in English: "a", "a and b", "a, b and c"."""
     *others, last = [part for part in parts if part] or [""]
     return f"{', '.join(others)} and {last}" if others else last
 

@@ -1,8 +1,8 @@
-"""An audio language model that runs here, by transformers: Qwen2-Audio, Qwen2.5-Omni or Voxtral.
+"""An audio language model in this process, with transformers: Qwen2-Audio, Qwen2.5-Omni or Voxtral.
 
-It decodes greedily, so that it says the same each time. Each question is made ready alone and the batch is padded here, on the
-left and masked: what a processor pads with, and on which side, differs from folder to folder. Nothing of the folder's own way to
-decode is taken over but the tokens that end an answer; a penalty on repetition, for one, would count the padding.
+Decoding is greedy, so the same utterance always gets the same answer. Each question is prepared alone, and msfser pads the batch
+itself, on the left and with a mask, because processors of different folders pad in different ways. Of the folder's generation
+settings only the end tokens are used. Others could do harm: a repetition penalty, for example, would count the padding.
 """
 
 from __future__ import annotations
@@ -34,18 +34,20 @@ REQUIRES = ("torch", "transformers")
 
 BATCH = 8
 BATCH_SECONDS = 60.0
-"""Questions in a batch, and their audio: bounds memory. A longer utterance is not asked about."""
+"""The most questions of a batch, and the most seconds of their audio, padding included. They bound memory. Utterances with more
+seconds are not sent to the model.
+"""
 SHORTEST = SAMPLE_RATE_HZ // 10
-"""Clips are padded with silence to at least this many samples: a shorter one may leave no token."""
+"""Shorter clips are padded with silence to this many samples, because they may give no token."""
 
 Inputs = dict[str, "Tensor"]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A family of models: the names of transformers' classes for it, and how a question becomes its inputs.
+    """A family of models: the names of its classes in transformers, and the function that prepares a question.
 
-    fixed_window: it hears no more than its feature extractor's window, and the rest would be cut off without a word.
+    fixed_window: the model takes at most its feature extractor's window, which would cut a longer clip silently.
     """
 
     model: str
@@ -55,17 +57,22 @@ class Kind:
 
 
 def needs(settings: DescribeSettings) -> ModelFolder:
-    """The model that is asked. UsageError where none is named, ModelError where it is not here."""
+    """The model named in `settings`. UsageError if they name none, ModelError if it is not on this machine."""
     if not settings.target:
-        raise UsageError("the describer transformers asks a model: transformers:MODEL, a folder, owner/name or a registered name")
-    found = locate(settings.target)
-    return ModelFolder(found.path, f"{found.identity}, {asking.PROMPT}")
+        raise UsageError(
+            "the describer transformers needs a model; pass transformers:MODEL with a folder, owner/name or a registered name"
+        )
+    model = locate(settings.target)
+    return ModelFolder(model.path, f"{model.identity}, {asking.PROMPT}")
 
 
-def load(settings: DescribeSettings, model: ModelFolder) -> asking.Asked:
-    """The describer on `model`. ModelError, naming the folder, for one that transformers cannot load or that hears nothing."""
+def load(settings: DescribeSettings, model: ModelFolder) -> asking.AskingDescriber:
+    """The describer with `model`. ModelError, with the folder's name, if transformers cannot load it or if it takes no audio.
+
+    MemoryError if the GPU is too small.
+    """
     try:
-        return asking.Asked(Listener(model.path), prosody.load(settings))
+        return asking.AskingDescriber(Listener(model.path), prosody.load(settings))
     except (MsfserError, MemoryError):
         raise
     except Exception as error:
@@ -73,21 +80,24 @@ def load(settings: DescribeSettings, model: ModelFolder) -> asking.Asked:
 
 
 class Listener:
-    """An audio language model with its processor, in evaluation mode: float32 on a CPU, as the folder says on a GPU."""
+    """An audio language model with its processor, in evaluation mode. float32 on a CPU; the folder's precision on a GPU."""
 
     def __init__(self, folder: Path) -> None:
         import torch
         import transformers
         from transformers.utils import logging
 
-        logging.set_verbosity_error()  # weights that are not for text, of Qwen2.5-Omni, are no news
+        logging.set_verbosity_error()  # or it warns of Qwen2.5-Omni's unused weights, which make speech
         config, _ = transformers.PretrainedConfig.get_config_dict(folder, **SAFELY)
-        if (named := config.get("model_type")) not in KINDS:
-            raise ModelError(f"{folder}: {named!r:.60} is no audio language model that is known here; {', '.join(KINDS)} are")
-        self._kind = KINDS[named]
+        if (model_type := config.get("model_type")) not in KINDS:
+            raise ModelError(
+                f"{folder}: not a supported audio language model, its model_type is {model_type!r:.60}; "
+                f"use one of {', '.join(KINDS)}"
+            )
+        self._kind = KINDS[model_type]
         self._processor = _processor(self._kind, folder)
         if (rate := self._processor.feature_extractor.sampling_rate) != SAMPLE_RATE_HZ:
-            raise ModelError(f"{folder}: expects {rate} Hz, msfser gives {SAMPLE_RATE_HZ} Hz")
+            raise ModelError(f"{folder}: needs audio at {rate} Hz, but msfser has {SAMPLE_RATE_HZ} Hz; use another model")
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = "auto" if self._device == "cuda" else torch.float32
         model = whole_model(getattr(transformers, self._kind.model), folder, use_safetensors=True, torch_dtype=dtype)
@@ -103,18 +113,18 @@ class Listener:
         self._longest = round(BATCH_SECONDS * SAMPLE_RATE_HZ)
         if self._kind.fixed_window:
             self._longest = min(self._longest, int(self._processor.feature_extractor.n_samples))
-        self._inputs(np.zeros(SHORTEST, np.float32), "")  # a folder that cannot be asked says so before the run
+        self._inputs(np.zeros(SHORTEST, np.float32), "")  # a folder that cannot prepare a question fails before the run begins
 
     def answer(self, questions: Sequence[Question]) -> list[str | None]:
-        """What the model writes for each question; None for one that is too long for it."""
+        """The model's answer to each question; None for an utterance that is too long. MemoryError if one does not fit memory."""
         answers: list[str | None] = [None] * len(questions)
         for batch in self._batches([question.samples for question in questions]):
-            for i, answer in zip(batch, self._answered([questions[i] for i in batch]), strict=True):
+            for i, answer in zip(batch, self._answer_batch([questions[i] for i in batch]), strict=True):
                 answers[i] = answer
         return answers
 
     def _batches(self, clips: Sequence[Samples]) -> list[list[int]]:
-        """The indices of the clips that are not too long, alike in length."""
+        """The indices of the clips in batches of similar length, without those that are too long."""
         batches: list[list[int]] = []
         for i in sorted((i for i, clip in enumerate(clips) if len(clip) <= self._longest), key=lambda i: len(clips[i])):
             if batches and len(batches[-1]) < BATCH and (len(batches[-1]) + 1) * len(clips[i]) <= BATCH_SECONDS * SAMPLE_RATE_HZ:
@@ -123,40 +133,40 @@ class Listener:
                 batches.append([i])
         return batches
 
-    def _answered(self, questions: Sequence[Question]) -> list[str | None]:
-        """The answers to one batch, in two halves where a GPU's memory is too small for it. MemoryError where that is no help."""
+    def _answer_batch(self, questions: Sequence[Question]) -> list[str | None]:
+        """The answers to one batch, in halves if memory is too small for it. MemoryError if one question does not fit."""
         import torch
 
         inputs = [self._inputs(question.samples[:], question.prompt) for question in questions]
         fits = [i for i, one in enumerate(inputs) if one["input_ids"].shape[1] + asking.MOST_TOKENS <= self._positions]
         answers: list[str | None] = [None] * len(questions)
         try:
-            written = self._written([inputs[i] for i in fits]) if fits else []
+            texts = self._generate([inputs[i] for i in fits]) if fits else []
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise
-            written = None
-        if written is not None:
-            for i, text in zip(fits, written, strict=True):
+            texts = None
+        if texts is not None:
+            for i, text in zip(fits, texts, strict=True):
                 answers[i] = text
             return answers
-        # Here and not where it is caught: there, the traceback would keep the tensors.
+        # After the except block: inside it, the traceback would keep the tensors alive.
         torch.cuda.empty_cache()
         if len(questions) == 1:
-            raise MemoryError("too little memory for this model and one utterance")
+            raise MemoryError("not enough memory for this model and one utterance")
         half = len(questions) // 2
-        return self._answered(questions[:half]) + self._answered(questions[half:])
+        return self._answer_batch(questions[:half]) + self._answer_batch(questions[half:])
 
     def _inputs(self, samples: np.ndarray, prompt: str) -> Inputs:
-        """What the model takes for one question: each tensor [1, ...], but `input_features` [windows, mels, frames]."""
+        """The model's inputs for one question: tensors [1, ...]; `input_features` is [windows, mels, frames]."""
         clip = np.pad(samples, (0, max(0, SHORTEST - len(samples)))).astype(np.float32, copy=False)
-        made = dict(self._kind.inputs(self._processor, clip, prompt))
-        if "input_features" not in made:
-            raise ModelError("this version of transformers does not take audio for this model; pip install -U 'transformers<5'")
-        return made
+        inputs = dict(self._kind.inputs(self._processor, clip, prompt))
+        if "input_features" not in inputs:
+            raise ModelError("this version of transformers ignores audio for this model; run: pip install -U 'transformers<5'")
+        return inputs
 
-    def _written(self, inputs: Sequence[Inputs]) -> list[str]:
-        """What the model writes for questions that were made ready, together."""
+    def _generate(self, inputs: Sequence[Inputs]) -> list[str]:
+        """The model's answers to one batch of prepared questions."""
         import torch
 
         width = max(one["input_ids"].shape[1] for one in inputs)
@@ -183,34 +193,34 @@ def _processor(kind: Kind, folder: Path) -> Any:
 
     if not hasattr(transformers, kind.model):
         raise ModelError(
-            f"{folder}: transformers {transformers.__version__} has no {kind.model}; pip install -U 'transformers<5'"
+            f"{folder}: transformers {transformers.__version__} does not have {kind.model}; run: pip install -U 'transformers<5'"
         )
     if kind.inputs is _by_mistral and not (is_mistral_common_available() and is_soundfile_available()):
-        raise ModelError(f"{folder}: Voxtral needs the package mistral-common; pip install 'mistral-common[audio]'")
+        raise ModelError(f"{folder}: Voxtral needs the package mistral-common; run: pip install 'mistral-common[audio]'")
     processor = getattr(transformers, kind.processor).from_pretrained(folder, **SAFELY)
     if kind.inputs is _by_template:
         template = processor.chat_template or processor.tokenizer.chat_template
         if not isinstance(template, str):
-            raise ModelError(f"{folder}: it has no chat template (chat_template.jinja), so nothing can be asked")
+            raise ModelError(f"{folder}: the model has no chat template; add its chat_template.jinja, or get the model again")
         processor.chat_template = template
         if _chat(processor, "").count(processor.audio_token) != 1:
-            raise ModelError(f"{folder}: its chat template has no place for audio")
+            raise ModelError(f"{folder}: its chat template has no place for audio; use a model that takes audio")
     return processor
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end an answer."""
-    found: set[int] = set()
-    for holder in (tokenizer, model.generation_config, model.config, model.config.get_text_config()):
-        tokens = getattr(holder, "eos_token_id", None)
-        found.update(tokens if isinstance(tokens, list) else [] if tokens is None else [tokens])
-    if not found:
-        raise ModelError("it names no token that ends an answer (eos_token_id)")
-    return sorted(found)
+    """The ids of the tokens that end an answer, in ascending order. ModelError if the model names none."""
+    ends: set[int] = set()
+    for source in (tokenizer, model.generation_config, model.config, model.config.get_text_config()):
+        tokens = getattr(source, "eos_token_id", None)
+        ends.update(tokens if isinstance(tokens, list) else [] if tokens is None else [tokens])
+    if not ends:
+        raise ModelError("the model has no token that ends an answer (eos_token_id); get the model again")
+    return sorted(ends)
 
 
 def _chat(processor: Any, prompt: str) -> str:
-    """The conversation as the model was trained to read it; no text of the prompt is taken for a mark such as <|im_end|>."""
+    """The conversation in the model's own format. A mark such as <|im_end|> in the prompt is kept from taking effect."""
     content = [{"type": "audio", "audio": ""}, {"type": "text", "text": prompt.replace("<", "< ")}]
     chat = [{"role": "user", "content": content}]
     template = processor.chat_template
@@ -222,7 +232,7 @@ def _by_template(processor: Any, clip: np.ndarray, prompt: str) -> Any:
 
 
 def _by_mistral(processor: Any, clip: np.ndarray, prompt: str) -> Any:
-    """mistral-common writes the conversation, and takes the audio as a file; it takes no text of the prompt for a mark."""
+    """mistral-common writes the conversation and takes the audio as a WAV file. Marks in the prompt have no effect in it."""
     audio = {"type": "audio", "base64": base64.b64encode(wav(pcm(clip))).decode()}
     return processor.apply_chat_template([{"role": "user", "content": [audio, {"type": "text", "text": prompt}]}])
 
@@ -234,4 +244,4 @@ KINDS = {
     "qwen2_5_omni_thinker": _OMNI,
     "voxtral": Kind("VoxtralForConditionalGeneration", "VoxtralProcessor", _by_mistral, fixed_window=False),
 }
-"""By the `model_type` of a folder's configuration. Of Qwen2.5-Omni only the part that hears and writes is loaded."""
+"""The families, by the `model_type` in a folder's config.json. Of Qwen2.5-Omni, msfser loads only the part that writes text."""

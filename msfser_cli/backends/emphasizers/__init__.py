@@ -1,1 +1,1 @@
-"""Emphasizers: the prominence of words, one a file."""
+"""Emphasizers: each module scores the prominence of words."""

@@ -1,26 +1,25 @@
-"""LEMF: the prominence of each word from its pitch, energy and duration against the rest of its utterance.
+"""LEMF: the prominence of each word, from its pitch, energy and duration relative to the other words of its utterance.
 
-Three cues a word, each z-scored over the words of the utterance (population deviation), then
+Each word has three cues. Each cue is z-scored over the words of the utterance (with the population deviation), then
 
     s(w) = a z_pitch(w) + b z_energy(w) + c z_duration(w)
 
 - pitch: log-F0 of the word's voiced frames
-- energy: L2 norm of its short-time Fourier transform's frames, in dB
-- duration: seconds per phone, phones estimated from the spelling (`backends.spelling`), over the part of the word that sounds:
-  recognisers let a word run on into the pause after it
+- energy: L2 norm of the frames of its short-time Fourier transform, in dB
+- duration: seconds per phone. Phones are estimated from the spelling (`backends.spelling`). Only the part with sound counts,
+  because recognisers extend a word into the pause after it.
 
-That the cues are these, the z-score and the sum follow the published account of MSF-SER's Local Emphasis Modeling Framework; the
-weights and what follows are this project's own:
+The cues, the z-score and the sum are those of the Local Emphasis Modeling Framework in the paper on MSF-SER. The weights and the
+following rules are this project's own:
 
-- Pitch and energy are taken where the word is high, the 90th percentile of its frames: an accent is a peak on one syllable, and a
-  mean over the word thins it out with the other syllables, the consonants and whatever a recogniser's times took in of the
-  neighbours.
-- A word without voiced frames has no pitch cue: its `pitch_z` is null and counts as 0, the utterance's mean, in the sum.
-- Where a cue does not vary over the utterance by as much as an ear can tell (deviation under 0.2 semitones, 0.5 dB or 3 % of the
-  mean duration), every word's z is 0: nobody stands out.
-- No score, and no part in the others' means: words of zero length or beyond the end of the audio, words whose times are
-  interpolated, words without a letter or digit.
-- With fewer than two words that could be scored there is nothing to stand out from: no scores.
+- Pitch and energy of a word are the 90th percentile of its frames. An accent is a peak on one syllable. A mean would blur it with
+  other syllables, consonants, and parts of the neighbouring words that inexact times include.
+- A word without voiced frames has no pitch cue. Its `pitch_z` is null and counts as 0, the utterance's mean, in the sum.
+- If a cue varies less than listeners can hear (deviation below 0.2 semitones, 0.5 dB, or 3 % of the mean duration), its z is 0
+  for all words.
+- Some words get no score and do not count for the others: words without length or beyond the end of the audio, words with
+  interpolated times, and words without a letter or digit.
+- An utterance with fewer than two words that can be scored gets no scores.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ if TYPE_CHECKING:
 REQUIRES = ("swift_f0",)
 CUES = ("pitch_z", "energy_z", "duration_z")
 
-# Smallest deviation that counts, per cue: log-F0 (0.2 semitones), dB, share of the mean duration.
+# The smallest deviation of each cue that counts: log-F0 (0.2 semitones), dB, share of the mean duration.
 _SMALLEST_DEVIATION = {"pitch_z": 0.2 * np.log(2) / 12, "energy_z": 0.5, "duration_z": 0.03}
-# Percentile of a word's frames that stands for the word.
+# The percentile of a word's frames that represents the word.
 _HEIGHT = 90
 _DECIMALS = 4
 
@@ -54,13 +53,13 @@ def load(settings: EmphasizeSettings) -> Lemf:
 
 @dataclass(frozen=True)
 class Lemf:
-    """`weights` are a, b, c for pitch, energy and duration."""
+    """weights: a, b, c for pitch, energy and duration. pitch_method: one of `settings.PITCH_TRACKERS`."""
 
     pitch_method: str
     weights: tuple[float, float, float]
 
     def emphasize(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
-        """For each utterance `emphasis` (float or None a word) and `emphasis_cues` (a dict of `CUES` a word)."""
+        """For each utterance, `emphasis` (per word a float, or None) and `emphasis_cues` (per word a dict of `CUES`)."""
         return [self._utterance(audio, row) for row in rows]
 
     def _utterance(self, audio: Audio, row: Row) -> Row:
@@ -81,7 +80,7 @@ class Lemf:
 
 
 def _cues(audio: Audio, word: dict[str, Any], language: str, pitch_method: str) -> tuple[float, float, float] | None:
-    """Log-F0 (NaN where unvoiced) and level in dB at a word's height, and its seconds per phone; None if it cannot be scored."""
+    """Log-F0 (NaN if unvoiced) and level (dB) of a word at `_HEIGHT`, and its seconds per phone. None: it gets no score."""
     phones = spelling.phones(word["word"], language)
     start, end = max(float(word["start"]), 0.0), min(float(word["end"]), audio.duration)
     if phones == 0 or not word["aligned"] or end <= start:
@@ -98,7 +97,7 @@ def _cues(audio: Audio, word: dict[str, Any], language: str, pitch_method: str) 
 
 
 def _z(values: np.ndarray, cue: str) -> np.ndarray:
-    """z-scores of `values` over those that are not NaN; all 0 where they do not vary enough to be heard."""
+    """z-scores of `values` [words] over those that are not NaN. All are 0 if they vary less than `_SMALLEST_DEVIATION`."""
     if np.all(np.isnan(values)):
         return values
     mean, deviation = np.nanmean(values), np.nanstd(values)

@@ -1,4 +1,4 @@
-"""Encoders: vectors of speech and of text, one a file."""
+"""Encoders: each module turns speech or text into vectors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 from msfser_cli.errors import ModelError
 
 SAFELY = {"local_files_only": True, "trust_remote_code": False}
-"""How transformers loads a folder: nothing is fetched, and code that comes with a model is refused without asking."""
+"""Arguments with which transformers loads a folder: it downloads nothing, and refuses code that comes with a model."""
 
 _TRAINING_ONLY = ("masked_spec_embed",)
 
 
 def windows(length: int, longest: int) -> list[tuple[int, int]]:
-    """Start and end of equal parts of `length` samples, of at most `longest` each; the first ones are longer by a sample."""
+    """Start and end of the fewest equal parts of `length` samples with at most `longest` samples each.
+
+    If `length` does not divide evenly, the first parts have one more sample.
+    """
     parts = max(1, -(-length // longest))
     size, longer = divmod(length, parts)
     edges = [i * size + min(i, longer) for i in range(parts + 1)]
@@ -23,18 +26,20 @@ def windows(length: int, longest: int) -> list[tuple[int, int]]:
 
 
 def whole_model(kind: Any, folder: Path, *, without: str | None = None, **how: Any) -> Any:
-    """The model of the class `kind` in `folder`. ModelError where weights are missing, which transformers would draw at random,
-    or are not finite.
+    """The model of the class `kind` in `folder`.
 
-    without: the beginning of names of weights that nobody needs, and that may be missing.
+    ModelError if weights are missing or not finite. transformers itself would fill missing weights with random numbers.
+    without: weights whose names begin with this are not needed, and may be missing.
     """
     import torch
 
-    model, found = kind.from_pretrained(folder, output_loading_info=True, **SAFELY, **how)
-    needed = [name for name in found["missing_keys"] if not name.endswith(_TRAINING_ONLY)]
+    model, loading = kind.from_pretrained(folder, output_loading_info=True, **SAFELY, **how)
+    needed = [name for name in loading["missing_keys"] if not name.endswith(_TRAINING_ONLY)]
     if missing := sorted(name for name in needed if without is None or not name.startswith(without)):
-        raise ModelError(f"{folder}: it lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]}")
+        raise ModelError(
+            f"{folder}: the model lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]}; get it again"
+        )
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
-            raise ModelError(f"{folder}: {name} holds numbers that are not finite")
+            raise ModelError(f"{folder}: {name} has numbers that are not finite; get the model again")
     return model

@@ -1,4 +1,4 @@
-"""Any transformers text encoder (MiniLM, RoBERTa): the mean of its last states over the text's tokens."""
+"""Any transformers text encoder (MiniLM, RoBERTa): the mean of its last states over the tokens of a text."""
 
 from __future__ import annotations
 
@@ -21,24 +21,27 @@ if TYPE_CHECKING:
 REQUIRES = ("torch", "transformers")
 
 BATCH_TOKENS = 4096
-"""Tokens in one batch, padding included."""
+"""The most tokens of a batch, padding included."""
 
 
 class TransformersText:
-    """Texts are batched by their length in tokens; padding is masked in the model and in the mean."""
+    """A text encoder in evaluation mode. Texts are batched by length. Padding is masked in the model and in the mean.
+
+    precision: of the weights; None: float16 on a GPU and float32 on a CPU.
+    """
 
     def __init__(self, folder: Path, precision: torch.dtype | None = None) -> None:
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
 
-        logging.set_verbosity_error()  # a checkpoint's unused heads are no news
+        logging.set_verbosity_error()  # or it warns of a checkpoint's unused heads
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **SAFELY)
             model = whole_model(AutoModel, folder, use_safetensors=True, add_pooling_layer=False)
         except (OSError, ValueError, TypeError) as error:
             raise ModelError(f"{folder}: not a transformers text encoder ({error})") from error
         self._folder = folder
-        # RoBERTa counts positions from its padding index, so fewer tokens fit than its table has rows.
+        # RoBERTa counts positions from after its padding index, so fewer tokens fit than its table has rows.
         positions = int(model.config.max_position_embeddings)
         offset = (model.config.pad_token_id or 0) + 1 if model.config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
         self._longest = min(positions - offset, self._tokenizer.model_max_length)
@@ -46,52 +49,52 @@ class TransformersText:
         self.dimension = int(model.config.hidden_size)
 
     def encode(self, texts: Sequence[str], spans: Sequence[Spans] | None = None) -> np.ndarray:
-        """float32 [len(texts), dimension]; texts beyond the model's length are cut at its end.
+        """One vector per text, float32 [len(texts), dimension]. Texts beyond the model's maximum length are cut.
 
-        With `spans`, the mean is over the tokens that have a character in one of a text's spans; NaN where none is left.
-        ModelError for spans if the tokenizer does not say which characters a token is of.
+        With `spans`, the mean is over the tokens that have a character in one of the text's spans. It is NaN if there is no such
+        token. ModelError if the tokenizer does not give the characters of each token, which `spans` need.
         """
         if spans is not None and not self._tokenizer.is_fast:
-            raise ModelError(f"{self._folder}: its tokenizer does not say where in a text its tokens are; embed with --les words")
+            raise ModelError(f"{self._folder}: its tokenizer does not give the characters of a token; embed with --les words")
         vectors = np.full((len(texts), self.dimension), np.nan, np.float32)
         if not texts:
             return vectors
         tokens = self._tokenizer(
             list(texts), truncation=True, max_length=self._longest, return_offsets_mapping=spans is not None
         )  # fmt: skip
-        counted = [np.ones(len(ids), np.float32) for ids in tokens["input_ids"]]
+        weights = [np.ones(len(ids), np.float32) for ids in tokens["input_ids"]]
         if spans is not None:
-            counted = [_within(offsets, of) for offsets, of in zip(tokens.pop("offset_mapping"), spans, strict=True)]
-        there = [i for i, share in enumerate(counted) if share.any()]
+            weights = [_within(offsets, of_text) for offsets, of_text in zip(tokens.pop("offset_mapping"), spans, strict=True)]
+        nonempty = [i for i, weight in enumerate(weights) if weight.any()]
 
         def encode(batch: list[int]) -> torch.Tensor:
-            of_batch = {name: [values[there[j]] for j in batch] for name, values in tokens.items()}
-            return self._pooled(of_batch, [counted[there[j]] for j in batch])
+            of_batch = {name: [values[nonempty[j]] for j in batch] for name, values in tokens.items()}
+            return self._pooled(of_batch, [weights[nonempty[j]] for j in batch])
 
-        for batch, made in self._inference.over([len(counted[i]) for i in there], encode):
-            vectors[[there[j] for j in batch]] = made.numpy()
+        for batch, rows in self._inference.over([len(weights[i]) for i in nonempty], encode):
+            vectors[[nonempty[j] for j in batch]] = rows.numpy()
         return vectors
 
-    def _pooled(self, tokens: dict[str, list[list[int]]], counted: list[np.ndarray]) -> torch.Tensor:
-        """The vectors of one batch, float32 [B, dimension] on the CPU; counted: the weight of each token of each text."""
+    def _pooled(self, tokens: dict[str, list[list[int]]], weights: list[np.ndarray]) -> torch.Tensor:
+        """The vectors of one batch, float32 [B, dimension] on the CPU. weights: of each token of each text."""
         import torch
 
         inputs = self._tokenizer.pad(tokens, return_tensors="pt").to(self._inference.device)
         states = self._inference.model(**inputs).last_hidden_state.float()
         mask = inputs["attention_mask"].bool()
         weight = torch.zeros_like(mask, dtype=torch.float32)
-        weight[mask] = torch.from_numpy(np.concatenate(counted)).to(weight.device)
+        weight[mask] = torch.from_numpy(np.concatenate(weights)).to(weight.device)
         weight = weight.unsqueeze(-1)
         vectors: torch.Tensor = (states * weight).sum(1) / weight.sum(1)
         return vectors.cpu()
 
 
 def _within(offsets: Sequence[tuple[int, int]], spans: Spans) -> np.ndarray:
-    """1 for each token with a character in one of the spans, 0 for others and for those that are no part of the text."""
+    """1 for each token with a character in one of the spans, else 0, float32 [tokens]. Special tokens have no characters."""
     inside = [any(max(start, first) < min(end, last) for first, last in spans) for start, end in offsets]
     return np.array(inside, np.float32)
 
 
 def load(folder: Path, precision: torch.dtype | None = None) -> TransformersText:
-    """The encoder in `folder`: config.json, weights and a tokenizer. ModelError otherwise."""
+    """The encoder in `folder`, which has config.json, weights and a tokenizer. ModelError if it is not such an encoder."""
     return TransformersText(folder, precision)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from msfser_cli.backends import Transcript, Word, text_of
+from msfser_cli.backends.languages import Passage, main_language
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, windows, within_speech
-from msfser_cli.backends.whisper_ct2 import MAX_FRAMES, Decoded, likeliest, load_whisper, padded_frames
+from msfser_cli.backends.whisper_ct2 import MAX_FRAMES, Decoded, load_whisper, padded_frames
 from msfser_cli.backends.whisper_languages import known_languages
-from msfser_cli.backends.word_times import align_by_attention, continued, shifted
+from msfser_cli.backends.word_times import align_by_attention, continued, in_passage, shifted
 from msfser_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,26 +40,47 @@ class FasterWhisper:
         self._beam_size = beam_size
 
     def transcribe(self, samples: Samples, language: str | None) -> Transcript:
-        """Words of `samples`; the language is that of the first windows unless it is given."""
+        """Words of `samples`; each passage has a language of its own unless one is given for all."""
         regions = speech_regions(samples, longest=LONGEST_WINDOW)
         spans = windows(regions, longest=LONGEST_WINDOW)
-        probability: float | None = None
         words: list[Word] = []
+        passages: list[Passage] = []
         for first in range(0, len(spans), BATCH):
             batch = spans[first : first + BATCH]
             features = [self._whisper.features(cut(samples, span)) for span in batch]
-            encoded = self._whisper.encode(features, padded_frames(features))
+            frames = padded_frames(features)
+            encoded = self._whisper.encode(features, frames)
             if language is None:
-                language, probability = likeliest(self._whisper.language(encoded))
-            decoded = self._whisper.decode(encoded, len(batch), language, beam_size=self._beam_size)
-            timed = self._whisper.word_times(encoded, [d.tokens for d in decoded], [f.shape[1] for f in features], language)
-            for span, feature, result, found in zip(batch, features, decoded, timed, strict=True):
-                if _repeats(found):
-                    result, found = self._again(feature, language)
-                if not (result.no_speech > NO_SPEECH and result.log_probability < UNLIKELY):
-                    inside = [r for r in regions if span[0] <= r[0] and r[1] <= span[1]]
-                    words = continued(words, [within_speech(shifted(w, *span), inside) for w in found])
-        return Transcript(language or "und", probability, words, bool(regions))
+                before = passages[-1].language if passages else None
+                found = self._whisper.passages(encoded, batch, regions, before)
+            else:
+                found = [Passage(span, language, None) for span in batch]
+            passages += found
+            one_language = len({p.language for p in found}) == 1
+            for code, run in groupby(found, key=lambda p: p.language):
+                same = list(run)
+                if one_language and len(same) == len(batch):
+                    decoded = self._decoded(features, encoded, code)
+                else:  # a batch is decoded in one language, and its windows may have been cut
+                    parts = [self._whisper.features(cut(samples, p.span)) for p in same]
+                    decoded = self._decoded(parts, self._whisper.encode(parts, frames), code)
+                for passage, timed in zip(same, decoded, strict=True):
+                    start, end = passage.span
+                    inside = [r for r in regions if start <= r[0] and r[1] <= end]
+                    words = continued(words, [in_passage(within_speech(shifted(w, start, end), inside), passage) for w in timed])
+        code, probability = main_language(passages) if passages else (language or "und", None)
+        return Transcript(code, probability, words, bool(regions))
+
+    def _decoded(self, features: list[np.ndarray], encoded: Any, language: str) -> list[list[Word]]:
+        """The words of each window of a batch, with times within it."""
+        decoded = self._whisper.decode(encoded, len(features), language, beam_size=self._beam_size)
+        timed = self._whisper.word_times(encoded, [d.tokens for d in decoded], [f.shape[1] for f in features], language)
+        windows = []
+        for feature, result, words in zip(features, decoded, timed, strict=True):
+            if _repeats(words):
+                result, words = self._again(feature, language)
+            windows.append([] if result.no_speech > NO_SPEECH and result.log_probability < UNLIKELY else words)
+        return windows
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
         """Times for the words of `text`; interpolated and marked so if the clip is over 30 s or the text too long."""

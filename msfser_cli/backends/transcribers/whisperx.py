@@ -8,7 +8,7 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,21 @@ import numpy as np
 
 from msfser_cli.backends import Transcript, Word
 from msfser_cli.backends.encoders import SAFELY, whole_model
+from msfser_cli.backends.languages import Passage, main_language
 from msfser_cli.backends.quiet import quiet
 from msfser_cli.backends.spelling import UNSPACED
 from msfser_cli.backends.spoken import spoken
-from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, within_speech
+from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, windows, within_speech
 from msfser_cli.backends.whisper_ct2 import load_whisper, padded_frames
 from msfser_cli.backends.whisper_languages import known_languages
-from msfser_cli.backends.word_times import LONGEST_ALIGNED, align_by_attention, continued, interpolated, shifted
+from msfser_cli.backends.word_times import (
+    LONGEST_ALIGNED,
+    align_by_attention,
+    continued,
+    in_passage,
+    interpolated,
+    shifted,
+)
 from msfser_cli.backends.writing import split
 from msfser_cli.errors import ModelError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
@@ -49,13 +57,34 @@ class WhisperX:
             self._aligners = _Aligners(aligner or {})
 
     def transcribe(self, samples: Samples, language: str | None) -> Transcript:
-        """Words of `samples`; its language, unless given, is that of the 30 s from the first voice on."""
+        """Words of `samples`; each passage has a language of its own unless one is given for all."""
         regions = speech_regions(samples, longest=LONGEST_WINDOW)
         if not regions:
             return Transcript(language or "und", None, [], False)
-        probability: float | None = None
         if language is None:
-            language, probability = self._whisper.detect(cut(samples, (regions[0][0], regions[0][0] + 30)))
+            passages = self._passages(samples, regions)
+        else:
+            passages = [Passage((regions[0][0], regions[-1][1]), language, None)]
+        words: list[Word] = []
+        for code, run in groupby(passages, key=lambda p: p.language):
+            same = list(run)
+            inside = [r for r in regions if same[0].span[0] <= r[0] and r[1] <= same[-1].span[1]]
+            words = continued(words, [_in_its_passage(w, same) for w in self._words(samples, inside, code)])
+        return Transcript(*main_language(passages), words, True)
+
+    def _passages(self, samples: Samples, regions: list[tuple[float, float]]) -> list[Passage]:
+        """Which language is spoken where. It takes an encoding of its own, as whisperX keeps what it encodes to itself."""
+        found: list[Passage] = []
+        spans = windows(regions, longest=LONGEST_WINDOW)
+        for first in range(0, len(spans), BATCH):
+            batch = spans[first : first + BATCH]
+            features = [self._whisper.features(cut(samples, span)) for span in batch]
+            encoded = self._whisper.encode(features, padded_frames(features))
+            found += self._whisper.passages(encoded, batch, regions, found[-1].language if found else None)
+        return found
+
+    def _words(self, samples: Samples, regions: list[tuple[float, float]], language: str) -> list[Word]:
+        """What is said in the regions of speech, all in one language."""
         self._recogniser.vad_model.regions = regions
         with quiet():  # of the samples, the recogniser slices a batch of windows at a time
             segments = self._recogniser.transcribe(samples, batch_size=BATCH, language=language)["segments"]
@@ -64,13 +93,13 @@ class WhisperX:
         if aligner := self._aligners.of(language):
             for span, text in found:
                 words = continued(words, [shifted(w, *span) for w in aligner.align(cut(samples, span), text, language)])
-            return Transcript(language, probability, words, True)
+            return words
         for first in range(0, len(found), BATCH):
             batch = found[first : first + BATCH]
             for (span, _), timed in zip(batch, self._attended(samples, batch, language), strict=True):
                 inside = [r for r in regions if r[0] < span[1] and r[1] > span[0]]
                 words = continued(words, [within_speech(shifted(w, *span), inside) for w in timed])
-        return Transcript(language, probability, words, True)
+        return words
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
         """Times for the words of `text`; interpolated, and marked so, where the clip is over 30 s or not alignable."""
@@ -94,6 +123,11 @@ class WhisperX:
         tokens = [self._whisper.tokenizer(language).encode(text) for _, text in batch]
         encoded = self._whisper.encode(features, padded_frames(features))
         return self._whisper.word_times(encoded, tokens, [f.shape[1] for f in features], language)
+
+
+def _in_its_passage(word: Word, passages: list[Passage]) -> Word:
+    """`word` with the language of the passage in which it begins, or that it is nearest to."""
+    return in_passage(word, min(passages, key=lambda p: max(p.span[0] - word.start, word.start - p.span[1], 0.0)))
 
 
 class _Aligners:

@@ -116,7 +116,7 @@ def test_it_is_known_by_both_models_and_the_prompt(package: Path) -> None:
 
 
 def test_what_is_missing_is_said_before_the_run_begins(package: Path) -> None:
-    with pytest.raises(ModelError, match="hf download moonshotai/Kimi-Audio-7B-Instruct"):
+    with pytest.raises(ModelError, match="run: hf download moonshotai/Kimi-Audio-7B-Instruct"):
         kimi_audio.needs(DescribeSettings(describer="kimi-audio"))
     tokens = package.parent / "hub" / "models--THUDM--glm-4-voice-tokenizer"
     tokens.rename(tokens.with_name("elsewhere"))

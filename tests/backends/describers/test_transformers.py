@@ -227,9 +227,9 @@ def _evil(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("spoil", "said"), [
-    (lambda f: (f / "config.json").write_text("{}"), "no audio language model"),
-    (lambda f: change(f / "config.json", model_type="qwen2"), "'qwen2' is no audio language model"),
-    (_evil, "'evil' is no audio language model"),
+    (lambda f: (f / "config.json").write_text("{}"), "not a supported audio language model"),
+    (lambda f: change(f / "config.json", model_type="qwen2"), "its model_type is 'qwen2'"),
+    (_evil, "its model_type is 'evil'"),
     (_without_weights, "lacks 2 weights of Qwen2AudioForConditionalGeneration"),
     (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:9000]), "cannot load this"),
     (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "pickle"),
@@ -291,7 +291,7 @@ def test_what_is_no_description_is_flagged_and_counted(emphasized: Path, copy: P
     said = msfser(emphasized, "predict", "corpus", "--out", str(out), "--describer", f"transformers:{looping}")
     rows = pq.read_table(out).to_pylist()
     assert {row["description_fallback"] for row in rows} == {"looped"}
-    assert f"{len(rows)} descriptions are measured, for want of a model's: {len(rows)} looped" in said
+    assert f"{len(rows)} descriptions fall back to measurements, the model gave no usable answer: {len(rows)} looped" in said
     assert all("pitch" in row["description"] for row in rows)
 
 

@@ -17,7 +17,7 @@ import soundfile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from msfser_cli.backends import Transcriber, Transcript
+from msfser_cli.backends import Transcriber, Transcript, text_of
 from msfser_cli.backends.registry import backend, names
 from msfser_cli.backends.writing import split
 from msfser_cli.profiles.models import locate
@@ -120,6 +120,32 @@ def test_each_recording_has_its_own_language(transcriber: Transcriber, heard: Ca
     assert (english.language, german.language) == ("en", "de")
     # and what came before leaves no trace
     assert transcriber.transcribe(SPEECH["two sentences and a long pause"](), None) == english
+
+
+def german() -> np.ndarray:
+    return recording("fw_multilingual")[round(30.7 * RATE) : round(41.7 * RATE)]
+
+
+@pytest.mark.parametrize("pause", [0.4, 2.0])
+@pytest.mark.parametrize("languages", [("de", "en"), ("en", "de")])
+def test_languages_that_follow_one_another_each_have_their_words(
+    transcriber: Transcriber, languages: tuple[str, str], pause: float
+) -> None:
+    said = {"en": recording("jfk"), "de": german()}
+    samples = np.concatenate([said[languages[0]], np.zeros(round(pause * RATE), np.float32), said[languages[1]]])
+    words = transcriber.transcribe(samples, None).words
+    first, second = ([w for w in words if w.language == language] for language in languages)
+    assert first + second == words
+    texts = dict(zip(languages, map(text_of, (first, second)), strict=True))
+    assert "country can do for you" in texts["en"]
+    assert "Jeden, der diese Software" in texts["de"]
+    assert all((w.language_probability or 0) > 0.5 for w in words)
+
+
+def test_a_foreign_word_changes_nothing(transcriber: Transcriber) -> None:
+    word = german()[: round(0.9 * RATE)]  # "Jeden"
+    samples = np.concatenate([recording("lj_LJ001-0002"), word, recording("jfk")])
+    assert {w.language for w in transcriber.transcribe(samples, None).words} == {"en"}
 
 
 def test_a_given_language_is_kept(transcriber: Transcriber) -> None:
