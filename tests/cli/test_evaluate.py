@@ -110,7 +110,7 @@ def test_a_scale_may_be_given(folder: Path) -> None:
     assert "labels 0..10 (given)" in err
     assert "the labels' scale, 0..10" in out
     (folder / "signed.csv").write_text("file,V\na.flac,0.5\nb.flac,0.25\n")
-    with pytest.raises(LabelError, match="give it with --scale"):
+    with pytest.raises(LabelError, match="give the scale with --scale"):
         run("--gold", "signed.csv")
     assert "labels -1..1 (given)" in run("--gold", "signed.csv", "--scale", "-1:1")[1]
     with pytest.raises(UsageError, match="LOW:HIGH"):
