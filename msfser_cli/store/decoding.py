@@ -35,6 +35,7 @@ RECORDINGS = 1000
 # Containers that state the length of the audio stream itself, exactly: where they do, sound that is missing is noticed.
 _STATES_LENGTH = {"aiff", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "ogg", "tta", "w64", "wv"}
 _TOLERANCE_S = 0.5  # codecs pad and trim at the ends, and a damaged packet or two cost no recording
+_FRAME_S = 0.03  # the first of a joined file has no sound
 _FLUSH_BYTES = 1 << 20
 
 
@@ -256,7 +257,7 @@ class _Listener:
 
 
 def _seconds_a_byte(timeline: Timeline, stated_s: float) -> float:
-    """How long each byte lasts that was lost among bare frames; 0 where none were.
+    """How long each byte lasts that was lost among bare frames; 0 where no more than a frame was.
 
     By the length that the file states, if it does and that can be; else as long as a byte that was not lost.
     """
@@ -265,7 +266,8 @@ def _seconds_a_byte(timeline: Timeline, stated_s: float) -> float:
         return 0.0
     average = timeline.sound_s / accounted.sound
     told = (stated_s - timeline.reached) / accounted.lost
-    return told if average / 2 < told < average * 2 else average
+    chosen = told if average / 2 < told < average * 2 else average
+    return chosen if chosen * accounted.lost > _FRAME_S else 0.0
 
 
 def _require_whole(container: Any, timeline: Timeline, stated_s: float, sink: _Sink, *, is_guess: bool) -> None:
