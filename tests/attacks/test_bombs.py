@@ -72,7 +72,7 @@ def test_a_sealed_table_is_refused_before_it_fills_the_memory(
     assert (tmp_path / "x.parquet").stat().st_size < 200_000
     columns = columns_through(stage)
     for read in (tables.read, lambda p, c: list(tables.iter_recordings(p, c))):
-        with pytest.raises(TableError, match=r"x\.parquet: claims to hold more than"):
+        with pytest.raises(TableError, match=r"x\.parquet: decompresses to more than"):
             read(tmp_path / "x.parquet", columns)
     following = {"transcribe": "emphasize", "embed": "predict"}[stage]
     tables.write_rows(tmp_path / "x.recordings.parquet", [], tables.STAGES["transcribe"][:1], lineage("recordings"))
@@ -115,7 +115,7 @@ def test_a_parquet_file_of_others_is_refused_before_it_fills_the_memory(tmp_path
     FOREIGN[bomb](path)
     assert path.stat().st_size < 200_000
     for read in (lambda: find([str(path)]), lambda: read_labels(path)):
-        with pytest.raises(TableError, match=r"x\.parquet: claims to hold more than"):
+        with pytest.raises(TableError, match=r"x\.parquet: decompresses to more than"):
             read()
 
 

@@ -134,7 +134,7 @@ def test_a_dry_run_makes_no_folder(corpus: Path, tmp_path: Path) -> None:
 
 def test_a_head_scores_only_the_vectors_that_it_knows(corpus: Path) -> None:
     _, source = runner.source_of("predict", [str(corpus)], None)
-    with pytest.raises(ModelError, match="on the acoustic vectors of whisper:whisper-base, these are of double"):
+    with pytest.raises(ModelError, match="on the acoustic vectors of whisper:whisper-base, but the table has those of double"):
         runner.pending(plan("transcribe", "emphasize", "describe", "embed", "predict"), source, Destination("s.parquet"))
 
 
@@ -144,7 +144,7 @@ def test_a_model_that_cannot_be_loaded_is_a_model_error(corpus: Path, tmp_path: 
     chosen = plan("transcribe", transcriber="faster-whisper", model=str(tmp_path / "model"))
     with pytest.raises(ModelError, match="faster-whisper cannot load this model"):
         chosen.load()
-    with pytest.raises(UsageError, match="not 'klingon'"):
+    with pytest.raises(UsageError, match="'klingon' is not a language"):
         plan("transcribe", transcriber="faster-whisper", language="klingon").load()
 
 
@@ -357,7 +357,7 @@ def test_only_rows_that_changed_are_done_again_downstream(corpus: Path, tmp_path
 
 def test_a_table_of_the_wrong_stage_is_refused(corpus: Path, tmp_path: Path) -> None:
     transcribe(corpus, tmp_path / "u.parquet")
-    with pytest.raises(TableError, match="a table of transcribe; describe reads one that emphasize wrote"):
+    with pytest.raises(TableError, match="a table of transcribe; describe needs a table of emphasize"):
         runner.source_of("describe", [str(tmp_path / "u.parquet")], None)
     stages, _ = runner.source_of("predict", [str(tmp_path / "u.parquet")], None)
     assert stages == ("emphasize", "describe", "embed", "predict")
@@ -461,7 +461,7 @@ def test_a_language_that_the_model_does_not_know_is_refused_before_the_run(
     settings = {"model": str(tmp_path / "model")}
     assert chain.plan({"transcribe": build("transcribe", {**settings, "language": known.upper()})}).settings[
         "transcribe"].language == known  # type: ignore[union-attr]
-    with pytest.raises(UsageError, match=f"language.*{unknown!r}"):
+    with pytest.raises(UsageError, match=f"{unknown!r}"):
         chain.plan({"transcribe": build("transcribe", {**settings, "language": unknown})})
     _, source = runner.source_of("transcribe", [listed(tmp_path, ["a.wav"])], None)
     runner.require_languages(chain.plan({"transcribe": build("transcribe", settings)}), source)
@@ -473,7 +473,7 @@ def test_a_language_that_the_model_does_not_know_is_refused_before_the_run(
 
 @pytest.mark.parametrize("language", ["", " ", "xx", "auto", "English and German"])
 def test_a_language_that_is_none_is_refused(language: str) -> None:
-    with pytest.raises(UsageError, match="language must be a code or a name"):
+    with pytest.raises(UsageError, match="is not a language; write a code or a name"):
         chain.plan({"transcribe": build("transcribe", {"language": language})})
 
 
@@ -561,7 +561,7 @@ def test_a_back_end_that_fails_on_all_stops_the_run_and_some_may_be_allowed_to(t
 def test_memory_that_runs_out_twice_over_one_recording_is_that_recordings_failure(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "u.parquet"
     speak(corpus / "b2.wav", 2.0, 0.25)
-    with pytest.raises(ResourceError, match=r"b2\.wav: not enough memory \(CUDA .* is left out"):
+    with pytest.raises(ResourceError, match=r"b2\.wav: not enough memory \(CUDA .* msfser skips it"):
         transcribe(corpus, out)
     summary = transcribe(corpus, out)
     assert (summary.done, summary.no_speech, summary.failed, summary.unchanged) == (1, 1, 3, 2)
