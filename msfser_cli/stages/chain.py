@@ -274,11 +274,13 @@ def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
     warned: set[str] = set()
 
     def step(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
-        audio.notes += notes_on_overlaps([recording.segments])
-        about = recording.recording_id, recording.segments
-        heard = {part.channel: transcribe(about[0], part, about[1], transcriber, settings, diarizer) for part in audio.parts}
+        recording_id, segments = recording.recording_id, recording.segments
+        audio.notes += notes_on_overlaps([segments])
+        by_channel = {
+            part.channel: transcribe(recording_id, part, segments, transcriber, settings, diarizer) for part in audio.parts
+        }
         audio.incomplete = next((part.incomplete for part in audio.parts if part.incomplete), None)
-        rows = joined(*about, heard)
+        rows = joined(recording_id, segments, by_channel)
         for language in sorted({row["language"] for row in rows if each and row["words"]} - set(each) - warned):
             warned.add(language)
             remedy = f"; get one with: {_fetching(language)}" if language in aligners() else ""

@@ -269,7 +269,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(embedded: tup
 
 def test_after_a_kill_it_goes_on_to_the_same_weights(embedded: tuple[Path, Path], tmp_path: Path) -> None:
     command = [*AFRESH, "train", str(embedded[0]), "--gold", str(embedded[1]), "--finetune", "--quiet"]
-    command += ["--epochs", "8", "--batch-size", "10", "--crop", "1", "--encoder-rate", "1e-3", "--out"]
+    command += ["--epochs", "4", "--batch-size", "10", "--crop", "1", "--encoder-rate", "1e-3", "--out"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen([*command, str(killed)], stderr=subprocess.DEVNULL)
     while not (killed / STATE).exists():
