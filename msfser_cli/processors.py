@@ -1,6 +1,6 @@
-"""How many processors this process may use, and the variables by which a user sets the number of threads.
+"""The number of processors that this process may use, and the variables that set the number of threads.
 
-A container's quota is not in `os.cpu_count()`, nor does OpenMP know of it: threads beyond it only wait for one another.
+`os.cpu_count()` and OpenMP ignore the quota of a container. Threads beyond the quota only wait for each other.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 def available(system: Path = Path("/")) -> int:
-    """The processors that this process may use: its affinity, or its control groups' quota where that is less; at least 1.
+    """The number of processors that this process may use: the lower of its affinity and its control groups' quota; at least 1.
 
-    A part of a processor counts as one. system: where /proc is, for tests.
+    A quota is rounded up to whole processors. system: the folder that holds /proc, for tests.
     """
     cores = len(os.sched_getaffinity(0))
     return max(1, min([cores, *(math.ceil(quota) for quota in _quotas(system))]))
 
 
 def settle_threads(variables: MutableMapping[str, str], cores: int) -> list[str]:
-    """Make the thread variables fit for the libraries, which read them when they are loaded; what was wrong, a sentence each.
+    """Correct the thread variables before the libraries read them. Returns a warning for each wrong value.
 
-    A value that is no whole number, or not from 1 to `cores`, becomes `cores`: some libraries fail on it, and some never end.
+    A value that is not a whole number from 1 to `cores` becomes `cores`. With such a value some libraries fail and others hang.
     """
     warnings = []
     for name in THREAD_VARIABLES:
@@ -41,8 +41,8 @@ def settle_threads(variables: MutableMapping[str, str], cores: int) -> list[str]
 
 
 def _quotas(system: Path) -> Iterator[float]:
-    """The processors that each control group of this process may keep busy, from the innermost to the outermost."""
-    groups: dict[str, str] = {}  # by controller; that of version 2 has no name
+    """The quota of each control group of this process, in processors, from the innermost group to the outermost."""
+    groups: dict[str, str] = {}  # by controller; version 2 has one controller with an empty name
     with suppress(OSError):
         for line in (system / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
@@ -63,7 +63,7 @@ def _quotas(system: Path) -> Iterator[float]:
 
 
 def _upwards(mounted: Path, root: str, group: str) -> Iterator[Path]:
-    """The folders of a group and of those that it is in. In a container, the group may be named as the host names it."""
+    """The folders of a group and of the groups around it. In a container the group may have its name on the host."""
     inside = PurePosixPath(group)
     inside = inside.relative_to(root) if inside.is_relative_to(root) and ".." not in inside.parts else PurePosixPath()
     for path in (inside, *inside.parents):

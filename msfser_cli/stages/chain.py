@@ -1,4 +1,4 @@
-"""The stages as steps on one recording, from their settings, and what a table's lineage says of them."""
+"""Makes the steps of a run from the settings of its stages, and describes them for the lineage of the table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from msfser_cli.profiles.models import ModelFolder, checkpoint, locate
 from msfser_cli.stages import languages
 from msfser_cli.stages.corpus import Recording
 from msfser_cli.stages.embed import made_by
+from msfser_cli.stages.manifest import notes_on_overlaps
 from msfser_cli.store.audio import Audio
+from msfser_cli.store.levels import levelled
 
 if TYPE_CHECKING:
     from msfser_cli.model.intervals import Intervals
@@ -26,14 +28,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("msfser")
 
 Step = Callable[[Recording, Audio, list[Row]], list[Row]]
-"""What a stage does to one recording: its rows so far in, its rows with the stage's columns out."""
+"""A stage on one recording: takes its rows so far, returns its rows with the columns of the stage."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Consecutive stages with their settings. Making one checks that every model is here; `load` loads them.
+    """Consecutive stages with their settings. `plan` checks that every model is installed. `load` loads the models.
 
-    notes: what a user is to know of it before it runs.
+    notes: sentences for the user before the run.
     """
 
     settings: dict[str, st.Settings]
@@ -47,11 +49,11 @@ class Chain:
 
     @property
     def needs_audio(self) -> bool:
-        """Whether any stage listens; scoring vectors does not."""
+        """Whether a stage needs the audio. Only scoring vectors does not."""
         return self.stages != ("predict",)
 
     def backend_of(self, stage: str) -> str:
-        """The stage's back end as a user knows it: its kind and its name."""
+        """The kind and name of the stage's back end, for messages."""
         s = self.settings[stage]
         if isinstance(s, st.TranscribeSettings):
             return f"transcriber {s.transcriber}"
@@ -64,34 +66,34 @@ class Chain:
         return "head"
 
     def identities(self) -> dict[str, str]:
-        """The models by their role, with revision or sha256."""
+        """Role -> name of the model with its revision or sha256."""
         return {role: folder.identity for role, folder in self.models.items()}
 
     def extra(self) -> dict[str, Any]:
-        """What else a reader of the table needs: the scale of the scores and the level of their intervals (null: none)."""
+        """`extra` of the lineage: the scale of the scores and the level of their intervals (null: no intervals)."""
         if "head" not in self.models:
             return {}
         from msfser_cli.model.weights import load_config
 
         config = load_config(self.models["head"].path)
-        known = self.intervals()
-        return {"scale": [config.low, config.high], "level": None if known is None else known.level}
+        intervals = self.intervals()
+        return {"scale": [config.low, config.high], "level": None if intervals is None else intervals.level}
 
     def intervals(self) -> Intervals | None:
-        """The prediction intervals that the scores will have: those of the settings, else the head's own."""
+        """The prediction intervals of the scores: those of the settings, else those of the head."""
         from msfser_cli.model.intervals import Intervals
         from msfser_cli.model.weights import load_intervals
 
         settings = self.settings["predict"]
         assert isinstance(settings, st.PredictSettings)
-        given = settings.intervals
-        return load_intervals(self.models["head"].path) if given is None else Intervals.from_json(given)
+        text = settings.intervals
+        return load_intervals(self.models["head"].path) if text is None else Intervals.from_json(text)
 
     def check_vectors(self, embed: Mapping[str, Any], models: Mapping[str, str]) -> None:
-        """ModelError where the head was trained on the vectors of other encoders than those of the table, or on another LES.
+        """Raise ModelError if the head was trained on vectors of other encoders, or of another LES, than those of the table.
 
-        embed: the table's settings; models: its models' identities by role. A head knows an encoder by its identity. Older heads
-        know it by its name alone: unless the registry says which model that is, a warning says so.
+        embed: the settings of the table's embed stage. models: role -> identity of the table's models. Heads store the identity
+        of their encoders. Older heads store the name only; if the registry does not know that model, msfser warns.
         """
         if "head" not in self.models:
             return
@@ -99,35 +101,61 @@ class Chain:
 
         config = load_config(self.models["head"].path)
         for role, trained in (("acoustic", config.acoustic_encoder), ("text", config.text_encoder)):
-            made, by_name = (made_by(embed, role, config.streams, model) for model in (models.get(role), None))
-            if trained in ("", made):
+            of_table, by_name = (made_by(embed, role, config.streams, model) for model in (models.get(role), None))
+            if trained in ("", of_table):
                 continue
             head = self.models["head"].path
             if trained != by_name:
                 raise ModelError(
-                    f"{head}: this head was trained on the {role} vectors of {trained}, these are of {made}; "
+                    f"{head}: this head was trained on the {role} vectors of {trained}, but the table has those of {of_table}; "
                     "embed with the encoder that it was trained on, or name another head with --head"
                 )
             model = registry().get(embed[f"{role}_model"])
             if model is None or f"{model.source}@{model.revision}" != models.get(role):
-                logger.warning("%s: this head knows its %s encoder only by the name %s, and these vectors are of %s; make sure "
-                               "that they are the same model", head, role, trained, made)
+                logger.warning("%s: this head stores only the name of its %s encoder, %s; the table has vectors of %s; make sure "
+                               "that they are the same model", head, role, trained, of_table)
+
+    @property
+    def hearing(self) -> dict[str, Any]:
+        """How `transcribe` hears recordings, as arguments of `store.audio.decode`."""
+        return hearing_of(st.as_dict(self.settings["transcribe"]))
 
     def known_languages(self) -> frozenset[str] | None:
-        """The codes of the languages that the transcriber knows; None if it does not say, or the chain has none."""
+        """The codes of the transcriber's languages; None if it does not list them, or the chain has no transcriber."""
         settings = self.settings.get("transcribe")
         return _known_languages(settings, self.models["transcriber"]) if isinstance(settings, st.TranscribeSettings) else None
 
     def load(self) -> list[Step]:
-        """The stages, ready to run: models are loaded here and nowhere later."""
-        return [_STEPS[name](settings, self) for name, settings in self.settings.items()]
+        """Load all models, and return the steps."""
+        steps = {name: _STEPS[name](settings, self) for name, settings in self.settings.items()}
+        return [_by_channel(step) if name in ("emphasize", "describe", "embed") else step for name, step in steps.items()]
+
+
+def hearing_of(transcribe: Mapping[str, Any]) -> dict[str, Any]:
+    """How recordings were heard, as arguments of `store.audio.decode`, from the settings of `transcribe` in a lineage."""
+    return {name: transcribe[name] for name in ("channels", "audio_track") if name in transcribe}
+
+
+def _by_channel(step: Step) -> Step:
+    """`step` for rows of several channels of a recording: each row is heard in its own channel."""
+
+    def each(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
+        places: dict[int | None, list[int]] = {}
+        for i, row in enumerate(rows):
+            places.setdefault(row["channel"], []).append(i)
+        done: dict[int, Row] = {}
+        for channel, chosen in places.items():
+            done |= zip(chosen, step(recording, audio.of_channel(channel), [rows[i] for i in chosen]), strict=True)
+        return [done[i] for i in range(len(rows))]
+
+    return each
 
 
 def plan(settings: dict[str, st.Settings]) -> Chain:
     """The chain with these settings by stage.
 
-    ModelError, with the command that gets it, for a model that is not here; UsageError for a back end that there is not. Which
-    languages have an aligner is settled here, and in the settings of the chain.
+    The settings of the chain list the languages that have an aligner. Raises ModelError, with the command that installs it, if a
+    model is missing; UsageError if a back end does not exist.
     """
     models: dict[str, ModelFolder] = {}
     notes: tuple[str, ...] = ()
@@ -136,11 +164,11 @@ def plan(settings: dict[str, st.Settings]) -> Chain:
         if isinstance(s, st.TranscribeSettings):
             models["transcriber"] = locate(s.model)
             s = _in_known_language(s, models["transcriber"])
-            settings[name], found = _aligned(s)
-            models |= found
+            settings[name], aligner_folders = _aligned(s)
+            models |= aligner_folders
             if s.language is None and s.aligned_languages is not None:
-                languages = ", ".join(role.partition(":")[2] for role in found)
-                notes = (f"there is an aligner for {languages}; words of other languages have the times that Whisper gives",)
+                languages = ", ".join(role.partition(":")[2] for role in aligner_folders)
+                notes = (f"aligners: {languages}; words of other languages get Whisper's word times",)
             if s.diarize:
                 models["diarizer"] = _diarizer(s.diarize)
             backend("transcribers", s.transcriber)
@@ -160,58 +188,58 @@ def plan(settings: dict[str, st.Settings]) -> Chain:
 
 
 def _in_known_language(settings: st.TranscribeSettings, model: ModelFolder) -> st.TranscribeSettings:
-    """The settings with the code of their language; UsageError for one that is none, or that the model does not know."""
+    """The settings with the language as a code. Raises UsageError if it is not a language or the model does not know it."""
     if settings.language is None:
         return settings
     code = languages.code_of(settings.language)
     if code is None:
-        raise UsageError(f"language must be a code or a name, such as en or English, not {settings.language!r}; leave it out "
-                         "to have the language detected")
-    known = _known_languages(settings, model)
-    if known is not None and code not in known:
-        raise UsageError(f"the model {settings.model} does not know the language {settings.language!r}; it knows "
-                         f"{', '.join(sorted(known))}")
+        raise UsageError(f"{settings.language!r} is not a language; write a code or a name, such as en or English, or leave out "
+                         "--language to detect it")
+    supported = _known_languages(settings, model)
+    if supported is not None and code not in supported:
+        raise UsageError(f"the model {settings.model} does not know the language {settings.language!r}; choose one of "
+                         f"{', '.join(sorted(supported))}")
     return replace(settings, language=code)
 
 
 def _known_languages(settings: st.TranscribeSettings, model: ModelFolder) -> frozenset[str] | None:
-    """The codes of the languages that the transcriber knows; None if it does not say."""
-    says = getattr(backend("transcribers", settings.transcriber), "languages", None)
-    return None if says is None else says(model.path)
+    """The codes of the transcriber's languages; None if it does not list them."""
+    languages_of = getattr(backend("transcribers", settings.transcriber), "languages", None)
+    return None if languages_of is None else languages_of(model.path)
 
 
 def _aligned(settings: st.TranscribeSettings) -> tuple[st.TranscribeSettings, dict[str, ModelFolder]]:
-    """The aligners by their role, and the settings with the languages that they are of.
+    """The settings with the languages that have an aligner, and role -> folder of each aligner.
 
-    MissingModelError where one is not here that was asked for, by its name or its language, and where there is none at all.
+    Raises MissingModelError if an aligner that the settings name is not installed, or if no aligner is installed.
     """
     if not settings.aligner:
         return settings, {}
-    asked = settings.aligned_languages
-    if asked is None:
+    requested = settings.aligned_languages
+    if requested is None:
         return settings, {"aligner": locate(settings.aligner)}
     if settings.language:
-        asked = (settings.language,)
+        requested = (settings.language,)
     registered = aligners()
-    if unknown := [language for language in asked if language not in registered]:
+    if unknown := [language for language in requested if language not in registered]:
         raise ModelError(
-            f"no aligner is registered for {', '.join(unknown)}, only for {', '.join(sorted(registered))}; name one with "
-            "--aligner, or take Whisper's own word times with --aligner ''"
+            f"msfser has no aligner for {', '.join(unknown)}, only for {', '.join(sorted(registered))}; name one with "
+            "--aligner, or use Whisper's word times with --aligner ''"
         )
-    found: dict[str, ModelFolder] = {}
-    for language in asked or sorted(registered):
+    folders: dict[str, ModelFolder] = {}
+    for language in requested or sorted(registered):
         try:
-            found[f"aligner:{language}"] = locate(registered[language])
+            folders[f"aligner:{language}"] = locate(registered[language])
         except MissingModelError as error:
-            if asked:
-                raise MissingModelError(f"{error}; or take Whisper's own word times with --aligner ''") from error
-    if not found:
+            if requested:
+                raise MissingModelError(f"{error}; or use Whisper's word times with --aligner ''") from error
+    if not folders:
         raise MissingModelError(
-            f"no aligner is on this machine; get one with: {_fetching('en')} (or another of {', '.join(sorted(registered))}), or "
-            "take Whisper's own word times with --aligner ''"
+            f"no aligner is on this machine; get one with: {_fetching('en')} (also for {', '.join(sorted(registered))}), or "
+            "use Whisper's word times with --aligner ''"
         )
-    languages = ",".join(role.partition(":")[2] for role in found)
-    return replace(settings, aligner=f"{st.PER_LANGUAGE}:{languages}"), found
+    languages = ",".join(role.partition(":")[2] for role in folders)
+    return replace(settings, aligner=f"{st.PER_LANGUAGE}:{languages}"), folders
 
 
 def _fetching(language: str) -> str:
@@ -219,16 +247,16 @@ def _fetching(language: str) -> str:
 
 
 def _diarizer(name: str) -> ModelFolder:
-    """The folder of a pipeline, whose parts are all there. MissingModelError says what else it takes to get one."""
+    """The folder of a complete pipeline. Raises MissingModelError, which says how to get one."""
     from msfser_cli.backends import diarization
 
     try:
         folder = locate(name)
     except MissingModelError as error:
-        token = "" if os.environ.get("HF_TOKEN") else "set HF_TOKEN to a token of your account, which is not set, "
+        token = "" if os.environ.get("HF_TOKEN") else "set HF_TOKEN to a token of your account, "
         raise MissingModelError(
-            f"model {name} is not on this machine, and such models are given out to those who ask: accept its terms on its page, "
-            f"{token}and get it with: hf download {name}"
+            f"model {name} is not on this machine, and it is gated: accept its terms on its page, {token}"
+            f"then run: hf download {name}"
         ) from error
     pipeline = diarization.find(folder.path)
     return replace(folder, identity=pipeline.identity()) if Path(name).is_dir() else folder
@@ -236,21 +264,27 @@ def _diarizer(name: str) -> ModelFolder:
 
 def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
     from msfser_cli.backends import diarization
-    from msfser_cli.stages.transcribe import transcribe
+    from msfser_cli.stages.transcribe import joined, transcribe
 
     models = chain.models
     each = {role.partition(":")[2]: folder.path for role, folder in models.items() if role.startswith("aligner:")}
     aligner = models["aligner"].path if "aligner" in models else each or None
     transcriber = loaded("transcribers", settings.transcriber, models["transcriber"].path, aligner, settings)
     diarizer = diarization.load(diarization.find(models["diarizer"].path)) if "diarizer" in models else None
-    told: set[str] = set()
+    warned: set[str] = set()
 
     def step(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
-        rows = transcribe(recording.recording_id, audio, recording.segments, transcriber, settings, diarizer)
-        for language in sorted({row["language"] for row in rows if each and row["words"]} - set(each) - told):
-            told.add(language)
+        recording_id, segments = recording.recording_id, recording.segments
+        audio.notes += notes_on_overlaps([segments])
+        by_channel = {
+            part.channel: transcribe(recording_id, part, segments, transcriber, settings, diarizer) for part in audio.parts
+        }
+        audio.incomplete = next((part.incomplete for part in audio.parts if part.incomplete), None)
+        rows = joined(recording_id, segments, by_channel)
+        for language in sorted({row["language"] for row in rows if each and row["words"]} - set(each) - warned):
+            warned.add(language)
             remedy = f"; get one with: {_fetching(language)}" if language in aligners() else ""
-            logger.warning("no aligner for %s: its words have the times that Whisper gives them%s", language, remedy)
+            logger.warning("no aligner for %s: its words get Whisper's word times%s", language, remedy)
         return rows
 
     return step
@@ -275,7 +309,7 @@ def _embed(settings: st.EmbedSettings, chain: Chain) -> Step:
 
     speech = loaded("encoders", settings.acoustic_encoder, chain.models["acoustic"].path)
     text = loaded("encoders", settings.text_encoder, chain.models["text"].path)
-    return lambda recording, audio, rows: embed(audio, rows, speech, text, settings.les)
+    return lambda recording, audio, rows: embed(levelled(audio), rows, speech, text, settings.les)
 
 
 def _predict(settings: st.PredictSettings, chain: Chain) -> Step:

@@ -1,4 +1,4 @@
-"""What the user pointed at: folders, files, a list on stdin or a manifest, as recordings with identities."""
+"""The recordings that the user names by folders, files, a list on stdin or a manifest."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ _HIDDEN_FOLDERS = {
     "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "system volume information",
     "__macosx", "lost+found",
 }  # fmt: skip
-"""Beside those that begin with a dot, in small letters: folders of thumbnails, trash and old versions."""
+"""Folders of thumbnails, trash and old versions, in lower case. Folders that begin with a dot are hidden as well."""
+
 
 @dataclass(frozen=True)
 class Recording:
-    """One file of the corpus. `segments` are a manifest's, empty where it gives none.
+    """One file of the corpus.
 
-    recording_id: what users read in tables and messages. path: absolute, as a back end may change the working directory.
+    recording_id: the name in tables and messages. path: absolute, because a back end may change the working directory.
+    segments: those of the manifest; empty for the whole recording.
     """
 
     recording_id: str
@@ -36,7 +38,7 @@ class Recording:
     segments: tuple[Segment, ...] = ()
 
     def input_key(self, sha256: str) -> str:
-        """What its rows are made from: the content and the manifest's segments."""
+        """A hash of the recording's content and its segments in the manifest."""
         if not self.segments:
             return sha256
         changing = [f.name for f in fields(Segment) if f.compare]
@@ -47,10 +49,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The recordings in order of their ids, the folder their ids are relative to, and how many other files lay beside them.
+    """The recordings in order of their ids.
 
-    A hidden folder is not searched, and counts as one file. notes: what a user should know of how a manifest was read, a sentence
-    each.
+    root: the folder that the ids are relative to. ignored: the number of other files; a hidden folder is not searched and counts
+    as one. manifest: the manifest that names the recordings, if any. notes: sentences for the user on how it was read.
     """
 
     root: Path
@@ -63,8 +65,9 @@ class Corpus:
 def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
     """The recordings that `inputs` name: folders (searched recursively), files, one manifest, or `-` for paths on stdin.
 
-    Raises UsageError for what does not exist or is named so that two recordings would share an id, TableError for a
-    manifest that cannot be read, ResourceError for a folder that cannot be listed. One inside of it is a recording that fails.
+    A folder inside a named folder that cannot be listed becomes a recording that fails. Raises UsageError if an input does not
+    exist or two recordings would share an id, TableError if a manifest cannot be read, ResourceError if a named folder cannot be
+    listed.
     """
     if len(inputs) == 1 and is_table_name(Path(inputs[0])):
         return _from_manifest(Path(inputs[0]), root)
@@ -72,22 +75,22 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
     folders: list[Path] = []
     ignored = 0
     places = Places(Path())
-    if absent := [given for given in inputs if given != "-" and not places.as_on_disk(Path(given))]:
+    if absent := [text for text in inputs if text != "-" and not places.as_on_disk(Path(text))]:
         raise UsageError(f"{', '.join(absent)}: no such file or folder")
-    for given in _expanded(inputs):
-        path = places.as_on_disk(Path(given)) or Path(given)
-        if os.path.isdir(path):  # noqa: PTH112 - Path's raises for a name that is too long, or that may not be looked up
+    for text in _expanded(inputs):
+        path = places.as_on_disk(Path(text)) or Path(text)
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long or not permitted
             folders.append(path)
             inside, unlisted, hidden = _inside(path)
             recordings = [p for p in inside if is_audio_name(p)]
             ignored += len(inside) - len(recordings) + hidden
             paths += sorted(recordings + unlisted)
         elif is_table_name(path):
-            raise UsageError(f"{path}: a manifest must be the only input")
+            raise UsageError(f"{path}: a manifest must be the only input; remove the others")
         else:
             paths.append(path)
     if folders and not paths:
-        raise UsageError(f"{', '.join(map(str, folders))}: no audio or video files in it")
+        raise UsageError(f"{', '.join(map(str, folders))}: no audio or video files in it; name another folder")
     if root is None:
         root = folders[0] if len(folders) == 1 == len(inputs) else _common_folder(paths)
     unique = {os.path.abspath(p): p for p in paths}
@@ -95,7 +98,7 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
 
 
 def path_of(root: Path, recording_id: str) -> Path:
-    """Where the recording of an id lies; in an id, and in a table's root, the bytes of a name that is not UTF-8 are escaped."""
+    """The path of a recording. In ids, and in a table's root, the bytes of names that are not UTF-8 are escaped."""
     path = root / recording_id
     if "\\" in str(path) and not os.path.lexists(path):
         escaped = re.compile(rb"\\x([89a-f][0-9a-f])")
@@ -104,10 +107,9 @@ def path_of(root: Path, recording_id: str) -> Path:
 
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path], int]:
-    """All files and links below a folder, the folders that cannot be listed (these will fail, as a file does), and how many
-    hidden folders were left out; `folder` itself may have any name.
+    """All files and links below a folder, the folders that cannot be listed, and the number of hidden folders.
 
-    Links to folders are not followed. ResourceError where the folder itself cannot be listed.
+    Links to folders are not followed. `folder` itself may be hidden. Raises ResourceError if `folder` cannot be listed.
     """
     errors: list[OSError] = []
     inside = []
@@ -120,37 +122,39 @@ def _inside(folder: Path) -> tuple[list[Path], list[Path], int]:
         inside += [path for name in folders if (path := Path(place, name)).is_symlink()]
     unlisted = [Path(error.filename) for error in errors if not isinstance(error, FileNotFoundError)]
     if folder in unlisted:
-        raise ResourceError(f"{folder}: cannot be listed ({errors[0].strerror})")
+        raise ResourceError(f"{folder}: cannot be listed ({errors[0].strerror}); check its permissions")
     return inside, unlisted, hidden
 
 
 def _expanded(inputs: Iterable[str]) -> Iterable[str]:
-    for given in inputs:
-        if given == "-":
-            # As bytes: a path need not be Unicode. It may hold a carriage return; one at the end is a foreign line's.
+    """The inputs, with the lines of stdin in place of `-`."""
+    for text in inputs:
+        if text == "-":
+            # Read as bytes, because a path may not be Unicode. A carriage return at the end is part of a Windows line end.
             lines = (line.removesuffix(b"\r") for line in sys.stdin.buffer.read().split(b"\n"))
             yield from (os.fsdecode(line) for line in lines if line.strip())
         else:
-            yield given
+            yield text
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:
     if not paths:
-        raise UsageError("no recordings were named")
+        raise UsageError("no recordings are named; name files or folders")
     return Path(os.path.commonpath([os.path.abspath(p.parent) for p in paths]))
 
 
-def _identified(root: Path, found: Iterable[tuple[Path, tuple[Segment, ...]]]) -> tuple[Recording, ...]:
+def _identified(root: Path, files: Iterable[tuple[Path, tuple[Segment, ...]]]) -> tuple[Recording, ...]:
+    """The recordings, in order of their ids. Raises UsageError for a file outside `root` and for two files with one id."""
     base = os.path.abspath(root)
     recordings: dict[str, Recording] = {}
-    for path, segments in found:
+    for path, segments in files:
         relative = os.path.relpath(os.path.abspath(path), base)
         if relative == os.pardir or relative.startswith(os.pardir + os.sep):
-            raise UsageError(f"{path}: not below the corpus root {root}; name a root above it with --root")
-        # A name that is not UTF-8 still needs an id that a table can hold.
+            raise UsageError(f"{path}: not below the corpus root {root}; name a folder above it with --root")
+        # Tables hold UTF-8, so the other bytes of a name are escaped.
         identity = os.fsencode(relative.replace(os.sep, "/")).decode("utf-8", "backslashreplace")
         if identity in recordings:
-            raise UsageError(f"{recordings[identity].path} and {path}: both would be {identity}; rename one of them")
+            raise UsageError(f"{recordings[identity].path} and {path}: both would have the id {identity}; rename one of them")
         recordings[identity] = Recording(identity, Path(os.path.abspath(path)), segments)
     return tuple(recordings[identity] for identity in sorted(recordings))
 

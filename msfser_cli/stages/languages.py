@@ -1,7 +1,7 @@
-"""Codes of languages, from what people and tools write.
+"""Language codes from codes, locales and names.
 
-langcodes reads codes and locales (`en-US`, `pt_BR`, `eng`, `iw`), the table below names (`English`, `Deutsch`). The codes are
-those of ISO 639-1 where it has one; Javanese alone is `jw`, as Whisper calls it.
+langcodes reads codes and locales (`en-US`, `pt_BR`, `eng`, `iw`). The table below reads names (`English`, `Deutsch`). The result
+is the ISO 639-1 code if one exists. The only exception is Javanese: `jw`, as in Whisper.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 import unicodedata
 
 UNKNOWN = frozenset(("", "auto", "detect", "unknown", "und", "undetermined", "unk", "mul", "zxx"))
-"""What stands where a language is not known, and is to be detected."""
+"""Texts that mean: detect the language."""
 
 _OWN = {
     "jv": "jw", "nb": "no", "fil": "tl", "cmn": "zh", "arb": "ar", "pes": "fa", "swh": "sw", "zsm": "ms",
     "ekk": "et", "lvs": "lv",
 }  # fmt: skip
-"""Whisper's code for what langcodes calls otherwise: the main language of a group, or another name of the same."""
+"""langcodes' code -> Whisper's code for the same language, or for the group of languages that it belongs to."""
 
 _NAMES = """
 af Afrikaans | am Amharic | ar Arabic العربية | as Assamese | az Azerbaijani | ba Bashkir | be Belarusian | bg Bulgarian Български
@@ -40,9 +40,9 @@ zh Chinese Mandarin 中文 汉语 普通话 | yue Cantonese 粤语 廣東話
 
 
 def code_of(text: str) -> str | None:
-    """The code of the language that `text` writes as a code, a locale or a name; None for what is no language."""
+    """The code of the language in `text`, which is a code, a locale or a name; None if it is not a language."""
     text = unicodedata.normalize("NFC", text.strip())
-    # A locale's encoding and variant, and what stands in brackets behind a name: en_US.UTF-8, de_DE@euro, English (US).
+    # Remove a locale's encoding or variant, and brackets after a name: en_US.UTF-8, de_DE@euro, English (US).
     plain = re.sub(r"(?<=\w)(\.[\w-]+|@\w+|\s*\([^)]*\))$", "", text)
     return _by_name(plain) or _by_code(plain)
 
@@ -52,7 +52,7 @@ def _by_name(text: str) -> str | None:
 
 
 def _letters(name: str) -> str:
-    """`name` without case, blanks, hyphens and accents, which are often left out."""
+    """`name` in lower case, without blanks, hyphens and accents."""
     bare = unicodedata.normalize("NFKD", name).casefold()
     return "".join(c for c in bare if not c.isspace() and c not in "-_" and unicodedata.category(c) != "Mn")
 
@@ -63,7 +63,7 @@ def _by_code(text: str) -> str | None:
     if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*", text):
         return None
     try:
-        language = langcodes.Language.get(text)  # in lower or upper case; withdrawn codes as their successors
+        language = langcodes.Language.get(text)  # in any case; withdrawn codes become their successors
     except ValueError:
         return None
     code = language.language

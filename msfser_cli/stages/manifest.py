@@ -1,8 +1,7 @@
-"""A manifest: a table that names recordings and, where it likes, the segments of them that are to be annotated."""
+"""A manifest: a table that names recordings and, if you wish, the segments of them to annotate."""
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,6 @@ from msfser_cli.stages.tabular import Columns, read_columns, roles
 from msfser_cli.stages.tabular.roles import TimeColumns
 from msfser_cli.stages.transcribe import Segment
 
-logger = logging.getLogger("msfser")
-
 ROUNDED = 0.05
 """Seconds by which a duration may differ from end minus start."""
 
@@ -26,9 +23,10 @@ _SPEAKER: roles.Tiers = (("speaker",), *roles.SPEAKER)
 
 @dataclass(frozen=True)
 class Manifest:
-    """The recordings that a manifest names, each with its segments, and what a user should know of how it was read.
+    """The recordings that a manifest names.
 
-    segments: the path of a recording -> its segments in the manifest's order; none for a recording that is named as a whole.
+    segments: the path of a recording -> its segments in the manifest's order; empty for a recording without times or text.
+    notes: sentences for the user on how the manifest was read.
     """
 
     segments: dict[Path, tuple[Segment, ...]]
@@ -37,7 +35,7 @@ class Manifest:
 
 @dataclass
 class _Roles:
-    """The columns of a manifest by what they mean, and those that mean nothing here."""
+    """The columns of a manifest by their meaning. `unused`: the columns that msfser does not use."""
 
     path: int
     times: TimeColumns
@@ -48,27 +46,61 @@ class _Roles:
 
 
 def read_manifest(path: Path, folder: Path) -> Manifest:
-    """The recordings of the manifest at `path`, whose paths are relative to `folder`.
+    """The recordings of the manifest at `path`. Its paths are relative to `folder`.
 
-    TableError, with the row, for what cannot be read without guessing: columns or values that look like times and are not
-    understood, a recording that is named twice without times, a language that is none, an address on the network.
+    Raises TableError, with the row, if msfser would have to guess: a column that looks like a time but has an unknown name, a
+    value that is not a time, a recording named twice without times, an unknown language, a network address.
     """
     columns = read_columns(path)
     try:
-        found = _roles(columns)
+        meanings = _roles(columns)
     except roles.Ambiguous as error:
         columns.refuse(error.problem, error.remedy)
     if not columns.rows:
         columns.refuse("the manifest has no rows", "name a recording in each row")
-    segments = _segments(columns, found)
-    paths, respelled = _paths(columns, found.path, folder)
+    paths, respelled = _paths(columns, meanings.path, folder)
     recordings: dict[Path, list[Segment]] = {}
-    for place, segment in zip(paths, segments, strict=True):
-        recordings.setdefault(place, []).append(segment)
-    _require_told_apart(columns, found, recordings)
-    _warn_of_repeats(columns, recordings)
-    whole = {place: () if _is_whole(of_one) else tuple(of_one) for place, of_one in recordings.items()}
-    return Manifest(whole, (*_account(columns, found), *respelled))
+    for recording, segment in zip(paths, _segments(columns, meanings), strict=True):
+        recordings.setdefault(recording, []).append(segment)
+    _refuse_repeated_recordings(columns, meanings, recordings)
+    overlaps = [f"{path}: {note}" for note in notes_on_overlaps(recordings.values())]
+    by_recording = {recording: () if _is_whole(segments) else tuple(segments) for recording, segments in recordings.items()}
+    return Manifest(by_recording, (*_account(columns, meanings), *respelled, *overlaps))
+
+
+def notes_on_overlaps(recordings: Iterable[Sequence[Segment]]) -> list[str]:
+    """Sentences on segments that repeat another, or lie within another, of the same recording and speaker.
+
+    recordings: the segments of each recording. Two speakers may talk at the same time, so their segments are not compared,
+    unless one segment is the whole recording.
+    """
+    repeated: list[tuple[Segment, Segment]] = []
+    within: list[tuple[Segment, Segment]] = []
+    for segments in recordings:
+        by_speaker: dict[str | None, list[Segment]] = {}
+        one_is_whole = any(not _has_times(segment) for segment in segments)
+        for segment in segments:
+            by_speaker.setdefault(None if one_is_whole else segment.speaker, []).append(segment)
+        for same_speaker in by_speaker.values():
+            longest = None
+            for segment in sorted(same_speaker, key=lambda s: (_span(s)[0], -_span(s)[1])):
+                if longest is not None and _span(segment) == _span(longest):
+                    repeated.append((longest, segment))
+                elif longest is not None and _span(segment)[1] <= _span(longest)[1]:
+                    within.append((longest, segment))
+                else:
+                    longest = segment
+    sentences = []
+    for pairs, relation in ((repeated, "repeat another"), (within, "lie within another")):
+        if pairs:
+            examples = ", ".join(f"{one.place} and {other.place}" for one, other in pairs[:_EXAMPLES])
+            more = " ..." if len(pairs) > _EXAMPLES else ""
+            sentences.append(f"manifest rows that {relation}: {len(pairs)} ({examples}{more}), all annotated")
+    return sentences
+
+
+def _span(segment: Segment) -> tuple[float, float]:
+    return segment.start or 0.0, math.inf if segment.end is None else segment.end
 
 
 def _roles(columns: Columns) -> _Roles:
@@ -78,7 +110,7 @@ def _roles(columns: Columns) -> _Roles:
     path = next((keys.index(name) for name in names if name in keys), None)
     if path is None:
         raise roles.Ambiguous(f"the manifest has no path column (its columns are {columns.shown()})",
-                              "name one of them path, file, audio_filepath or recording_id")
+                              "rename the column of paths to path")
     if keys.count(keys[path]) > 1:
         raise roles.Ambiguous(f"{roles.either(name for name in header if roles.key(name) == keys[path])} may each be the path")
     times = roles.time_columns(header)
@@ -88,59 +120,61 @@ def _roles(columns: Columns) -> _Roles:
     return _Roles(path, times, text, speaker, language, [index for index in range(len(header)) if index not in used])
 
 
-def _segments(columns: Columns, found: _Roles) -> list[Segment]:
-    starts, ends = _times(columns, found)
-    none: list[str | None] = [None] * len(columns.rows)
-    texts = none if found.text is None else [(text and text.strip()) or None for text in columns.written(found.text)]
-    speakers = none if found.speaker is None else columns.texts(found.speaker)
-    codes = none if found.language is None else _languages(columns, found.language)
+def _segments(columns: Columns, meanings: _Roles) -> list[Segment]:
+    """The segment of each row."""
+    starts, ends = _times(columns, meanings)
+    empty: list[str | None] = [None] * len(columns.rows)
+    texts = empty if meanings.text is None else [(text and text.strip()) or None for text in columns.written(meanings.text)]
+    speakers = empty if meanings.speaker is None else columns.texts(meanings.speaker)
+    codes = empty if meanings.language is None else _languages(columns, meanings.language)
     segments = []
     for place, (start, end, text, speaker, code) in enumerate(zip(starts, ends, texts, speakers, codes, strict=True)):
         if end is not None and end <= (start or 0.0):
-            columns.refuse(f"{columns.where(place)}: it ends at {end:g} s, before it starts")
+            columns.refuse(f"{columns.where(place)}: the segment ends at {end:g} s, before it starts", "correct its times")
         segments.append(Segment(start, end, text, speaker, code, place=columns.where(place)))
     return segments
 
 
-def _times(columns: Columns, found: _Roles) -> tuple[list[float | None], list[float | None]]:
-    """Where each row's segment begins and ends, in seconds; None where its recording does."""
-    times = found.times
-    none: list[float | None] = [None] * len(columns.rows)
+def _times(columns: Columns, meanings: _Roles) -> tuple[list[float | None], list[float | None]]:
+    """The start and end of each row's segment in seconds; None: the start or end of the recording."""
+    times = meanings.times
+    empty: list[float | None] = [None] * len(columns.rows)
     if times.start is None or (times.end is None and times.duration is None):
-        _refuse_unknown_times(columns, found)
-    start, end, duration = (none if column is None else columns.seconds(column.index, column.unit)
+        _refuse_unknown_times(columns, meanings)
+    start, end, duration = (empty if column is None else columns.seconds(column.index, column.unit)
                             for column in (times.start, times.end, times.duration))
     if times.duration is None:
         return start, end
     if times.start is None:
         if times.end is None:
-            found.unused.append(times.duration.index)  # it is the length of the whole recording
+            meanings.unused.append(times.duration.index)  # the length of the whole recording
             return start, end
         return [None if e is None or d is None else max(0.0, round(e - d, 6)) for e, d in zip(end, duration, strict=True)], end
     added = [None if s is None or d is None else round(s + d, 6) for s, d in zip(start, duration, strict=True)]
     if times.end is None:
         return start, added
     if any(a is not None and e is not None and abs(a - e) > ROUNDED for a, e in zip(added, end, strict=True)):
-        found.unused.append(times.duration.index)  # it is another length, such as the recording's
+        meanings.unused.append(times.duration.index)  # another length, such as the recording's
     return start, end
 
 
-def _refuse_unknown_times(columns: Columns, found: _Roles) -> None:
-    """TableError for a column that looks like a time by its name and its values, where times are missing."""
-    for index in found.unused:
+def _refuse_unknown_times(columns: Columns, meanings: _Roles) -> None:
+    """Raise TableError if an unused column looks like a time by its name and its values."""
+    for index in meanings.unused:
         if roles.is_like_time(columns.header[index]) and _holds_times(columns, index):
-            columns.refuse(f"the column {columns.header[index]!r} looks like a time, and msfser does not know which",
-                           "rename it to start, end or duration, or take it out")
+            columns.refuse(f"the column {columns.header[index]!r} looks like a time, but msfser does not know which one",
+                           "rename it to start, end or duration, or remove it")
 
 
 def _holds_times(columns: Columns, index: int) -> bool:
     try:
         return any(value is not None for value in columns.seconds(index))
-    except TableError:  # they are not times, or lists
+    except TableError:  # the values are not times
         return False
 
 
 def _languages(columns: Columns, index: int) -> list[str | None]:
+    """The language code of each row; None: detect it. Raises TableError for text that is not a language."""
     codes: dict[str, str | None] = {}
     texts = columns.texts(index)
     for place, text in enumerate(texts):
@@ -149,29 +183,29 @@ def _languages(columns: Columns, index: int) -> list[str | None]:
         codes[text] = languages.code_of(text)
         if codes[text] is None and text.casefold() not in languages.UNKNOWN:
             columns.refuse(f"{columns.where(place)} has {text!r} under {columns.header[index]!r}, which is not a language",
-                           "write a code such as en, or leave the cell empty to have the language detected")
+                           "write a code such as en, or leave the cell empty to detect the language")
     return [None if text is None else codes[text] for text in texts]
 
 
 def _paths(columns: Columns, index: int, folder: Path) -> tuple[list[Path], list[str]]:
-    """The path of each row, and a note if some were found under another spelling than the manifest's."""
-    places, found = Places(folder), dict[str, Path]()
-    # A recording id may come without the extension, as in lhotse's supervisions; a path does not.
+    """The path of each row, and a note if files have another spelling on disk than in the manifest."""
+    places, path_of = Places(folder), dict[str, Path]()
+    # Recording ids may lack the extension, as in lhotse's supervisions. Paths have it.
     bare = roles.key(columns.header[index]) in ("recordingid", "recording")
     names = columns.written(index)
     for place, name in enumerate(names):
         if name is None or not name.strip():
-            columns.refuse(f"{columns.where(place)} has no {columns.header[index]}")
-        if name not in found:
+            columns.refuse(f"{columns.where(place)} has no {columns.header[index]}", "name a recording in each row")
+        if name not in path_of:
             try:
-                found[name] = places.find(name, without_extension=bare)
+                path_of[name] = places.find(name, without_extension=bare)
             except Elsewhere:
-                columns.refuse(f"{columns.where(place)} has {name!r} under {columns.header[index]!r}, which is not a file",
-                               "download it, and name the file")
-    respelled = [name for name, path in found.items() if path != places.below(name)]
+                columns.refuse(f"{columns.where(place)} has {name!r} under {columns.header[index]!r}, which is a network address",
+                               "download the file and write its path")
+    respelled = [name for name, path in path_of.items() if path != places.below(name)]
     note = [f"{columns.path}: paths that are spelled differently on disk: {len(respelled)}, such as {respelled[0]!r} for "
-            f"{str(found[respelled[0]])!r}"] if respelled else []
-    return [found[name] for name in names if name is not None], note
+            f"{str(path_of[respelled[0]])!r}"] if respelled else []
+    return [path_of[name] for name in names if name is not None], note
 
 
 def _is_whole(segments: Sequence[Segment]) -> bool:
@@ -182,49 +216,21 @@ def _has_times(segment: Segment) -> bool:
     return segment.start is not None or segment.end is not None
 
 
-def _require_told_apart(columns: Columns, found: _Roles, recordings: dict[Path, list[Segment]]) -> None:
+def _refuse_repeated_recordings(columns: Columns, meanings: _Roles, recordings: dict[Path, list[Segment]]) -> None:
+    """Raise TableError if a recording is named twice without times."""
     for path, segments in recordings.items():
         whole = [segment for segment in segments if not _has_times(segment)]
         if len(whole) > 1:
-            unused = f"; columns not used: {columns.shown(found.unused)}" if found.unused else ""
-            columns.refuse(f"{path.name} is named twice and without times ({whole[0].place}, {whole[1].place}){unused}",
+            unused = f"; columns not used: {columns.shown(meanings.unused)}" if meanings.unused else ""
+            columns.refuse(f"{path.name} is named twice without times ({whole[0].place}, {whole[1].place}){unused}",
                            "name each recording once, or give the segments a start and an end")
 
 
-def _warn_of_repeats(columns: Columns, recordings: dict[Path, list[Segment]]) -> None:
-    """Warn of rows that repeat another, or lie within another of the same speaker."""
-    repeated: list[tuple[Segment, Segment]] = []
-    within: list[tuple[Segment, Segment]] = []
-    for segments in recordings.values():
-        by_speaker: dict[str | None, list[Segment]] = {}
-        everyone = any(not _has_times(segment) for segment in segments)  # the whole recording holds whoever speaks in it
-        for segment in segments:
-            by_speaker.setdefault(None if everyone else segment.speaker, []).append(segment)
-        for of_one in by_speaker.values():
-            longest = None
-            for segment in sorted(of_one, key=lambda s: (_span(s)[0], -_span(s)[1])):
-                if longest is not None and _span(segment) == _span(longest):
-                    repeated.append((longest, segment))
-                elif longest is not None and _span(segment)[1] <= _span(longest)[1]:
-                    within.append((longest, segment))
-                else:
-                    longest = segment
-    for pairs, what in ((repeated, "repeat another"), (within, "lie within another")):
-        if pairs:
-            examples = ", ".join(f"{one.place} and {other.place}" for one, other in pairs[:_EXAMPLES])
-            more = " ..." if len(pairs) > _EXAMPLES else ""
-            logger.warning("%s: rows that %s: %d (%s%s); each is annotated", columns.path, what, len(pairs), examples, more)
-
-
-def _span(segment: Segment) -> tuple[float, float]:
-    return segment.start or 0.0, math.inf if segment.end is None else segment.end
-
-
-def _account(columns: Columns, found: _Roles) -> Iterable[str]:
-    """What the columns mean, where their names do not say it, and which were not used."""
-    header, times = columns.header, found.times
+def _account(columns: Columns, meanings: _Roles) -> Iterable[str]:
+    """Sentences on how the columns were understood, and which columns are not used."""
+    header, times = columns.header, meanings.times
     read: dict[str, list[int | None]] = {
-        "path": [found.path], "text": [found.text], "speaker": [found.speaker], "language": [found.language],
+        "path": [meanings.path], "text": [meanings.text], "speaker": [meanings.speaker], "language": [meanings.language],
     }  # fmt: skip
     start, end, duration = (None if c is None else c.index for c in (times.start, times.end, times.duration))
     read["start"] = [end, duration] if start is None and None not in (end, duration) else [start]
@@ -236,7 +242,7 @@ def _account(columns: Columns, found: _Roles) -> Iterable[str]:
             renamed.append(f"the {role} is {(' - ' if role == 'start' else ' + ').join(map(repr, names))}")
     if renamed:
         yield f"{columns.path}: {', '.join(renamed)}"
-    if duration in found.unused and start is None and duration is not None:
-        yield f"{columns.path}: {header[duration]!r} without a start is not used; recordings are read as a whole"
-    if found.unused:
-        yield f"{columns.path}: columns not used: {columns.shown(found.unused)}"
+    if duration in meanings.unused and start is None and duration is not None:
+        yield f"{columns.path}: {header[duration]!r} is not used because no column holds a start; whole recordings are read"
+    if meanings.unused:
+        yield f"{columns.path}: columns not used: {columns.shown(meanings.unused)}"

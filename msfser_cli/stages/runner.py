@@ -1,4 +1,4 @@
-"""The only batch loop: recordings in, a table and its ledger out. A recording that fails costs that recording alone."""
+"""The batch loop: reads recordings, writes a table and its ledger. A failed recording never stops the others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from msfser_cli.errors import (
     shortage,
 )
 from msfser_cli.settings import MAX_FAILED, as_dict, fingerprint
-from msfser_cli.stages.chain import Chain, Step
+from msfser_cli.stages.chain import Chain, Step, hearing_of
 from msfser_cli.stages.corpus import Corpus, Recording, find, path_of
 from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.store import tables
@@ -50,30 +50,33 @@ def _no_audio() -> Audio:
 
 
 IN_A_ROW = 10
-"""So many recordings in a row must fail for one of `MACHINE_REASONS` before the machine is suspected."""
+"""msfser suspects the machine after this many failures in a row, all for one of `MACHINE_REASONS`."""
 
 ELSEWHERE = 5
-"""So many others, spread over the recordings that are left, are tried before a run stops on that suspicion."""
+"""Before a run stops on that suspicion, it tries this many others, spread over the remaining recordings."""
 
 _SHORT = "memory ran out once: "
-"""Before the input key of a recording in the ledger: the next run tries it once more."""
+"""The prefix of such a recording's input key in the ledger. The next run tries it once more."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One recording to be done: from a corpus, or with its rows and its ledger line from an input table."""
+    """One recording to process. From an input table it has rows and a ledger line."""
 
     recording: Recording
     rows: list[Row] = field(default_factory=list)
     input_line: dict[str, Any] | None = None
+    hearing: dict[str, Any] | None = None
+    """How the input table's recordings were decoded, as `chain.hearing_of`; None for a corpus."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a run reads: its items in order, their ids, their size in bytes, and the lineage of an input table.
+    """The input of a run.
 
-    ignored: how many files and hidden folders of the corpus were left out for their names. manifest: the file that names the
-    items, if one does. notes: what a user should know of how it was read, a sentence each.
+    items: the recordings in order. size_bytes: their size. lineage: that of an input table, None for a corpus. ignored: the
+    number of files and hidden folders that were skipped because of their names. manifest: the file that names the items, if any.
+    notes: sentences for the user on how the input was read.
     """
 
     root: Path
@@ -86,18 +89,18 @@ class Source:
     notes: tuple[str, ...] = ()
 
     def gone(self, recording_ids: Iterable[str]) -> list[str]:
-        """Those of `recording_ids` that are not among the items, and whose files are gone, too, where a corpus is read."""
+        """Those of `recording_ids` that are not among the items. For a corpus, their files must be gone as well."""
         absent = set(recording_ids).difference(self.recording_ids)
         return sorted(name for name in absent if self.lineage or not _may_exist(self.root, name))
 
 
 @dataclass(frozen=True)
 class Destination:
-    """What a run writes to: `out`, with or without the vectors; whether to start over, and to try failed recordings again.
+    """The output of a run, and how to write it.
 
-    `prune`: whether the rows of recordings that are gone go too. `moved`: the user says where the corpus is, so it may lie
-    elsewhere than when the output was begun. `wait`: how many seconds to wait for another run on it. `max_failed`: the share of
-    the recordings that may fail for one of `MACHINE_REASONS`.
+    vectors: whether to keep the vectors. redo: start over. retry_failed: try failed recordings again. prune: remove the rows of
+    recordings that no longer exist. moved: the user names the corpus root, so it may differ from the one in the output. wait:
+    seconds to wait for another run on the output. max_failed: the share of recordings that may fail for one of `MACHINE_REASONS`.
     """
 
     out: str
@@ -112,12 +115,12 @@ class Destination:
 
 @dataclass
 class Summary:
-    """What a run did: `done + no_speech + failed + unchanged == recordings`. `published` is what the ledger says in all.
+    """The result of a run: `done + no_speech + failed + unchanged == recordings`.
 
-    gone: recordings that the output has and the corpus has not any more; `pruned` says that they are out of the output, too.
-    fallbacks: how many utterances a model was asked to describe in vain, by `schemas.FALLBACKS`.
-    incomplete: how many of the recordings that were tried have rows for a part of them only.
-    noted: how many of the recordings that were tried have a note in the ledger.
+    gone: the number of recordings in the output that no longer exist in the corpus. pruned: whether they were removed.
+    fallbacks: reason (see `schemas.FALLBACKS`) -> number of utterances without a model's description.
+    incomplete: the number of tried recordings that have rows for a part only. noted: the number of tried recordings with a note.
+    published: the counts over the whole ledger.
     """
 
     out: str
@@ -140,12 +143,12 @@ class Summary:
 
     @property
     def tried(self) -> int:
-        """The recordings that were not left as they are."""
+        """The number of recordings that were processed."""
         return self.done + self.no_speech + self.failed
 
 
 class Reporter(Protocol):
-    """Tells the user how it goes."""
+    """Shows the progress to the user."""
 
     def start(self, source: Source) -> None:
         """The run begins."""
@@ -158,7 +161,7 @@ class Reporter(Protocol):
 
 @dataclass
 class _Prepared:
-    """An item whose content was looked at: its ledger line so far and, if it is to be done, its audio or why there is none."""
+    """An item that is ready to process: its ledger line so far, and its audio or the error."""
 
     item: Item
     line: dict[str, Any]
@@ -168,15 +171,15 @@ class _Prepared:
 
     @property
     def is_readable(self) -> bool:
-        """Whether its file was opened: from an input table, only one that is to be heard is."""
+        """Whether its file was opened. The files of an input table may not be opened at all."""
         return self.item.input_line is None and self.error is None
 
 
 def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[tuple[str, ...], Source]:
-    """The stages that `command` runs on `inputs`, and what they read.
+    """The stages that `command` runs on `inputs`, and their source.
 
-    transcribe reads a corpus; emphasize, describe and embed the table of the stage before; predict any of these, and runs the
-    stages that are left. Raises UsageError or TableError where the input is something else.
+    transcribe reads a corpus. emphasize, describe and embed read the table of the stage before. predict reads any of these and
+    runs the remaining stages. Raises UsageError or TableError for another input.
     """
     names = schemas.STAGE_NAMES
     last = names.index(command)
@@ -186,39 +189,39 @@ def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[t
     lineage = tables.read_lineage(table)
     first = names.index(lineage.stage) + 1 if lineage.stage in names else 0
     if first == 0 or first > last or (first < last and command != "predict"):
-        raise TableError(table, f"a table of {lineage.stage}", f"{command} reads one that {names[last - 1]} wrote")
+        raise TableError(table, f"a table of {lineage.stage}", f"{command} needs a table of {names[last - 1]}")
     return names[first : last + 1], _from_table(table, lineage, root)
 
 
 def require_languages(chain: Chain, source: Source) -> None:
-    """TableError, with the row, for a language of the manifest that the chain's transcriber does not know."""
+    """Raise TableError, with the row, if the transcriber does not know a language of the manifest."""
     if source.manifest is None:
         return
     segments = [segment for item in source.items for segment in item.recording.segments if segment.language]
-    known = chain.known_languages() if segments else None
+    supported = chain.known_languages() if segments else None
     for segment in segments:
-        if known is not None and segment.language not in known:
+        if supported is not None and segment.language not in supported:
             problem = f"{segment.place} has the language {segment.language!r}, which the model does not know"
-            raise TableError(source.manifest, problem, f"it knows {', '.join(sorted(known))}")
+            raise TableError(source.manifest, problem, f"choose one of {', '.join(sorted(supported))}")
 
 
 def pending(chain: Chain, source: Source, destination: Destination) -> tuple[list[str], list[str]]:
-    """The recordings that `run` would do now, and those that are gone. Nothing is written."""
+    """The ids that `run` would process now, and the ids that no longer exist. Writes nothing."""
     if not Path(destination.out).parent.exists():
         return [item.recording.recording_id for item in source.items], []
     with _open(chain, source, destination) as output:
         seen = Seen(output.path)
-        looked_at = [_look(item, output, seen) for item in source.items]
+        checked = [_check(item, output, seen) for item in source.items]
         gone = source.gone(output.recordings)
-    return [prepared.item.recording.recording_id for prepared in looked_at if not prepared.unchanged], gone
+    return [prepared.item.recording.recording_id for prepared in checked if not prepared.unchanged], gone
 
 
 def run(chain: Chain, source: Source, destination: Destination, reporter: Reporter) -> Summary:
-    """Do what is not done yet, and publish it. What is finished is kept, however the run ends.
+    """Process the recordings that are not done yet, and publish the result. Finished work is always kept.
 
-    A recording that fails becomes a line of the ledger. Where the machine may be to blame, that waits until a later recording
-    succeeds (see `_Failures`). Raises UsageError where the output holds other work, OutputHeldError where another run writes to
-    it, ResourceError where the machine gives out or seems to, Stopped on a signal.
+    A recording that fails gets a line in the ledger. If the machine may be the cause, the line waits until a later recording
+    succeeds (see `_Failures`). Raises UsageError if the output has other settings, OutputHeldError if another run writes to it,
+    ResourceError if the machine fails or seems to, Stopped on a signal.
     """
     began = time.monotonic()
     out = destination.out
@@ -242,7 +245,7 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
                         except _ShortageError as error:
                             with stopping.postponed():
                                 _remember_shortage(prepared.line, error, output)
-                        stopping.check()  # what a library made of the signal is not the recording's failure
+                        stopping.check()  # an error that a library raises on a signal is not a failure
                         with stopping.postponed():
                             rows = failures.keep(prepared, rows, chain, output)
                     elif prepared.is_readable:
@@ -271,13 +274,13 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
 
 
 def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[Row] | RecordingError]]:
-    """Each item with the rows that the stages make of it, or why there are none; nothing is written."""
+    """Each item with its rows from the stages, or with the error. Writes nothing."""
     with stop_on_signals() as stopping:
         steps = chain.load()
         for item in items:
             result: list[Row] | RecordingError
             try:
-                result = _rows(item, _audio(item, None) if _is_heard(item, chain) else _no_audio(), chain, steps)
+                result = _rows(item, _audio(item, chain, None) if _is_heard(item, chain) else _no_audio(), chain, steps)
             except RecordingError as error:
                 result = error
             except _ShortageError as error:
@@ -287,15 +290,15 @@ def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[
 
 
 def _may_exist(root: Path, recording_id: str) -> bool:
-    """A name that is not Unicode cannot be found again by its id, in which its bytes are escaped."""
+    """Whether the recording may still exist. True if msfser cannot tell, as for a name with escaped bytes."""
     if "\\" in recording_id:
         return True
     try:
-        # A folder is the id of one that could not be listed: now its recordings are among the items themselves.
+        # The id of a folder that could not be listed. If it is a folder now, its recordings are among the items.
         return not stat.S_ISDIR(os.lstat(root / recording_id).st_mode)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # a manifest may hold a name that no file can have
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a manifest may hold an impossible name
         return False
-    except OSError:  # it may be in a folder that cannot be searched
+    except OSError:  # it may lie in a folder without permission to search
         return True
 
 
@@ -307,7 +310,7 @@ def _from_corpus(corpus: Corpus) -> Source:
 
 
 def _size(path: Path) -> int:
-    """In bytes, 0 for what is no file; a manifest may hold a name that no file can have."""
+    """The size in bytes; 0 if it is not a file. A manifest may hold an impossible name."""
     try:
         return path.stat().st_size if path.is_file() else 0
     except (OSError, ValueError):
@@ -315,7 +318,7 @@ def _size(path: Path) -> int:
 
 
 def _from_table(path: Path, lineage: Lineage, root: Path | None) -> Source:
-    """The recordings of a table, and those that its ledger has no rows of: they go on into the next ledger."""
+    """The recordings of a table, including those without rows, which go into the next ledger as well."""
     ledger = read_ledger(path)
     folder = Path(lineage.corpus_root or ".") if root is None else root
     folder = folder.absolute()
@@ -325,7 +328,7 @@ def _from_table(path: Path, lineage: Lineage, root: Path | None) -> Source:
 
 @dataclass(frozen=True)
 class _TableItems:
-    """The recordings of a table, read anew in each pass."""
+    """The recordings of a table. Each iteration reads the table again."""
 
     path: Path
     lineage: Lineage
@@ -333,14 +336,15 @@ class _TableItems:
     folder: Path
 
     def __iter__(self) -> Iterator[Item]:
+        hearing = hearing_of(self.lineage.settings.get("transcribe", {}))
         spoken = {identity: line["utterances"] for identity, line in self.ledger.items() if line["utterances"]}
         for identity, line in self.ledger.items():
             if identity not in spoken:
-                yield Item(Recording(identity, path_of(self.folder, identity)), [], line)
+                yield Item(Recording(identity, path_of(self.folder, identity)), [], line, hearing)
         for identity, rows in tables.iter_recordings(self.path, schemas.columns_through(self.lineage.stage)):
             if spoken.pop(identity, None) != len(rows):
                 raise self._torn(identity)
-            yield Item(Recording(identity, path_of(self.folder, identity)), rows, self.ledger[identity])
+            yield Item(Recording(identity, path_of(self.folder, identity)), rows, self.ledger[identity], hearing)
         if spoken:
             raise self._torn(min(spoken))
 
@@ -348,14 +352,15 @@ class _TableItems:
         return TableError(
             self.path,
             f"does not match its ledger {ledger_path(self.path)} for recording {identity}",
-            f"if {self.lineage.stage} is writing it, wait; if it was stopped, run it again; keep the two files together",
+            f"if {self.lineage.stage} is writing it, wait; if it was stopped, run it again; always keep the two files together",
         )
 
 
 def _open(chain: Chain, source: Source, destination: Destination) -> AbstractContextManager[Output]:
-    before = source.lineage
-    settings = {**(before.settings if before else {}), **{name: as_dict(s) for name, s in chain.settings.items()}}
-    models = {**(before.models if before else {}), **chain.identities()}
+    """Open the output with the lineage of this run."""
+    earlier = source.lineage
+    settings = {**(earlier.settings if earlier else {}), **{name: as_dict(s) for name, s in chain.settings.items()}}
+    models = {**(earlier.models if earlier else {}), **chain.identities()}
     chain.check_vectors(settings.get("embed", {}), models)
     lineage = Lineage(
         stage=chain.stages[-1],
@@ -379,44 +384,44 @@ def _open(chain: Chain, source: Source, destination: Destination) -> AbstractCon
 
 
 class _Turns:
-    """The items of a source, in order. Some that are spread over the rest are taken first when that is asked for."""
+    """The items of a source, in order. `look_elsewhere` moves some items from further on to the front."""
 
     def __init__(self, items: Iterable[Item]) -> None:
-        self._left = deque(items) if isinstance(items, Sequence) else None
+        self._remaining = deque(items) if isinstance(items, Sequence) else None
         self._items = items
         self.begun = 0
 
     def __iter__(self) -> Iterator[Item]:
-        if self._left is None:  # a table is read as a stream
+        if self._remaining is None:  # a table is read as a stream
             for item in self._items:
                 self.begun += 1
                 yield item
         else:
-            while self._left:
+            while self._remaining:
                 self.begun += 1
-                yield self._left.popleft()
+                yield self._remaining.popleft()
 
     def look_elsewhere(self) -> int:
-        """Move up to `ELSEWHERE` items to the front; how many there were."""
-        if not self._left:
+        """Move up to `ELSEWHERE` items to the front, and return their number."""
+        if not self._remaining:
             return 0
-        count = len(self._left)
+        count = len(self._remaining)
         places = {count * (number + 1) // (ELSEWHERE + 1) for number in range(ELSEWHERE)}
-        items = list(self._left)
+        items = list(self._remaining)
         rest = (item for place, item in enumerate(items) if place not in places)
-        self._left = deque([*(items[place] for place in sorted(places)), *rest])
+        self._remaining = deque([*(items[place] for place in sorted(places)), *rest])
         return len(places)
 
 
 def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Generator[_Prepared, None, None]:
-    """Items prepared in order, the next one in a thread of its own while the caller works on this one.
+    """The items prepared, in order. A thread prepares the next item while the caller works on the current one.
 
-    If the caller stops early, the thread is left to itself and not waited for: it may be decoding a long file.
+    If the caller stops early, the thread is abandoned, not joined: it may be decoding a long file.
     """
-    wanted: queue.SimpleQueue[tuple[Item, Future[_Prepared]] | None] = queue.SimpleQueue()
+    tasks: queue.SimpleQueue[tuple[Item, Future[_Prepared]] | None] = queue.SimpleQueue()
 
     def work() -> None:
-        while task := wanted.get():
+        while task := tasks.get():
             item, future = task
             try:
                 future.set_result(prepare(item))
@@ -425,20 +430,20 @@ def _ahead(items: Iterable[Item], prepare: Callable[[Item], _Prepared]) -> Gener
 
     start(work)
     try:
-        next_one: Future[_Prepared] | None = None
+        following: Future[_Prepared] | None = None
         for item in items:
-            this, next_one = next_one, Future()
-            wanted.put((item, next_one))
-            if this:
-                yield this.result()
-        if next_one:
-            yield next_one.result()
+            current, following = following, Future()
+            tasks.put((item, following))
+            if current:
+                yield current.result()
+        if following:
+            yield following.result()
     finally:
-        wanted.put(None)
+        tasks.put(None)
 
 
-def _look(item: Item, output: Output, seen: Seen) -> _Prepared:
-    """Whether the item was done already, from the same content."""
+def _check(item: Item, output: Output, seen: Seen) -> _Prepared:
+    """Find out whether the item is already done, from the same content."""
     recording, input_line = item.recording, item.input_line
     line: dict[str, Any] = dict(input_line) if input_line else dict.fromkeys(schemas.names(schemas.RECORDINGS))
     line |= {"recording_id": recording.recording_id, "status": "done", "reason": None, "detail": None, "utterances": 0}
@@ -451,27 +456,27 @@ def _look(item: Item, output: Output, seen: Seen) -> _Prepared:
         else:
             line["input_key"] = _rows_key(input_line["input_key"], item.rows)
     except RecordingError as error:
-        # There is no content that could be the same: it is looked at in every run, but fails anew only for another reason.
+        # Without content, the reason is the key: each run checks it, and it is a new failure only for another reason.
         prepared.error, line["input_key"] = error, error.reason
     prepared.unchanged = output.done(recording.recording_id, line["input_key"])
     return prepared
 
 
 def _prepare(item: Item, chain: Chain, output: Output, seen: Seen, beside: Path) -> _Prepared:
-    """Look at an item and decode it, if a stage is to hear it; decoded samples lie `beside` the output."""
+    """Check an item, and decode it if a stage needs the audio. Decoded samples lie `beside` the output."""
     began = time.perf_counter()
     path = item.recording.path
     before = _state(path)
-    prepared = _look(item, output, seen)
+    prepared = _check(item, output, seen)
     if prepared.unchanged or prepared.error or not _is_heard(item, chain):
         return prepared
     try:
-        prepared.audio = _audio(item, beside)
+        prepared.audio = _audio(item, chain, beside)
         prepared.line["duration"] = round(prepared.audio.duration, 3)
     except RecordingError as error:
         prepared.error = error
-    if (after := _state(path)) != before:  # what was decoded need not be what was hashed: the next run tries it again
-        why = "it was written to while it was read" if after else "it was removed while it was read"
+    if (after := _state(path)) != before:  # the hash may be of other content than the samples: try it again next time
+        why = "the file changed while it was read" if after else "the file was removed while it was read"
         prepared.error = RecordingError("changed" if after else "missing", why)
         prepared.line["input_key"] = prepared.error.reason
     prepared.line["seconds"] = time.perf_counter() - began
@@ -479,7 +484,7 @@ def _prepare(item: Item, chain: Chain, output: Output, seen: Seen, beside: Path)
 
 
 def _state(path: Path) -> tuple[int, ...] | None:
-    """What differs when a file was written to or replaced; None where there is no file."""
+    """Values that change if the file is written to or replaced; None if there is no file."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -488,15 +493,15 @@ def _state(path: Path) -> tuple[int, ...] | None:
 
 
 def _is_heard(item: Item, chain: Chain) -> bool:
-    """Whether a stage listens to the item; there is nothing to hear where the input table has no rows of it."""
+    """Whether a stage needs the audio of the item. Without rows in the input table, none does."""
     return chain.needs_audio and not (item.input_line and not item.rows)
 
 
-def _audio(item: Item, output: Path | None) -> Audio:
-    """RecordingError where there is none, or not that which the input table was made from."""
+def _audio(item: Item, chain: Chain, output: Path | None) -> Audio:
+    """The decoded audio. Raises RecordingError if the file cannot be decoded, or changed since the input table was made."""
     if item.input_line and file_sha256(item.recording.path)[0] != item.input_line["sha256"]:
-        raise RecordingError("changed", "its content is not what the input table was made from; transcribe it again")
-    return decode(item.recording.path, output)
+        raise RecordingError("changed", "the file changed after the input table was made; transcribe it again")
+    return decode(item.recording.path, output, **(chain.hearing if item.hearing is None else item.hearing))
 
 
 class _ShortageError(ResourceError):
@@ -504,7 +509,7 @@ class _ShortageError(ResourceError):
 
 
 def _rows(item: Item, audio: Audio, chain: Chain, steps: Sequence[Step]) -> list[Row]:
-    """What the stages make of the item. RecordingError for all that a back end raises or returns that is not right."""
+    """The rows of the item after all stages. Raises RecordingError if a back end fails or returns wrong rows."""
     rows = item.rows
     for stage, step in zip(chain.stages, steps, strict=True):
         try:
@@ -521,13 +526,13 @@ def _rows(item: Item, audio: Audio, chain: Chain, steps: Sequence[Step]) -> list
 
 
 def _blamed(chain: Chain, stage: str, error: Exception) -> RecordingError:
-    """The failure of a stage's back end, by its name; the library's own words stand in brackets."""
+    """The error for a failed back end. It names the back end, and quotes the library in brackets."""
     words = f"{type(error).__name__}: {error}"
     return RecordingError("backend_error", f"the {chain.backend_of(stage)} failed on this recording ({words})")
 
 
 def _rows_key(input_key: str, rows: list[Row]) -> str:
-    """A hash of a recording's rows: an edited transcript is new work, a table written again with the same rows is not."""
+    """A hash of a recording's rows. It changes if a transcript is edited, but not if the same rows are written again."""
     digest = hashlib.sha256(input_key.encode())
     for row in rows:
         for name, value in row.items():
@@ -537,7 +542,7 @@ def _rows_key(input_key: str, rows: list[Row]) -> str:
 
 
 def _annotate(prepared: _Prepared, chain: Chain, steps: Sequence[Step]) -> list[Row]:
-    """The rows that the stages make of the recording; completes its ledger line."""
+    """The rows of the recording after all stages. Completes its ledger line."""
     began = time.perf_counter()
     item, line = prepared.item, prepared.line
     rows = item.rows
@@ -553,7 +558,7 @@ def _annotate(prepared: _Prepared, chain: Chain, steps: Sequence[Step]) -> list[
     except RecordingError as error:
         rows = []
         _fail(line, error)
-    sentences = [sentence for sentence in prepared.audio.notes if sentence not in (line["note"] or "")]
+    sentences = [sentence for sentence in dict.fromkeys(prepared.audio.notes) if sentence not in (line["note"] or "")]
     line["note"] = "; ".join(filter(None, [line["note"], *sentences])) or None
     line["utterances"] = len(rows)
     line["seconds"] = round(line["seconds"] + time.perf_counter() - began, 3)
@@ -565,41 +570,40 @@ def _fail(line: dict[str, Any], error: RecordingError) -> None:
 
 
 def _remember_shortage(line: dict[str, Any], error: _ShortageError, output: Output) -> None:
-    """The second time that memory runs out over a recording it fails; the first time this raises ResourceError.
+    """Record that memory ran out. The first time this raises ResourceError, the second time the recording fails.
 
-    The ledger remembers the first: without that, the same recording would end every night's run.
+    Without this memory in the ledger, the same recording would stop the run every night.
     """
     identity, remembered = line["recording_id"], _SHORT + line["input_key"]
     _fail(line, RecordingError("out_of_memory", str(error)))
-    if output.input_key(identity) not in (remembered, line["input_key"]):  # the latter had failed, and was tried again
+    if output.input_key(identity) not in (remembered, line["input_key"]):  # the second key: it had failed, and is retried
         output.add(line | {"input_key": remembered})
         raise ResourceError(
-            f"{identity}: {error}. Run the same command again; if memory runs out over this recording once more, it is left out"
+            f"{identity}: {error}. Run the same command again; if memory runs out on this recording once more, msfser skips it"
         ) from error
 
 
 class _Failures:
-    """The failures of a run, and whether the machine is to blame for them.
+    """The failures of a run, and whether the machine may be their cause.
 
-    A bad file, such as one that is no audio, is its own failure and is written to the ledger at once. A failure for one of
-    `MACHINE_REASONS` may be the machine's: it is held back until a later recording succeeds. If `IN_A_ROW` are held back, and
-    they and those before are more than the share of the run that may fail, `ELSEWHERE` other recordings are tried first. If these
-    fail as well, the run stops.
+    A bad file, such as a text file, goes into the ledger at once. A failure for one of `MACHINE_REASONS` may be the machine's, so
+    its line waits until a later recording succeeds. If `IN_A_ROW` lines wait, and the share of such failures in the run exceeds
+    the limit, `ELSEWHERE` other recordings are tried. If these fail as well, the run stops.
     """
 
     def __init__(self, share: float) -> None:
         self._share = share
         self._count = 0
-        self._held: list[dict[str, Any]] = []
-        self._verdict_at: int | None = None  # the run stops when so many are held back
+        self._waiting: list[dict[str, Any]] = []
+        self._verdict_at: int | None = None  # the run stops if this many lines wait
 
     def keep(self, prepared: _Prepared, rows: list[Row], chain: Chain, output: Output) -> list[Row]:
-        """Add a recording to the output, or hold it back; its rows, of which there are none where they do not fit the table."""
+        """Add a recording to the output, or let its line wait. Returns the rows that were added."""
         line = prepared.line
         if line["status"] != "failed":
             try:
                 output.add(line, rows)
-            except ValueError as error:  # a vector of another length than those before
+            except ValueError as error:  # a vector has another length than earlier vectors
                 rows = []
                 _fail(line, _blamed(chain, chain.stages[-1], error))
         if line["status"] != "failed":
@@ -609,54 +613,57 @@ class _Failures:
             output.add(line)
         else:
             self._count += 1
-            self._held.append(line)
+            self._waiting.append(line)
         return rows
 
     def settle(self, output: Output, *, could_be_read: bool = False) -> None:
-        """Another recording succeeded, or `could_be_read` at least, so those held back failed by themselves."""
-        if could_be_read and any(line["reason"] not in ("missing", "unreadable") for line in self._held):
+        """Write the waiting lines, because another recording succeeded, so the machine is not the cause.
+
+        could_be_read: the other recording was only read. This says nothing of failures after reading.
+        """
+        if could_be_read and any(line["reason"] not in ("missing", "unreadable") for line in self._waiting):
             return
-        for line in self._held:
+        for line in self._waiting:
             output.add(line)
-        self._held.clear()
+        self._waiting.clear()
         self._verdict_at = None
 
     def are_suspect(self, summary: Summary, turns: _Turns | None = None) -> bool:
-        """Whether the machine is to blame. While there are `turns`, others are tried before that is said."""
-        held = len(self._held)
-        if held < IN_A_ROW or self._count <= self._share * summary.tried:
+        """Whether the machine may be the cause. If `turns` has more items, some of them are tried first."""
+        waiting = len(self._waiting)
+        if waiting < IN_A_ROW or self._count <= self._share * summary.tried:
             return False
         if turns and self._verdict_at is None:
             being_prepared = turns.begun - summary.tried - summary.unchanged
-            self._verdict_at = held + being_prepared + turns.look_elsewhere()
-        return not turns or held >= (self._verdict_at or 0)
+            self._verdict_at = waiting + being_prepared + turns.look_elsewhere()
+        return not turns or waiting >= (self._verdict_at or 0)
 
     def stop(self, output: Output, summary: Summary) -> NoReturn:
-        """Publish what is finished, with those held back in the ledger, and raise ResourceError. The next run tries them again.
+        """Publish finished work and the waiting lines, and raise ResourceError. The next run tries these recordings again.
 
-        What the table has of a recording already stays there, and so does a table that is being made anew.
+        Rows that the table already has are kept. With --redo, the old table is kept.
         """
-        for line in self._held:
+        for line in self._waiting:
             if line["recording_id"] not in output.recordings:
                 output.add(line | {"input_key": ""})
         if not output.replaces_a_table:
             output.publish()
-        last = self._held[-1]
+        last = self._waiting[-1]
         raise ResourceError(
-            f"{len(self._held)} recordings in a row failed, the last ({last['recording_id']}) with {last['reason']}: "
-            f"{last['detail']}. A fault of the disk or the set-up is likelier than so many bad recordings. Mend it and run the "
-            "same command again: it tries them again. If the recordings themselves are bad, add --max-failed 1. "
+            f"{len(self._waiting)} recordings in a row failed, the last ({last['recording_id']}) with {last['reason']}: "
+            f"{last['detail']}. So many failures usually mean a disk or setup problem. Fix it and run the same command again: it "
+            "tries these recordings again. If the recordings themselves are bad, add --max-failed 1. "
             f"The ledger {summary.ledger} lists what was done"
         )
 
 
 def _was_over(prepared: _Prepared) -> bool:
-    """Whether the recording had failed, or had no speech, when the input table was made: nothing is done with it now."""
+    """Whether the recording has no rows in the input table, because it failed or has no speech. No stage runs on it."""
     return bool(prepared.item.input_line and not prepared.item.rows)
 
 
 def _is_gone_alone(prepared: _Prepared) -> bool:
-    """Whether the file is missing from a folder with other files: the folder of a disk that is not mounted is empty."""
+    """Whether the file is missing from a folder with other files. The folder of an unmounted disk is empty."""
     if prepared.line["reason"] == "missing":
         with contextlib.suppress(OSError, ValueError), os.scandir(prepared.item.recording.path.parent) as others:
             return next(others, None) is not None

@@ -1,7 +1,8 @@
-"""What servers have answered, so that nothing is asked and paid for twice, however a run ends.
+"""Stores the answers of servers, so that no question is asked and paid for twice, even after a crash.
 
-`answers.sqlite` in the cache folder is shared by all runs of a user, several at once too. It may be deleted at any time between
-runs, which forgets all. An answer is on the disk when `put` returns, and each has a seal: one that the disk has altered is none.
+All runs of a user share `answers.sqlite` in the cache folder, also at the same time. You may delete it between runs, but its
+answers are then lost. An answer is on the disk when `put` returns. Each has a seal, and an answer that does not match its seal
+is ignored.
 """
 
 from __future__ import annotations
@@ -23,30 +24,30 @@ NAME = "answers.sqlite"
 _LONGEST_WAIT = 30.0
 _FULL = ("database or disk is full", "disk I/O error")
 _NOT_NOW = ("database is locked", "attempt to write a readonly database", "unable to open database file", "locking protocol")
-"""What SQLite says of a file that is in order; of all else, the file is the cause."""
+"""Errors of SQLite for an intact file. Any other error means that the file is damaged."""
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL, seal TEXT NOT NULL) WITHOUT ROWID"
 
 
 class Answers:
-    """Answers by their keys, in a database in `folder`. One thread at a time may use it.
+    """Answers by their keys, in a database in `folder`. Only one thread at a time may use it.
 
-    A damaged file is set aside. Where it cannot be used for another reason, nothing is remembered, and a warning says so once;
-    but a full disk is a ResourceError.
+    A damaged file is renamed, and a new one begun. A full disk raises ResourceError. If the file cannot be used for another
+    reason, no answers are stored, and msfser warns once.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
         self._database: sqlite3.Connection | None = None
-        self._file: int | None = None  # the inode that is open
+        self._file: int | None = None  # the inode of the open file
         self._readable = self._writable = True
 
     def get(self, key: str) -> str | None:
-        """The answer that was put under `key`; None where there is none."""
-        found = self._do("SELECT answer, seal FROM answers WHERE key = ?", (key,)) if self._readable else []
-        return next((answer for answer, seal in found if seal == _seal(key, answer)), None)
+        """The answer stored under `key`; None if there is none."""
+        rows = self._do("SELECT answer, seal FROM answers WHERE key = ?", (key,)) if self._readable else []
+        return next((answer for answer, seal in rows if seal == _seal(key, answer)), None)
 
     def put(self, key: str, answer: str) -> None:
-        """Remember it. It is on the disk when this returns."""
+        """Store the answer. It is on the disk when this returns."""
         if self._writable:
             self._do("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (key, answer, _seal(key, answer)))
 
@@ -57,7 +58,7 @@ class Answers:
             try:
                 return self._opened().execute(statement, values).fetchall()
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-                # SQLite has no types for these, and no numbers before Python 3.11.
+                # sqlite3 has no classes for these errors, and no codes before Python 3.11.
                 if str(error) in _FULL:
                     raise ResourceError(
                         f"{self.path}: the disk is full or reports an error ({error}); set MSFSER_CACHE to another folder"
@@ -72,7 +73,7 @@ class Answers:
                 why = error
                 break
         self._readable, self._writable = self._readable and not is_read, False
-        logger.warning("%s: answers are not remembered, and a run that is stopped asks for them again (%s)", self.path, why)
+        logger.warning("%s: cannot store answers (%s), so an interrupted run asks for them again", self.path, why)
         return []
 
     def _opened(self) -> sqlite3.Connection:
@@ -90,7 +91,7 @@ class Answers:
         return self._database
 
     def _set_aside(self, error: Exception) -> None:
-        """Give the damaged file, and what SQLite keeps beside it, another name, unless another process has done so."""
+        """Rename the damaged file and its journal, unless another process has done so."""
         if self._database is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
@@ -99,11 +100,11 @@ class Answers:
             if self.path.stat().st_ino != self._file:
                 return
             aside = self.path.with_name(f"{NAME}.damaged-{time.time_ns()}")
-            # The journal first: it would be played back into the new file.
+            # The journal first, because SQLite would replay it into the new file.
             with contextlib.suppress(FileNotFoundError):
                 self.path.with_name(f"{NAME}-journal").rename(f"{aside}-journal")
             self.path.rename(aside)
-            logger.warning("%s: damaged (%s); it is now %s, and answers are remembered anew", self.path, error, aside.name)
+            logger.warning("%s: damaged (%s); msfser renamed it to %s and began a new file", self.path, error, aside.name)
 
 
 def _seal(key: str, answer: str) -> str:

@@ -1,4 +1,4 @@
-"""Atomic writes: after a crash at any moment a file is the old one or the new one, whole."""
+"""Atomic writes: after a crash at any moment, a file has its old content or its new content, never a part."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _REASONS = {
     errno.EACCES: "this user may not write here",
     errno.EPERM: "this user may not write here",
     errno.EIO: "the disk reports an error",
-    errno.ENOENT: "its folder is not there",
+    errno.ENOENT: "its folder does not exist",
     errno.ENOTDIR: "its folder is a file",
     errno.ENAMETOOLONG: "its name is too long",
-    errno.ELOOP: "a symbolic link is in the way, or leads back to itself",
+    errno.ELOOP: "a symbolic link is in the way, or points to itself",
     errno.EEXIST: "something else is in the way",
     errno.EISDIR: "a folder is in the way",
     errno.EMFILE: "too many files are open",
@@ -38,7 +38,7 @@ _RANDOM = 8  # characters at the end of a temporary name, here as in `tempfile`
 
 @contextlib.contextmanager
 def resources(path: Path) -> Iterator[None]:
-    """Raise what the machine refuses while writing `path` as ResourceError: a sentence instead of an errno."""
+    """Raise a known OSError while writing `path` as ResourceError, with a sentence instead of an errno."""
     try:
         yield
     except OSError as error:
@@ -49,14 +49,14 @@ def resources(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path, output: Path | None = None) -> Iterator[BinaryIO]:
-    """A file to write and re-read, which takes the place of `path` when the block ends well and is removed when it does not.
+    """A file to write and read back. It replaces `path` if the block succeeds, and is removed otherwise.
 
-    The temporary file lies beside `output` (default: `path`), so that the readers of a folder of parts never see it and one
-    `sweep` finds all that belong to an output. Its mode follows the umask. ResourceError when the machine refuses.
+    The temporary file lies beside `output` (default: `path`). So readers of a folder of parts never see it, and one `sweep` finds
+    all temporary files of an output. Its mode follows the umask. Raises ResourceError if writing fails.
     """
     with resources(path):
         temporary = _temporary(output or path)
-        # "x": never through a link or over a file that someone else put there
+        # "x": never write through a link or over an existing file
         with temporary.open("x+b") as file:
             try:
                 yield file
@@ -71,18 +71,18 @@ def replacing(path: Path, output: Path | None = None) -> Iterator[BinaryIO]:
 
 
 def scratch(output: Path | None = None) -> BinaryIO:
-    """A nameless file beside `output` (default: where the system has its temporary files), which ends with whoever holds it.
+    """An unnamed file beside `output` (default: in the system's temporary folder). It is gone when it is closed.
 
-    ResourceError when the machine refuses.
+    Raises ResourceError if the file cannot be made.
     """
     folder = Path(tempfile.gettempdir()) if output is None else output.parent
     with resources(output or folder):
-        # where the file system knows no nameless files, one that is killed here is found by `sweep`
+        # if the file system has no unnamed files, `sweep` finds the file after a kill
         return tempfile.TemporaryFile(dir=folder, prefix=_temporary_prefix(output or folder), buffering=0)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable. Some network file systems cannot, and say EINVAL; that is all they can promise."""
+    """Make the names in `folder` durable. Some network file systems cannot and return EINVAL, which is ignored."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -94,7 +94,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Make all files below `folder` durable, and their names, whichever library wrote them. OSError where the machine refuses."""
+    """Make all files below `folder`, and their names, durable. Raises OSError if that fails."""
     for place, _, files in os.walk(folder):
         for name in files:
             descriptor = os.open(Path(place, name), os.O_RDONLY)
@@ -106,17 +106,17 @@ def sync_tree(folder: Path) -> None:
 
 
 def sweep(output: Path) -> None:
-    """Remove the temporary files and folders that a killed run left for `output`; only for the holder of the output's lock."""
+    """Remove the temporary files and folders of a killed run on `output`. Call it only while holding the output's lock."""
     prefix = _temporary_prefix(output)
     with resources(output):
         for entry in list(output.parent.iterdir()):
-            # no longer: another output may be named as one of ours, and what lies beside it
+            # the exact length, because another output's name may begin with this prefix
             if entry.name.startswith(prefix) and len(entry.name) == len(prefix) + _RANDOM:
                 _remove(entry)
 
 
 def discard(folder: Path, output: Path) -> None:
-    """Remove a folder, if there is one, with all that is in it: it is there whole or gone, whatever happens meanwhile."""
+    """Remove a folder and its content, if it exists. After a crash the folder is whole or gone, never a part."""
     temporary = _temporary(output)
     with resources(folder):
         try:

@@ -1,4 +1,4 @@
-"""One writer per output: a kernel lock, so that a dead holder blocks nobody."""
+"""One writer per output, by a kernel lock. The lock of a dead process is free."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _held: set[int] = set()
 
 
 def _close_in_child() -> None:
-    """A forked worker must not keep the lock when its parent is gone."""
+    """Close the locks in a forked worker, which would keep them after its parent ended."""
     for descriptor in _held:
         with contextlib.suppress(OSError):
             os.close(descriptor)
@@ -34,11 +34,11 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 @contextlib.contextmanager
 def held(output: Path, *, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock of `output` for the block: `.{name}.lock` beside it, gone again afterwards.
+    """Hold the lock of `output` for the block. The lock file is `.{name}.lock` beside it, and is removed afterwards.
 
-    Raises OutputHeldError, naming the holder, when another process still holds it after `wait` seconds; ResourceError when the
-    folder cannot be written, or its file system has no locks. What the file says is for people: only the kernel's lock counts,
-    and it ends with the process.
+    Only the kernel's lock counts, and it ends with the process. The content of the file is for people. Raises OutputHeldError,
+    which names the holder, if another process still holds the lock after `wait` seconds; ResourceError if the folder cannot be
+    written, or its file system has no locks.
     """
     path = output.with_name(f".{output.name}.lock")
     with resources(path):
@@ -52,7 +52,7 @@ def held(output: Path, *, wait: float = 0.0) -> Iterator[None]:
     finally:
         try:
             _let_go(descriptor, path)
-        except BaseException:  # a signal, which interrupts but once
+        except BaseException:  # a signal interrupts only once
             _let_go(descriptor, path)
             raise
 
@@ -67,28 +67,28 @@ def _acquire(path: Path, output: Path, until: float) -> int:
         except BlockingIOError:
             holder = _describe(os.pread(descriptor, 8192, 0))
             os.close(descriptor)
-            if (left := until - time.monotonic()) <= 0:
+            if (remaining := until - time.monotonic()) <= 0:
                 raise OutputHeldError(output, holder) from None
-            time.sleep(min(left, _ASK_AGAIN_SECONDS))
+            time.sleep(min(remaining, _ASK_AGAIN_SECONDS))
             continue
-        except OSError as error:  # of any number: network file systems refuse locks with many
-            if os.fstat(descriptor).st_size == 0:  # ours: a holder writes its name into it
+        except OSError as error:  # network file systems refuse locks with different errnos
+            if os.fstat(descriptor).st_size == 0:  # an empty file is ours: a holder writes its name into it
                 path.unlink(missing_ok=True)
             os.close(descriptor)
             raise ResourceError(
-                f"{path}: the file system offers no locks ({error.strerror}); choose a folder on another one, such as a local "
-                "disk"
+                f"{path}: the file system offers no locks ({error.strerror}); choose a folder on another file system, such "
+                "as a local disk"
             ) from error
         except BaseException:
             _let_go(descriptor, path)
             raise
-        os.close(descriptor)  # removed by its holder between our open and our lock
+        os.close(descriptor)  # the holder removed the file between our open and our lock
 
 
 def _let_go(descriptor: int, path: Path) -> None:
-    """Remove the file, unless another process holds it by now, and close it.
+    """Remove the file, unless another process holds the lock now, and close it.
 
-    It is removed while it is held: whoever opened it meanwhile notices in `_acquire` that the name is gone.
+    The file is removed while the lock is held. A process that opened it meanwhile notices in `_acquire` that the name is gone.
     """
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,7 +100,7 @@ def _let_go(descriptor: int, path: Path) -> None:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one that `path` names."""
+    """Whether `path` still names the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
@@ -120,5 +120,5 @@ def _describe(content: bytes) -> str:
     try:
         holder = json.loads(content)
         return f"process {holder['pid']} on {holder['host']} since {holder['since']}: {holder['command']}"
-    except (ValueError, KeyError, TypeError):  # it has the lock but has not written its name yet
+    except (ValueError, KeyError, TypeError):  # the holder has not written its name yet
         return "holder unknown"

@@ -1,16 +1,16 @@
-"""What was seen of the corpus: a file that is as it was when its content was hashed need not be read again.
+"""Remembers the hash of each file in the corpus, so that an unchanged file is not read again.
 
-Beside an output lies `.x.parquet.seen`, a sealed table: for each recording the state of its file (size, time of modification,
-time of change, inode) and the hash that its content had then. It only ever saves time: without it, everything is read.
+`.x.parquet.seen` lies beside the output. It is a sealed table with the state of each recording's file (size, mtime, ctime, inode)
+and the hash of its content in that state. It only saves time: without it, every file is read.
 
-A user can set a file's time of modification, but not its time of change, which the kernel sets at every write, rename and change
-of attributes. So the same state means the same content, with these exceptions, in which a hash is not kept:
+A user can set the mtime of a file, but not its ctime. The kernel sets the ctime at every write, rename and change of attributes.
+So the same state means the same content, except in two cases. In these no hash is kept:
 
-- Times are coarse, and a memory-mapped file has its time set at the first write to a page, not at those that follow until the
-  page is on the disk, half a minute later. A hash is kept only if the file had been left alone for `QUIET_NS` when it was begun,
-  with the state of that moment: if the file is changed while it is read, it is in another state ever after.
-- FAT, FUSE and others keep no time of change, or not on the disk; a file system in memory keeps none of memory-mapped writes.
-  Only `KEEP_CHANGE_TIMES` are believed.
+- Times are coarse. A memory-mapped file gets a new time at the first write to a page, but not at the next writes until the page
+  is on the disk, half a minute later. So a hash is kept only if the file was unchanged for `QUIET_NS` before reading began, and
+  it is kept with the state of that moment. A file that changes while it is read gets another state.
+- FAT, FUSE and others do not keep the ctime, or not on the disk. A file system in memory does not update it for memory-mapped
+  writes. msfser trusts only the file systems in `KEEP_CHANGE_TIMES`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from msfser_cli.store.audio import file_sha256
 from msfser_cli.store.tables import Lineage
 
 QUIET_NS = 60 * 10**9
-"""For how long a file must have been left alone before its hash is kept."""
+"""A hash is kept only if the file was unchanged for this long, in ns."""
 
 KEEP_CHANGE_TIMES = {
     "9p", "bcachefs", "beegfs", "btrfs", "ceph", "ext2", "ext3", "ext4", "f2fs", "gpfs", "jfs", "lustre", "nfs", "nfs4",
     "overlay", "virtiofs", "xfs", "zfs",
 }  # fmt: skip
-"""The file systems whose times of change can be relied on, as /proc/self/mountinfo calls them."""
+"""The file systems with a reliable ctime, by their names in /proc/self/mountinfo."""
 
 _COLUMNS = (
     Column("recording_id", "string", "path below the corpus root, with forward slashes"),
@@ -55,36 +55,36 @@ class Seen:
         self._output = output
         self._path = output.with_name(f".{output.name}.seen")
         self._files: dict[str, tuple[str, str]] = {}
-        self._is_kept: dict[int, bool] = {}  # whether the file system on a device keeps times of change
-        with contextlib.suppress(TableError):  # damaged, or not there: everything is read
+        self._is_kept: dict[int, bool] = {}  # device -> whether its file system has a reliable ctime
+        with contextlib.suppress(TableError):  # damaged or missing: every file is read
             table = tables.read(self._path, _COLUMNS)
             ids, states, hashes = (table[column.name].to_pylist() for column in _COLUMNS)
             self._files = dict(zip(ids, zip(states, hashes, strict=True), strict=True))
         self._saved = dict(self._files)
 
     def sha256(self, recording_id: str, path: Path) -> tuple[str, int]:
-        """As `audio.file_sha256`; the file is not read where it is in the state in which it was before."""
+        """As `audio.file_sha256`, but does not read a file whose state is unchanged."""
         with _opened(path) as descriptor:
-            if descriptor is None:  # it cannot be read, or has no content that could be the same
+            if descriptor is None:  # not a regular file that can be read
                 self._files.pop(recording_id, None)
                 return file_sha256(path)
             state, size, changed = _state(descriptor)
-            known, sha256 = self._files.get(recording_id, ("", ""))
-            believed = self._keeps_change_times(descriptor, path)
-            if believed and known == state:
+            earlier_state, sha256 = self._files.get(recording_id, ("", ""))
+            is_reliable = self._keeps_change_times(descriptor, path)
+            if is_reliable and earlier_state == state:
                 return sha256, size
             self._files.pop(recording_id, None)
             was_quiet = time.time_ns() - changed >= QUIET_NS
-            if not believed or not was_quiet:
+            if not is_reliable or not was_quiet:
                 return file_sha256(path)
-            # The very file that is open here, whatever its name leads to meanwhile.
+            # Read the open file, because its name may now lead to another one.
             sha256, size = file_sha256(Path(f"/proc/self/fd/{descriptor}"))
             self._files[recording_id] = state, sha256
             return sha256, size
 
     def save(self, recordings: Container[str]) -> None:
-        """Write down what was seen of `recordings`, for the next run. Nothing is lost where the machine refuses."""
-        files = {name: of for name, of in sorted(self._files.copy().items()) if name in recordings}
+        """Save the hashes of `recordings` for the next run. If that fails, the next run reads the files again."""
+        files = {name: state_and_hash for name, state_and_hash in sorted(self._files.copy().items()) if name in recordings}
         if files == self._saved:
             return
         lineage = Lineage(stage="seen", tool_version=__version__, fingerprint="")
@@ -104,9 +104,9 @@ class Seen:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int | None]:
-    """A descriptor of the regular file at `path`; None where there is none that can be read.
+    """A descriptor of the regular file at `path`; None if it cannot be read.
 
-    A file is opened before it is asked for its state, so that network file systems ask the server.
+    The file is opened before its state is read, because opening makes network file systems ask the server.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -121,13 +121,13 @@ def _opened(path: Path) -> Iterator[int | None]:
 
 def _state(descriptor: int) -> tuple[str, int, int]:
     """The state of an open file, its size in bytes, and when it was last changed in any way, in ns."""
-    found = os.fstat(descriptor)
-    state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
-    return state, found.st_size, max(found.st_mtime_ns, found.st_ctime_ns)
+    status = os.fstat(descriptor)
+    state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+    return state, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _file_system(path: str) -> str:
-    """The type of the file system that a path without links lies on; empty where that is not known."""
+    """The type of the file system of a path without links; empty if it is unknown."""
     longest, kind = -1, ""
     try:
         mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
@@ -137,5 +137,5 @@ def _file_system(path: str) -> str:
         place, _, about = line.partition(" - ")
         mount = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), place.split()[4])
         if len(mount) >= longest and (path + "/").startswith(mount.rstrip("/") + "/"):
-            longest, kind = len(mount), about.split()[0]  # of two at the same place, the later one covers the other
+            longest, kind = len(mount), about.split()[0]  # of two mounts at one place, the later one counts
     return kind

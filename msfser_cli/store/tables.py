@@ -1,10 +1,10 @@
-"""Tables: rows become Parquet with a lineage and a seal, and come back verified or not at all.
+"""Tables: writes rows as Parquet with a lineage and a seal, and verifies the seal before reading.
 
-A row is a dict, column name to Python value; a vector is a float32 array or None. All failures of reading are TableError.
-A table is a file, or a folder of files with the same columns (an `--out dir/`).
+A row is a dict of column name -> Python value. A vector is a float32 array or None. Every failure to read is a TableError. A
+table is a file, or a folder of files with the same columns (`--out dir/`).
 
-The seal is the sha256 of the file, with zeros in its own place in the footer. Parquet's page checksums, which other readers
-can verify, cover neither the footer nor the headers of pages: a bit flipped there can change what is read without an error.
+The seal is the sha256 of the file with zeros in place of the seal. Other readers can verify Parquet's page checksums, but these
+do not cover the footer and the page headers: a flipped bit there can change values without an error.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from msfser_cli.store.atomic import replacing
 Row = dict[str, Any]
 
 ROW_GROUP = 4096
-"""Rows that are compressed, and held in memory, together."""
+"""The number of rows that are compressed, and held in memory, together."""
 
 LARGEST = 1 << 26
 GROWTH = 100
-"""A file is refused when what is read of it takes more than `LARGEST` bytes in memory and more than `GROWTH` times its own: a few
-kilobytes can claim a hundred million rows."""
+"""A file is refused if its content takes more than `LARGEST` bytes in memory and more than `GROWTH` times its size. A few
+kilobytes can claim to hold a hundred million rows."""
 
 METADATA_KEY = b"msfser"
 _MAGIC = b"PAR1"
 _SEAL_KEY = "msfser.sha256"
 _SEAL_SIZE = 64
-# As Thrift's compact protocol writes a key and what precedes its value.
+# The bytes of a key, and before its value, in Thrift's compact protocol.
 _BEFORE_SEAL = _SEAL_KEY.encode() + bytes([0x18, _SEAL_SIZE])
 _BEFORE_LINEAGE = bytes([0x18, len(METADATA_KEY)]) + METADATA_KEY + bytes([0x18])
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
@@ -51,10 +51,10 @@ _SCALARS = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(),
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """Where a table comes from; written into its file.
+    """The origin of a table, stored in its file.
 
-    `settings` holds a dict for each stage so far, `models` the revision or sha256 of each model by its id, `fingerprint` the hash
-    that says "the same work", `extra` anything else that a reader needs, such as the scale of the checkpoint.
+    fingerprint: a hash that is equal for equal settings and models. settings: stage -> its settings, for all stages so far.
+    models: id -> revision or sha256 of the model. extra: other facts that a reader needs, such as the scale of the scores.
     """
 
     stage: str
@@ -69,7 +69,7 @@ class Lineage:
 
 @lru_cache(maxsize=256)
 def arrow_type(text: str, length: int | None = None) -> pa.DataType:
-    """The Arrow type of a `schemas.Column.type`; `length` is a vector's, whose list has no fixed size until it is known."""
+    """The Arrow type of a `schemas.Column.type`. length: that of a vector; without it the list has no fixed size."""
     if text == "vector":
         return pa.list_(pa.float32(), -1 if length is None else length)
     if text in _SCALARS:
@@ -85,7 +85,7 @@ def arrow_type(text: str, length: int | None = None) -> pa.DataType:
 
 
 def _split(members: str) -> list[str]:
-    """Split at the commas that are not inside of angle brackets."""
+    """Split at the commas outside angle brackets."""
     parts, depth = [""], 0
     for char in members:
         depth += (char == "<") - (char == ">")
@@ -97,12 +97,12 @@ def _split(members: str) -> list[str]:
 
 
 def schema(columns: Iterable[Column], lengths: Mapping[str, int], metadata: Mapping[bytes, bytes] | None = None) -> pa.Schema:
-    """The Arrow schema of `columns`; `lengths` of the vectors as far as they are known."""
+    """The Arrow schema of `columns`. lengths: vector column -> its length, if known."""
     return pa.schema([pa.field(c.name, arrow_type(c.type, lengths.get(c.name)), c.nullable) for c in columns], metadata)
 
 
 def to_table(rows: Sequence[Row], columns: Sequence[Column]) -> pa.Table:
-    """The Arrow table of `rows`; keys that are no column are left out. ValueError names the column that does not fit."""
+    """The Arrow table of `rows`. Other keys are ignored. Raises ValueError, with the column, for a value that does not fit."""
     arrays = {}
     for column in columns:
         try:
@@ -120,7 +120,7 @@ def to_table(rows: Sequence[Row], columns: Sequence[Column]) -> pa.Table:
 
 
 def to_rows(table: pa.Table) -> list[Row]:
-    """The rows of `table`; vectors are read-only views of its memory."""
+    """The rows of `table`. Vectors are read-only views of its memory."""
     values = [_views(column) if _is_vector(column.type) else column.to_pylist() for column in table.columns]
     names = table.column_names
     return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
@@ -131,7 +131,7 @@ def _vectors(values: Sequence[np.ndarray | None]) -> pa.Array:
     if not shapes:
         return pa.nulls(len(values), arrow_type("vector"))
     if len(shapes) > 1 or len(shape := shapes.pop()) != 1:
-        raise ValueError("vectors must be of one dimension and of the same length")
+        raise ValueError("vectors must have one dimension and the same length")
     flat = np.zeros((len(values), *shape), np.float32)
     for place, value in zip(flat, values, strict=True):
         if value is not None:
@@ -143,7 +143,7 @@ def _vectors(values: Sequence[np.ndarray | None]) -> pa.Array:
 def _views(column: pa.ChunkedArray) -> list[np.ndarray | None]:
     views: list[np.ndarray | None] = []
     for chunk in column.chunks:
-        if not pa.types.is_fixed_size_list(chunk.type):  # the length was never known: there is no vector at all
+        if not pa.types.is_fixed_size_list(chunk.type):  # the column has no vectors
             views += [None] * len(chunk)
             continue
         length = chunk.type.list_size
@@ -153,7 +153,7 @@ def _views(column: pa.ChunkedArray) -> list[np.ndarray | None]:
 
 
 def matrix(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """A vector column as float32 [n, length], zeros where it is null, and bool [n], where it is not; length 0 for no vector."""
+    """A vector column as float32 [n, length] with zeros for null, and bool [n]: not null. Length 0 if all are null."""
     views = _views(column)
     present = np.array([view is not None for view in views], dtype=bool)
     length = next((len(view) for view in views if view is not None), 0)
@@ -169,7 +169,7 @@ def _is_vector(kind: pa.DataType) -> bool:
 
 
 def _of_fixed_size(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """A column of lists, each of the length that `kind` has or null, as that type."""
+    """Convert a column of lists to `kind`. Each list has the length of `kind` or is null."""
     chunks = []
     for chunk in column.chunks:
         valid = chunk.is_valid().to_numpy(zero_copy_only=False)
@@ -180,7 +180,7 @@ def _of_fixed_size(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArra
 
 
 def conform(table: pa.Table, target: pa.Schema) -> pa.Table:
-    """`table` with the columns of `target`, null where it lacks one; vectors of a length unknown before take their type."""
+    """`table` with the columns of `target`. A missing column becomes null. Vectors get the length in `target`."""
     if table.schema == target:
         return table.replace_schema_metadata(target.metadata)
     columns = []
@@ -196,9 +196,9 @@ def conform(table: pa.Table, target: pa.Schema) -> pa.Table:
 
 
 def write(path: Path, tables: Iterable[pa.Table], target: pa.Schema, *, output: Path | None = None) -> None:
-    """Write `tables` one after another, atomically.
+    """Write `tables`, one after another, to one file, atomically.
 
-    ResourceError when the machine refuses; `output` as in `atomic.replacing`.
+    output: as in `atomic.replacing`. Raises ResourceError if writing fails.
     """
     strings = [name for name, kind in zip(target.names, target.types, strict=True) if kind == pa.string()]
     with replacing(path, output) as file, pq.ParquetWriter(
@@ -223,7 +223,7 @@ def write(path: Path, tables: Iterable[pa.Table], target: pa.Schema, *, output: 
 
 
 def _footer_of(file: BinaryIO) -> bytes:
-    """The last part of a Parquet file, without its length and the magic number behind it; empty when there is none."""
+    """The footer of a Parquet file, without the length and the magic number after it; empty if there is no footer."""
     size = file.seek(0, os.SEEK_END)
     if size < 12:
         return b""
@@ -236,17 +236,17 @@ def _footer_of(file: BinaryIO) -> bytes:
 
 
 def _seal_place(file: BinaryIO) -> int:
-    """Where in a Parquet file its seal is; -1 when there is none."""
+    """The offset of the seal in a Parquet file; -1 if there is no seal."""
     footer = _footer_of(file)
-    found = footer.rfind(_BEFORE_SEAL)
-    return -1 if found < 0 else file.seek(0, os.SEEK_END) - 8 - len(footer) + found + len(_BEFORE_SEAL)
+    offset = footer.rfind(_BEFORE_SEAL)
+    return -1 if offset < 0 else file.seek(0, os.SEEK_END) - 8 - len(footer) + offset + len(_BEFORE_SEAL)
 
 
 def _digest(file: BinaryIO, place: int) -> bytes:
-    """The seal that belongs into the `place` of a file."""
+    """The correct seal of a file whose seal is at `place`."""
     digest = hashlib.sha256()
     file.seek(0)
-    while block := file.read(min(place - file.tell(), 1 << 20)):  # fewer than there were, where someone cuts the file meanwhile
+    while block := file.read(min(place - file.tell(), 1 << 20)):  # another program may shorten the file meanwhile
         digest.update(block)
     digest.update(bytes(_SEAL_SIZE))
     file.seek(place + _SEAL_SIZE)
@@ -255,19 +255,19 @@ def _digest(file: BinaryIO, place: int) -> bytes:
 
 
 def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[Column], lineage: Lineage) -> None:
-    """Write `rows` as one table, atomically. ValueError for a row that does not fit, ResourceError when the machine refuses."""
+    """Write `rows` as a table, atomically. Raises ValueError if a row does not fit, ResourceError if writing fails."""
     table = to_table(rows, columns)
     write(path, [table], table.schema.with_metadata(metadata(lineage)))
 
 
 def metadata(lineage: Lineage) -> dict[bytes, bytes]:
-    """What a file says about itself: the JSON of its lineage under the key `msfser`."""
+    """The metadata of a file: its lineage as JSON under the key `msfser`."""
     return {METADATA_KEY: json.dumps(asdict(lineage), ensure_ascii=False, sort_keys=True).encode()}
 
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What pyarrow raises on a damaged file, as TableError."""
+    """Raise pyarrow's errors for a damaged file as TableError."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, MemoryError) as error:
@@ -281,15 +281,16 @@ def _damaged(path: Path, reason: str) -> TableError:
 
 
 def _unsealed(path: Path, content: BinaryIO) -> TableError:
-    """What is wrong with a Parquet file without a seal; nothing of it is parsed, as nothing is verified."""
+    """The error for a Parquet file without a seal. The file is not parsed, because it is not verified."""
     footer = _footer_of(content)
     if footer and _BEFORE_LINEAGE not in footer:
-        return TableError(path, "a Parquet file that msfser did not write: its metadata lacks the key 'msfser'")
-    return _damaged(path, "its seal is not there")
+        return TableError(path, "msfser did not write this Parquet file: its metadata lacks the key 'msfser'",
+                          "name another table")
+    return _damaged(path, "its seal is missing")
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the seal is right: a damaged file may ask for any amount of memory. Those in a folder were verified before."""
+    """Whether the seal is correct. A damaged file may ask for any amount of memory. Files in a folder were verified before."""
     if path.is_dir():
         return True
     with contextlib.suppress(OSError), path.open("rb") as content:
@@ -310,19 +311,19 @@ def _unreadable(path: Path, error: OSError) -> MsfserError:
 
 
 def files(path: Path) -> list[Path]:
-    """The files of a table: itself, or the Parquet files in the folder. TableError when there is none."""
+    """The files of a table: `path` itself, or the Parquet files in the folder. Raises TableError if there are none."""
     try:
         path.stat()
     except OSError as error:
         raise _unreadable(path, error) from error
-    found = sorted(p for p in path.glob("*.parquet") if not p.name.startswith(".")) if path.is_dir() else [path]
-    if not found:
-        raise TableError(path, "a folder without Parquet files")
-    return found
+    parquet_files = sorted(p for p in path.glob("*.parquet") if not p.name.startswith(".")) if path.is_dir() else [path]
+    if not parquet_files:
+        raise TableError(path, "a folder without Parquet files", "name another table")
+    return parquet_files
 
 
 def open_file(file: Path, columns: Iterable[Column] = (), *, verify: bool = True) -> tuple[pq.ParquetFile, Lineage]:
-    """One file that msfser wrote, and that has `columns`, and its lineage; its seal is verified first unless told otherwise."""
+    """Open a file that msfser wrote and that has `columns`; also returns its lineage. By default the seal is verified first."""
     _require_regular(file)
     try:
         with file.open("rb") as content:
@@ -335,7 +336,7 @@ def open_file(file: Path, columns: Iterable[Column] = (), *, verify: bool = True
                 seal = _digest(content, place)
                 content.seek(place)
                 if content.read(_SEAL_SIZE) != seal:
-                    raise _damaged(file, "its content is not that of its seal")
+                    raise _damaged(file, "its content does not match its seal")
     except OSError as error:
         raise _unreadable(file, error) from error
     with _reading(file):
@@ -343,37 +344,37 @@ def open_file(file: Path, columns: Iterable[Column] = (), *, verify: bool = True
         values = json.loads((parquet.schema_arrow.metadata or {})[METADATA_KEY])
         version = int(values["schema_version"])
     if version > SCHEMA_VERSION:
-        newer = f"written by a newer msfser, with schema {version}; this one reads up to {SCHEMA_VERSION}"
+        newer = f"a newer msfser wrote it with schema {version}, and this one reads schemas up to {SCHEMA_VERSION}"
         raise TableError(file, newer, "upgrade msfser")
     with _reading(file):
-        # A field that came later is missing from older tables, and has its default.
+        # Older tables lack newer fields, which get their defaults.
         lineage = Lineage(**{f.name: values[f.name] for f in fields(Lineage) if f.name in values})
     _check_columns(file, parquet.schema_arrow, lineage, columns)
     return parquet, lineage
 
 
 def _literal(file: Path) -> Path:
-    """The file for pyarrow, to which a path that begins with ~ is one in the user's home."""
+    """The path for pyarrow, which would replace a leading ~ by the user's home."""
     return file.absolute()
 
 
 def _require_regular(file: Path) -> None:
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # a pipe would block
-            raise TableError(file, "not a regular file")
+            raise TableError(file, "not a regular file", "name a file")
     except OSError as error:
         raise _unreadable(file, error) from error
 
 
 def read_lineage(path: Path) -> Lineage:
-    """Where the table comes from; of a folder, the newest part's."""
+    """The lineage of the table. For a folder, that of the newest part."""
     return open_file(files(path)[-1])[1]
 
 
-def joint_seal(found: Iterable[Path]) -> str:
-    """A hash of the seals of files: equal exactly when their contents are the same. TableError for one without a seal."""
+def joint_seal(sealed_files: Iterable[Path]) -> str:
+    """A hash of the seals of files. It is equal only if their contents are equal. Raises TableError if a seal is missing."""
     digest = hashlib.sha256()
-    for file in found:
+    for file in sealed_files:
         try:
             with file.open("rb") as content:
                 place = _seal_place(content)
@@ -386,61 +387,61 @@ def joint_seal(found: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def vector_lengths(found: pa.Schema) -> dict[str, int]:
-    """The lengths of the vector columns, as far as they are known."""
-    return {f.name: f.type.list_size for f in found if pa.types.is_fixed_size_list(f.type)}
+def vector_lengths(stored: pa.Schema) -> dict[str, int]:
+    """Vector column -> its length, for the columns whose length is known."""
+    return {f.name: f.type.list_size for f in stored if pa.types.is_fixed_size_list(f.type)}
 
 
-def _check_columns(file: Path, found: pa.Schema, lineage: Lineage, columns: Iterable[Column]) -> None:
-    """TableError unless `found` has `columns` with their types; says which command writes what is missing.
+def _check_columns(file: Path, stored: pa.Schema, lineage: Lineage, columns: Iterable[Column]) -> None:
+    """Raise TableError if a column is missing or has another type. The message names the command that writes the column.
 
-    A table of an older schema may lack what came later and may be null.
+    A table of an older schema may lack newer columns that may be null.
     """
     for column in columns:
-        if column.name not in found.names:
+        if column.name not in stored.names:
             if column.nullable and column.since > lineage.schema_version:
                 continue
             writer = next((stage for stage, written in STAGES.items() if column in written), None)
             remedy = f"`msfser {writer}` writes it" if writer else ""
             raise TableError(file, f"a table of `{lineage.stage}` without the column {column.name!r}", remedy)
-        kind = found.field(column.name).type
+        kind = stored.field(column.name).type
         wanted = arrow_type(column.type, kind.list_size if pa.types.is_fixed_size_list(kind) else None)
         if kind != wanted:
-            raise TableError(file, f"the column {column.name!r} is {kind} and should be {column.type}")
+            raise TableError(file, f"the column {column.name!r} is {kind} and should be {column.type}", "name another table")
 
 
 def slices(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Table]]:
-    """Each recording's rows as an Arrow table, in the order of the file, a row group in memory at a time.
+    """Each recording with its rows as an Arrow table, in the order of the file. Holds one row group in memory at a time.
 
-    The files are opened and their columns checked at once, so that a wrong table is refused before any work. TableError also
-    when the rows of a recording do not lie together.
+    All files are opened and checked first, so that a wrong table is refused before any work. Raises TableError also if the rows
+    of a recording are not adjacent.
     """
-    found = files(path)
-    for file in found:
+    parquet_files = files(path)
+    for file in parquet_files:
         open_file(file, columns)
 
     def recordings() -> Iterator[tuple[str, pa.Table]]:
         seen: set[str] = set()
-        for file in found:
-            held: list[pa.Table] = []  # the recording that may go on in the next row group
+        for file in parquet_files:
+            parts: list[pa.Table] = []  # of a recording that may continue in the next row group
             current = None
             for recording_id, part in _runs(file, columns):
                 if recording_id != current:
                     if current is not None:
-                        yield current, pa.concat_tables(held)
+                        yield current, pa.concat_tables(parts)
                     if recording_id in seen:
-                        raise TableError(file, f"the rows of {recording_id!r} do not lie together", "sort it by recording_id")
+                        raise TableError(file, f"the rows of {recording_id!r} are not adjacent", "sort the table by recording_id")
                     seen.add(recording_id)
-                    current, held = recording_id, []
-                held.append(part)
+                    current, parts = recording_id, []
+                parts.append(part)
             if current is not None:
-                yield current, pa.concat_tables(held)
+                yield current, pa.concat_tables(parts)
 
     return recordings()
 
 
 def _runs(file: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Table]]:
-    """Stretches of rows with the same recording_id."""
+    """Runs of rows with the same recording_id."""
     for table in _row_groups(file, columns):
         ids = table.column("recording_id").to_pylist()
         start = 0
@@ -451,7 +452,7 @@ def _runs(file: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Table
 
 
 def _row_groups(file: Path, columns: Sequence[Column]) -> Iterator[pa.Table]:
-    """The `columns` of a verified file, a row group or less at a time. TableError for one that takes absurdly much memory."""
+    """The `columns` of a verified file, at most a row group at a time. Raises TableError if they take too much memory."""
     with _reading(file):
         stored = pq.read_schema(_literal(file))
         present = pa.schema([stored.field(c.name) for c in columns if c.name in stored.names])
@@ -460,12 +461,12 @@ def _row_groups(file: Path, columns: Sequence[Column]) -> Iterator[pa.Table]:
         with pq.ParquetFile(_literal(file), metadata=_footer(file), page_checksum_verification=True) as parquet:
             for table in _bounded(file, parquet, present):
                 if empty := [name for name in required if table.column(name).null_count]:
-                    raise TableError(file, f"the column {empty[0]!r} has no value in some row", "restore it, or make it again")
+                    raise TableError(file, f"the column {empty[0]!r} has no value in some rows", "restore it, or make it again")
                 yield conform(table, target)
 
 
 def _bounded(file: Path, parquet: pq.ParquetFile, wanted: pa.Schema) -> Iterator[pa.Table]:
-    """The columns `wanted`, a row group or less at a time; TableError before they take absurdly much memory, see `LARGEST`."""
+    """The columns `wanted`, at most a row group at a time. Raises TableError before they take too much memory (see `LARGEST`)."""
     allowed, refusal = _allowed(file)
     leaves = _leaves(parquet, wanted)
     groups = [parquet.metadata.row_group(number) for number in range(parquet.num_row_groups)]
@@ -473,34 +474,34 @@ def _bounded(file: Path, parquet: pq.ParquetFile, wanted: pa.Schema) -> Iterator
         raise refusal
     rows = taken = 0
     for number, group in enumerate(groups):
-        # A dictionary holds a string once, however many rows have it: a row is at most as large as the whole column.
+        # A dictionary holds each string once. So a single row may be as large as the whole column.
         at_once = allowed // max(1, sum(group.column(place).total_uncompressed_size for place in leaves))
         for batch in parquet.iter_batches(max(1, min(group.num_rows, at_once)), [number], wanted.names):
             table = _decoded(batch)
             rows, taken = rows + len(table), taken + table.nbytes
             if taken > allowed:
                 raise refusal
-            table.validate(full=True)  # text that is not UTF-8 brings down whoever reads it next
+            table.validate(full=True)  # text that is not UTF-8 would crash a later reader
             yield table
     if wanted.names and rows != parquet.metadata.num_rows:
-        raise _damaged(file, f"it says that it has {parquet.metadata.num_rows:,} rows, and has {rows:,}")
+        raise _damaged(file, f"its footer says {parquet.metadata.num_rows:,} rows, but it has {rows:,}")
 
 
 def _allowed(file: Path) -> tuple[int, TableError]:
-    """How many bytes a file may take in memory, and what to raise when it takes more."""
+    """The number of bytes that a file may take in memory, and the error if it takes more."""
     size = file.stat().st_size
     allowed = max(LARGEST, GROWTH * size)
-    return allowed, TableError(file, f"claims to hold more than {allowed:,} bytes, in {size:,}", "no table is like that")
+    return allowed, TableError(file, f"decompresses to more than {allowed:,} bytes from {size:,}", "make it again")
 
 
 def _decoded(batch: pa.RecordBatch) -> pa.Table:
-    """`batch` with values in place of dictionaries."""
+    """`batch` with dictionaries replaced by values."""
     columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in batch.columns]
     return pa.Table.from_arrays(columns, schema=_plain(batch.schema))
 
 
 def _leaves(parquet: pq.ParquetFile, wanted: pa.Schema) -> dict[int, pa.DataType]:
-    """The places in a row group of what Parquet stores of the columns `wanted`, each with the type of its column."""
+    """Index in a row group -> type of the column, for all that Parquet stores of the columns `wanted`."""
     kinds = dict(zip(wanted.names, wanted.types, strict=True))
     paths = (parquet.metadata.schema.column(place).path for place in range(parquet.metadata.num_columns))
     names = (path if path in kinds else path.partition(".")[0] for path in paths)
@@ -508,13 +509,13 @@ def _leaves(parquet: pq.ParquetFile, wanted: pa.Schema) -> dict[int, pa.DataType
 
 
 def _least_size(group: pq.RowGroupMetaData, leaves: Mapping[int, pa.DataType]) -> int:
-    """The bytes that the `leaves` of a row group take in memory by what the footer says, repeated strings once."""
+    """The bytes that the `leaves` of a row group take in memory by the footer. Repeated strings count once."""
     size = 0
     for place, kind in leaves.items():
         chunk = group.column(place)
         if pa.types.is_fixed_size_list(kind):  # a null takes as much as a vector
             size += group.num_rows * kind.list_size * _WIDTHS[chunk.physical_type]
-        elif pa.types.is_list(kind) and chunk.has_dictionary_page:  # msfser writes none: one row may repeat a string at will
+        elif pa.types.is_list(kind) and chunk.has_dictionary_page:  # not written by msfser; a row may repeat a string many times
             size += chunk.num_values * chunk.total_uncompressed_size
         else:
             size += max(chunk.num_values * _WIDTHS.get(chunk.physical_type, 8), chunk.total_uncompressed_size)
@@ -522,10 +523,10 @@ def _least_size(group: pq.RowGroupMetaData, leaves: Mapping[int, pa.DataType]) -
 
 
 def _footer(file: Path) -> pq.FileMetaData | None:
-    """The footer to read the data with, if not the file's own.
+    """A changed footer to read the data with, or None to use the footer of the file.
 
-    Before version 26, which Python 3.10 does not get, pyarrow cannot read a fixed-size list with nulls. As a plain list it can:
-    there the Arrow schema, which says which lists are of fixed size, is taken out of the footer.
+    pyarrow before version 26, which is not available for Python 3.10, cannot read a fixed-size list with nulls. It can read it as
+    a plain list. So the Arrow schema, which marks lists of fixed size, is removed from the footer.
     """
     if int(pa.__version__.partition(".")[0]) >= 26:
         return None
@@ -538,7 +539,7 @@ def _footer(file: Path) -> pq.FileMetaData | None:
 
 
 def iter_recordings(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, list[Row]]]:
-    """Each recording and its rows, restricted to `columns`, which must be there. As `slices`: checked at once, then streamed."""
+    """Each recording with its rows, with `columns` only. All files are checked first, then streamed, as in `slices`."""
     return ((recording_id, _to_rows_of(path, table)) for recording_id, table in slices(path, columns))
 
 
@@ -548,24 +549,24 @@ def _to_rows_of(path: Path, table: pa.Table) -> list[Row]:
 
 
 def read(path: Path, columns: Sequence[Column]) -> pa.Table:
-    """The whole table, restricted to `columns`, which must be there; verified, so that other readers may have it."""
-    found = files(path)
+    """The whole table, verified, with `columns` only."""
+    parquet_files = files(path)
     lengths: dict[str, int] = {}
-    for file in found:
+    for file in parquet_files:
         lengths |= vector_lengths(open_file(file, columns)[0].schema_arrow)
     target = schema(columns, lengths)
     with _reading(path):
-        tables = [conform(table, target) for file in found for table in _row_groups(file, columns)]
-        return pa.concat_tables([pa.Table.from_batches([], target), *tables])  # an empty_table() loads pandas
+        tables = [conform(table, target) for file in parquet_files for table in _row_groups(file, columns)]
+        return pa.concat_tables([pa.Table.from_batches([], target), *tables])  # empty_table() would load pandas
 
 
 def recording_ids(path: Path) -> list[str]:
-    """The recordings that have rows in the table, in its order."""
+    """The recordings with rows in the table, in its order."""
     return [recording_id for recording_id, _ in slices(path, [STAGES["transcribe"][0]])]
 
 
 def is_ours(path: Path) -> bool:
-    """Whether `path` is a Parquet file, or a folder with one, that msfser wrote. TableError for a damaged Parquet file."""
+    """Whether msfser wrote the Parquet file `path`, or one in the folder. Raises TableError for a damaged Parquet file."""
     file = next(iter(sorted(path.glob("part-*.parquet"))), None) if path.is_dir() else path
     if file is None or file.suffix != ".parquet" or not file.is_file():
         return False
@@ -574,24 +575,24 @@ def is_ours(path: Path) -> bool:
 
 
 def foreign_names(path: Path) -> tuple[list[str], int]:
-    """The names of all columns, and the number of rows, in a Parquet file of someone else's. TableError as `read_foreign`."""
+    """The names of the columns and the number of rows of another tool's Parquet file. Raises TableError as `read_foreign`."""
     with _foreign(path) as parquet:
         rows = parquet.metadata.num_rows
         allowed, refusal = _allowed(path)
-        if rows * 8 > allowed:  # whoever numbers them
+        if rows * 8 > allowed:  # numbering the rows takes 8 bytes each
             raise refusal
         return parquet.schema_arrow.names, rows
 
 
 def read_foreign(path: Path, names: Collection[str] | None = None) -> pa.Table:
-    """The columns `names`, or all, of a Parquet file of someone else's, such as a manifest, as far as they hold text or numbers.
+    """The columns `names` (default: all) of a Parquet file of another tool, if they hold text or numbers.
 
-    A damaged file, or one that takes absurdly much memory, is a TableError, where polars may abort the process.
+    Raises TableError if the file is damaged or takes too much memory. polars might abort the process instead.
     """
     with _foreign(path) as parquet:
-        found = [f for f in parquet.schema_arrow if _is_plain(f.type) and (names is None or f.name in names)]
-        wanted = pa.schema(found)
-        if len(set(wanted.names)) < len(found):
+        fields_read = [f for f in parquet.schema_arrow if _is_plain(f.type) and (names is None or f.name in names)]
+        wanted = pa.schema(fields_read)
+        if len(set(wanted.names)) < len(fields_read):
             raise TableError(path, "two of its columns have the same name", "rename one of them")
         return pa.concat_tables([_plain(wanted).empty_table(), *_bounded(path, parquet, wanted)])
 
@@ -604,7 +605,7 @@ def _foreign(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether a manifest or label file has a use for the type."""
+    """Whether a manifest or label file may use the type."""
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
@@ -617,6 +618,6 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 def _plain(wanted: pa.Schema) -> pa.Schema:
-    """`wanted` without dictionaries, and without metadata, of which some brings polars down."""
+    """`wanted` without dictionaries, and without metadata, because some metadata crashes polars."""
     kinds = (kind.value_type if pa.types.is_dictionary(kind) else kind for kind in wanted.types)
     return pa.schema([pa.field(f.name, kind, f.nullable) for f, kind in zip(wanted, kinds, strict=True)])

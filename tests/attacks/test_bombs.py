@@ -72,7 +72,7 @@ def test_a_sealed_table_is_refused_before_it_fills_the_memory(
     assert (tmp_path / "x.parquet").stat().st_size < 200_000
     columns = columns_through(stage)
     for read in (tables.read, lambda p, c: list(tables.iter_recordings(p, c))):
-        with pytest.raises(TableError, match=r"x\.parquet: claims to hold more than"):
+        with pytest.raises(TableError, match=r"x\.parquet: decompresses to more than"):
             read(tmp_path / "x.parquet", columns)
     following = {"transcribe": "emphasize", "embed": "predict"}[stage]
     tables.write_rows(tmp_path / "x.recordings.parquet", [], tables.STAGES["transcribe"][:1], lineage("recordings"))
@@ -100,7 +100,7 @@ def _named(**columns: object) -> pa.Table:
 
 FOREIGN: dict[str, Callable[[Path], None]] = {
     "rows": lambda p: _foreign(p, _named(path=pa.array(["a.wav"]).take(pa.array(MANY)), valence=np.zeros(len(MANY))), 10),
-    "text": lambda p: _foreign(p, _named(path=[LONG] * 1000, valence=np.zeros(1000)), **ONE_PAGE),
+    "text": lambda p: _foreign(p, _named(path=[LONG] * 400, valence=np.zeros(400)), **ONE_PAGE),
     "categories": lambda p: _foreign(
         p, _named(path=pa.DictionaryArray.from_arrays(pa.array(MANY), pa.array([LONG])), valence=np.zeros(len(MANY)))
     ),
@@ -115,7 +115,7 @@ def test_a_parquet_file_of_others_is_refused_before_it_fills_the_memory(tmp_path
     FOREIGN[bomb](path)
     assert path.stat().st_size < 200_000
     for read in (lambda: find([str(path)]), lambda: read_labels(path)):
-        with pytest.raises(TableError, match=r"x\.parquet: claims to hold more than"):
+        with pytest.raises(TableError, match=r"x\.parquet: decompresses to more than"):
             read()
 
 
@@ -164,7 +164,7 @@ TEXTS: dict[str, bytes] = {
     "one line.csv": b"path,valence\n" + b"x" * 3_000_000,
     "one cell.csv": b'path,valence\n"' + b"x" * 3_000_000,
     "open quote.csv": b'path,valence\n"a\n' + b"b\n" * 1_000_000,
-    "columns.csv": b",".join(b"c%d" % i for i in range(200_000)) + b"\n",
+    "columns.csv": b",".join(b"c%d" % i for i in range(50_000)) + b"\n",
     "nothing.csv": b"", "zeros.csv": bytes(100_000), "lines.csv": b"\n" * 100_000, "ragged.csv": b"path,valence\na,1,2,3\n",
     "bytes.csv": b"path,valence\n\xff\xfe.wav,1\n", "half.csv": "path,valence\na.wav,1\n".encode("utf-16")[:-1],
     "twice.csv": b"path,PATH,valence\na,b,1\n",
@@ -172,7 +172,7 @@ TEXTS: dict[str, bytes] = {
     "one line.jsonl": b'{"path":"' + b"x" * 3_000_000 + b'"}\n', "bytes.jsonl": b'{"path":"\xff"}\n', "nothing.jsonl": b"",
     "deep.json": b"[" * 200_000, "number.json": b'[{"file":"a","valence":' + b"9" * 5000 + b"}]",
     "surrogate.json": b'[{"file":"\\ud800","valence":1}]', "scalar.json": b"5", "nothing.json": b"",
-    "keys.json": b"[{" + b",".join(b'"k%d":1' % i for i in range(100_000)) + b"}]",
+    "keys.json": b"[{" + b",".join(b'"k%d":1' % i for i in range(50_000)) + b"}]",
 }  # fmt: skip
 
 

@@ -395,7 +395,7 @@ def test_one_utterance_a_file(predicted: tuple[Path, Process], tmp_path: Path) -
     (("predict", "corpus", "--transcriber", "nobody"), 2, "there is no transcriber 'nobody'"),
     (("predict", "corpus", "--out", "new"), 2, "new: --out is a file that ends in .parquet, or a folder that ends in /"),
     (("predict", "corpus", "--pitch-weight", "inf"), 2, "the cue weights must be"),
-    (("emphasize", "scores.parquet"), 4, "scores.parquet: a table of predict; emphasize reads one that transcribe wrote"),
+    (("emphasize", "scores.parquet"), 4, "scores.parquet: a table of predict; emphasize needs a table of transcribe"),
     (("describe", "corpus/episode.mp3"), 4, "corpus/episode.mp3: not a Parquet file"),
     (("evaluate", "--gold", "nowhere.csv"), 4, "nowhere.csv: cannot be read"),
     (("predict", "corpus", "--out", "new.parquet", "--model", "nobody/nothing"), 5, "with: msfser models fetch nobody/nothing"),

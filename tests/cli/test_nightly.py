@@ -85,6 +85,16 @@ def test_a_quiet_night_mails_new_failures_once_and_briefly(transcribe: Transcrib
     ]  # fmt: skip
 
 
+def test_rows_that_repeat_are_in_the_ledger_and_not_in_every_mail(msfser: Program, night: Path) -> None:
+    (night / "m.csv").write_text("path,start,end\n0.wav,0,1\n0.wav,0,1\n1.wav,0,1\n")
+    manifest = ["transcribe", "m.csv", "--root", "corpus", *COMMAND[2:], "--out", "m.parquet"]
+    first = msfser(night, *manifest, code=0)
+    assert "manifest rows that repeat another: 1 (line 2 and line 3), all annotated" in first.stderr
+    notes = {name: line["note"] for name, line in read_ledger(night / "m.parquet").items()}
+    assert notes == {"0.wav": "manifest rows that repeat another: 1 (line 2 and line 3), all annotated", "1.wav": None}
+    assert msfser(night, *manifest, "--quiet", code=0).stderr == ""
+
+
 def test_a_night_that_finds_another_run_says_so_in_a_line(transcribe: Transcribe, night: Path) -> None:
     with held(night / "utterances.parquet"):
         done = transcribe("--quiet")
@@ -180,7 +190,7 @@ TRANSLATED = "try:\n        time.sleep(600)\n    except Exception as error:\n   
 PLACES = {
     "reading ahead": ("import msfser_cli.store.seen as m; m.file_sha256", SLOW, ()),
     "listing": ("import msfser_cli.stages.runner as m; m.find", SLOW, ()),
-    "looking, dry, in what hides it": ("import msfser_cli.stages.runner as m; m._look", TRANSLATED, ("--dry-run",)),
+    "looking, dry, in what hides it": ("import msfser_cli.stages.runner as m; m._check", TRANSLATED, ("--dry-run",)),
     "loading, which hides it": ("import msfser_doubles.transcriber as m; m.load", TRANSLATED, ()),
     "a model, which hides it": ("import msfser_doubles.transcriber as m; m.Double.transcribe", TRANSLATED, ()),
     "a model, which swallows it": ("import msfser_doubles.transcriber as m; m.Double.transcribe", SWALLOWED, ()),

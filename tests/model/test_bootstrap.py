@@ -136,16 +136,24 @@ def coverage(speakers: int, corpora: int) -> dict[str, float]:
     return {kind: count / corpora for kind, count in held.items()}
 
 
-def test_intervals_over_speakers_hold_the_truth_and_those_over_utterances_do_not() -> None:
-    # Of 1,000 corpora a share near 93 % has a standard error of .8 %; the bounds are three of those off 93 and 95 %.
-    found = coverage(30, 1000)
-    assert 0.905 <= found["speakers"] <= 0.975
+def bounds(low: float, high: float, corpora: int) -> tuple[float, float]:
+    """Where a share of so many corpora lies whose mean is between the two: three standard errors beyond them."""
+    return low - 3 * math.sqrt(low * (1 - low) / corpora), high + 3 * math.sqrt(high * (1 - high) / corpora)
+
+
+def test_intervals_over_speakers_hold_the_truth_and_those_over_utterances_do_not(share: float) -> None:
+    corpora = max(200, round(1000 * share))
+    found = coverage(30, corpora)
+    low, high = bounds(0.93, 0.95, corpora)
+    assert low <= found["speakers"] <= high
     assert found["utterances"] < 0.5
 
 
-def test_few_speakers_undercover_and_plain_percentiles_more_so() -> None:
-    found = coverage(5, 1000)
-    assert 0.85 <= found["speakers"] <= 0.93
+def test_few_speakers_undercover_and_plain_percentiles_more_so(share: float) -> None:
+    corpora = max(200, round(1000 * share))
+    found = coverage(5, corpora)
+    low, high = bounds(0.88, 0.9, corpora)
+    assert low <= found["speakers"] <= high
     assert found["percentiles"] < found["speakers"] - 0.04
 
 

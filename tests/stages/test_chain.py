@@ -35,7 +35,7 @@ def test_the_same_encoder_is_known_wherever_it_lies(tmp_path: Path, caplog: pyte
 
 @pytest.mark.parametrize("trained", ["whisper:wavlm sha256:02", "whisper:owner/wavlm@1", "whisper:other", "double:wavlm"])
 def test_another_encoder_of_the_same_name_is_refused(tmp_path: Path, trained: str) -> None:
-    with pytest.raises(ModelError, match=f"acoustic vectors of {trained}, these are of whisper:wavlm sha256:01"):
+    with pytest.raises(ModelError, match=f"acoustic vectors of {trained}, but the table has those of whisper:wavlm sha256:01"):
         check(tmp_path, trained, "/a/wavlm", "wavlm sha256:01")
 
 
@@ -45,7 +45,7 @@ def test_a_head_that_knows_only_a_name_is_believed_where_the_registry_knows_it_t
     check(tmp_path, "whisper:whisper-base", "whisper-base", OF_WHISPER)
     assert not caplog.text
     check(tmp_path, "whisper:wavlm", "/a/wavlm", "wavlm sha256:01")
-    assert "only by the name whisper:wavlm, and these vectors are of whisper:wavlm sha256:01" in caplog.text
+    assert "only the name of its acoustic encoder, whisper:wavlm; the table has vectors of whisper:wavlm sha256:01" in caplog.text
     caplog.clear()
     check(tmp_path, "whisper:whisper-base", "/a/whisper-base", "whisper-base sha256:01")
     assert "make sure that they are the same model" in caplog.text

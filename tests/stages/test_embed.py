@@ -141,5 +141,5 @@ def test_a_head_knows_which_les_it_was_trained_on(tmp_path: Path, without: tuple
             if without or (trained == "context") == (embedded == "context"):
                 assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
             else:
-                with pytest.raises(ModelError, match=r"on the text vectors of .*:mini.*, these are of .*:mini"):
+                with pytest.raises(ModelError, match=r"on the text vectors of .*:mini.*, but the table has those of .*:mini"):
                     CliRunner().invoke(app, command, catch_exceptions=False)

@@ -71,7 +71,7 @@ def test_a_file_name_finds_its_recording(name: str, recordings: list[str], expec
 @pytest.mark.parametrize(("names", "recordings", "says"), [
     (["a.wav"], ["s1/a.wav", "s2/a.wav"], "'a.wav' may be 's1/a.wav', 's2/a.wav'"),
     (["a"], ["a.wav", "a.flac"], "'a' may be 'a.flac', 'a.wav'"),
-    (["s1/a.wav", "s2/a.wav"], ["a.wav"], "'s1/a.wav', 's2/a.wav' all fit the one recording 'a.wav'"),
+    (["s1/a.wav", "s2/a.wav"], ["a.wav"], "'s1/a.wav', 's2/a.wav' all fit the recording 'a.wav'"),
 ])
 def test_an_ambiguous_name_is_refused(names: list[str], recordings: list[str], says: str) -> None:
     with pytest.raises(LabelError) as refused:

@@ -114,15 +114,15 @@ def test_missing_labels_are_null(tmp_path: Path) -> None:
     ("file,arousal,activation\na,1,2\n", "'arousal' or 'activation' may each be the arousal"),
     ("valence,arousal\n1,2\n", "no column names the recording (its columns are 'valence', 'arousal')"),
     ("file,emotion\na,happy\n", "no column holds valence, arousal or dominance"),
-    ("file,start,valence\na,0,1\n", "'start' is the start of a segment, and no column is its end"),
-    ("file,valence\na,happy\n", "line 2 has 'happy' under 'valence', not a number"),
-    ("file,valence\na,1\nb,inf\n", "line 3 has 'inf' under 'valence', not a number"),
-    ("file,valence\na,\"3,5\"\n", "line 2 has '3,5' under 'valence', not a number"),
-    ("file,valence\na,1\nb,1,2\n", "line 3 has 3 cells, the header 2"),
+    ("file,start,valence\na,0,1\n", "'start' is the start of a segment, but no column is its end"),
+    ("file,valence\na,happy\n", "line 2 has 'happy' under 'valence', which is not a number"),
+    ("file,valence\na,1\nb,inf\n", "line 3 has 'inf' under 'valence', which is not a number"),
+    ("file,valence\na,\"3,5\"\n", "line 2 has '3,5' under 'valence', which is not a number"),
+    ("file,valence\na,1\nb,1,2\n", "line 3 has 3 cells, but the header has 2"),
     ("file,valence\na,1\n,2\n", "line 3 does not name its recording"),
     ("file,start,end,valence\na,2,2,1\n", "line 2 ends at 2 s, before it starts"),
     ("file,valence\na,\"1\nb,2\n", "breaks the rules of CSV"),
-    ("file,valence\n", "holds no labels, only a header"),
+    ("file,valence\n", "the table has a header but no rows"),
     ("", "is empty"),
 ])
 def test_what_cannot_be_read_without_guessing_is_refused_by_name(tmp_path: Path, text: str, says: str) -> None:
@@ -174,7 +174,7 @@ def test_unreadable_files_are_refused(tmp_path: Path, name: str, content: bytes 
 
 
 @pytest.mark.parametrize(("column", "says"), [
-    (pl.Series([True, False]), "row 1 has 'True' under 'valence', not a number"),
+    (pl.Series([True, False]), "row 1 has 'True' under 'valence', which is not a number"),
     (pl.Series([[1.0], [2.0]]), "'valence' holds lists or bytes, not numbers"),
 ])
 def test_a_parquet_column_of_another_type_is_refused(tmp_path: Path, column: pl.Series, says: str) -> None:
@@ -203,7 +203,7 @@ def test_values_near_both_ends_show_their_scale_and_no_other(tmp_path_factory: p
 @pytest.mark.parametrize("values", [[0.4, 0.6], [3, 3, 3], [2, 4], [1.5, 5.5], [-5, 5], [0, 10], [1, 200], [0.5, 5], [-0.2, 0.9]])
 def test_values_that_show_no_known_scale_are_refused(tmp_path: Path, values: list[float]) -> None:
     labels = read_labels(labelled(tmp_path, values))
-    with pytest.raises(LabelError, match="give it with --scale LOW:HIGH"):
+    with pytest.raises(LabelError, match="give the scale with --scale LOW:HIGH"):
         resolve_scale(labels)
     resolved = resolve_scale(labels, Scale(min(values) - 1, max(values)))
     assert (resolved.source, resolved.outside) == ("given", 0)
@@ -230,7 +230,7 @@ def test_a_few_values_a_little_outside_a_scale_are_counted_and_many_refused(tmp_
 ])
 def test_a_value_far_outside_a_scale_is_refused_by_its_row_or_ignored(tmp_path: Path, scale: Scale, value: float) -> None:
     path = labelled(tmp_path, [scale.low, scale.high, value])
-    with pytest.raises(LabelError, match=rf"line 4 has {value:g} under 'valence', which lies outside {scale}.*--ignore-outside"):
+    with pytest.raises(LabelError, match=rf"line 4 has {value:g} under 'valence', which is outside {scale}.*--ignore-outside"):
         resolve_scale(read_labels(path), scale)
     resolved = resolve_scale(read_labels(path), scale, ignore_outside=True)
     assert (resolved.ignored, resolved.outside) == (1, 0)
@@ -385,15 +385,15 @@ def test_msp_podcast_ratings(tmp_path_factory: pytest.TempPathFactory, turns: li
 
 
 @pytest.mark.parametrize(("name", "text", "says"), [
-    ("labels.txt", "a.wav; N; A:2; V:4; D:2;\nstray\n", "line 2 is neither a file's labels nor a worker's"),
-    ("labels.txt", "a.wav; N; A:2; V:4; D:2;\n\nb.wav; N; A:2; V:four; D:2;\n", "line 3 has 'four' behind V:, not a number"),
+    ("labels.txt", "a.wav; N; A:2; V:4; D:2;\nstray\n", "line 2 is neither a consensus nor a worker's rating"),
+    ("labels.txt", "a.wav; N; A:2; V:4; D:2;\n\nb.wav; N; A:2; V:four; D:2;\n", "line 3 has 'four' after V:, not a number"),
     ("labels_detailed.csv", 'FileName,x\na.wav,"W; A:2; V:4; D:2;"\na.wav,"W; A:2; D:2;"\n', "line 3 lacks V:"),
-    ("labels.txt", "a.wav; N; A:2; V:inf; D:2;\n", "row 1 has inf as its valence, not a number"),
+    ("labels.txt", "a.wav; N; A:2; V:inf; D:2;\n", "row 1 has inf as its valence"),
     ("labels.txt", "; N; A:2; V:4; D:2;\n", "row 1 does not name its recording"),
-    ("l.json", "{", "is not JSON"), ("l.json", "3", "neither a list of objects nor an object"),
-    ("l.json", "[]", "neither a list of objects nor an object"),
-    ("l.json", '{"a.wav": {"V": 1}, "a.wav": {"V": 2}}', "holds 'a.wav' twice in one object"),
-    ("l.json", '{"a.wav": {"V": "high"}}', "entry 1 has 'high' under 'V', not a number"),
+    ("l.json", "{", "is not JSON"), ("l.json", "3", "neither a list of objects, nor an object"),
+    ("l.json", "[]", "neither a list of objects, nor an object"),
+    ("l.json", '{"a.wav": {"V": 1}, "a.wav": {"V": 2}}', "one object has the key 'a.wav' twice"),
+    ("l.json", '{"a.wav": {"V": "high"}}', "entry 1 has 'high' under 'V', which is not a number"),
     ("l.json", '[{"V": 1}]', "no column names the recording"),
 ])
 def test_corpus_files_that_are_not_whole_are_refused(tmp_path: Path, name: str, text: str, says: str) -> None:
@@ -455,10 +455,10 @@ def test_any_part_of_iemocap_may_be_named(iemocap: Path, below: str, turns: int)
 @pytest.mark.parametrize(("line", "says"), [
     ("[6.2 - 8.2]\tSes01F_impro01_F000\tneu\t[2.5, 2.5]", "line 1 has [2.5, 2.5], not three numbers"),
     ("[6.2 - 8.2]\tSes01F_impro01_F000\tneu\t[2.5, x, 2.5]", "line 1 has [2.5, x, 2.5], not three numbers"),
-    ("% [START_TIME - END_TIME] TURN_NAME EMOTION [A, V, D]", "line 1 gives the order [A, V, D], not [V, A, D]"),
-    ("[6.2 - 8.2]\tSes01F_impro01_F000\tneu\t[2.5, inf, 2.5]", "row 1 has inf as its arousal, not a number"),
-    ("[6.2 - 8.2] Ses01F_impro01", "line 1 is not a turn of IEMOCAP"),
-    ("C-E2:\tNeutral;\t()", "holds no turns"),
+    ("% [START_TIME - END_TIME] TURN_NAME EMOTION [A, V, D]", "line 1 gives the order [A, V, D]; msfser reads only [V, A, D]"),
+    ("[6.2 - 8.2]\tSes01F_impro01_F000\tneu\t[2.5, inf, 2.5]", "row 1 has inf as its arousal"),
+    ("[6.2 - 8.2] Ses01F_impro01", "line 1 is not a turn in IEMOCAP's format"),
+    ("C-E2:\tNeutral;\t()", "no turn has"),
 ])
 def test_a_dialog_that_is_not_iemocaps_is_refused(tmp_path: Path, line: str, says: str) -> None:
     folder = tmp_path / "EmoEvaluation"
@@ -475,5 +475,5 @@ def test_a_turn_without_an_average_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabelError, match="is a folder without IEMOCAP's"):
+    with pytest.raises(LabelError, match="the folder has no IEMOCAP labels"):
         read_labels(tmp_path)

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 import soundfile as sf
 
 from kit.reporters import Watcher
-from kit.sounds import speak
+from kit.sounds import speak, spoken
 from msfser_cli.errors import REASONS, ResourceError
 from msfser_cli.settings import build
 from msfser_cli.stages import chain, runner
@@ -114,7 +113,8 @@ def test_what_may_not_be_read_is_in_the_ledger_until_it_may(unprivileged: Path) 
     (corpus / "b.wav").chmod(0o644)
     summary = run(corpus, out)
     assert (summary.recordings, summary.done, summary.unchanged, summary.gone) == (3, 1, 2, 1)
-    assert run(corpus, out, prune=True).published == {"recordings": 3, "done": 3, "no_speech": 0, "failed": 0, "utterances": 3}
+    published = run(corpus, out, prune=True).published
+    assert published == {"recordings": 3, "done": 3, "no_speech": 0, "failed": 0, "incomplete": 0, "utterances": 3}
     corpus.chmod(0)
     with pytest.raises(ResourceError, match="corpus: cannot be listed"):
         run(corpus, out)
@@ -150,8 +150,7 @@ class Corpus:
         else:
             level = {"speech": self._chance.uniform(0.1, 0.4), "silence": 0.0, "backend_error": 0.5}[kind]
             with path.open("wb") as file:
-                seconds = round(16_000 * self._chance.randint(1, 2))
-                sf.write(file, np.full(seconds, level, np.float32), 16_000, subtype="FLOAT", format="WAV")
+                sf.write(file, spoken(self._chance.randint(1, 2), level), 16_000, subtype="FLOAT", format="WAV")
 
     def edit(self) -> None:
         """One file is written, touched, removed, renamed or copied; its time of modification is as it was, or not."""
@@ -187,7 +186,7 @@ def is_accounted_for(out: Path, summary: Summary, night: Watcher) -> None:
     assert not rows
     statuses = [line["status"] for line in lines.values()]
     counts = {status: statuses.count(status) for status in ("done", "no_speech", "failed")}
-    assert summary.published == {"recordings": len(lines), **counts, "utterances": len(table)}
+    assert summary.published == {"recordings": len(lines), **counts, "incomplete": 0, "utterances": len(table)}
 
 
 def without_seconds(out: Path) -> list[dict[str, Any]]:

@@ -85,8 +85,8 @@ def test_every_recording_ends_as_rows_or_as_a_reason(corpus: Path, tmp_path: Pat
 def test_what_is_to_be_known_of_a_recording_is_in_its_ledger_line(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def noted(path: Path, output: Path | None) -> Audio:
-        audio = decode(path, output)
+    def noted(path: Path, output: Path | None, **how: Any) -> Audio:
+        audio = decode(path, output, **how)
         audio.notes += [f"a note on {path.name}", "and another"]
         return audio
 
@@ -134,7 +134,7 @@ def test_a_dry_run_makes_no_folder(corpus: Path, tmp_path: Path) -> None:
 
 def test_a_head_scores_only_the_vectors_that_it_knows(corpus: Path) -> None:
     _, source = runner.source_of("predict", [str(corpus)], None)
-    with pytest.raises(ModelError, match="on the acoustic vectors of whisper:whisper-base, these are of double"):
+    with pytest.raises(ModelError, match="on the acoustic vectors of whisper:whisper-base, but the table has those of double"):
         runner.pending(plan("transcribe", "emphasize", "describe", "embed", "predict"), source, Destination("s.parquet"))
 
 
@@ -144,7 +144,7 @@ def test_a_model_that_cannot_be_loaded_is_a_model_error(corpus: Path, tmp_path: 
     chosen = plan("transcribe", transcriber="faster-whisper", model=str(tmp_path / "model"))
     with pytest.raises(ModelError, match="faster-whisper cannot load this model"):
         chosen.load()
-    with pytest.raises(UsageError, match="not 'klingon'"):
+    with pytest.raises(UsageError, match="'klingon' is not a language"):
         plan("transcribe", transcriber="faster-whisper", language="klingon").load()
 
 
@@ -357,7 +357,7 @@ def test_only_rows_that_changed_are_done_again_downstream(corpus: Path, tmp_path
 
 def test_a_table_of_the_wrong_stage_is_refused(corpus: Path, tmp_path: Path) -> None:
     transcribe(corpus, tmp_path / "u.parquet")
-    with pytest.raises(TableError, match="a table of transcribe; describe reads one that emphasize wrote"):
+    with pytest.raises(TableError, match="a table of transcribe; describe needs a table of emphasize"):
         runner.source_of("describe", [str(tmp_path / "u.parquet")], None)
     stages, _ = runner.source_of("predict", [str(tmp_path / "u.parquet")], None)
     assert stages == ("emphasize", "describe", "embed", "predict")
@@ -461,7 +461,7 @@ def test_a_language_that_the_model_does_not_know_is_refused_before_the_run(
     settings = {"model": str(tmp_path / "model")}
     assert chain.plan({"transcribe": build("transcribe", {**settings, "language": known.upper()})}).settings[
         "transcribe"].language == known  # type: ignore[union-attr]
-    with pytest.raises(UsageError, match=f"language.*{unknown!r}"):
+    with pytest.raises(UsageError, match=f"{unknown!r}"):
         chain.plan({"transcribe": build("transcribe", {**settings, "language": unknown})})
     _, source = runner.source_of("transcribe", [listed(tmp_path, ["a.wav"])], None)
     runner.require_languages(chain.plan({"transcribe": build("transcribe", settings)}), source)
@@ -473,7 +473,7 @@ def test_a_language_that_the_model_does_not_know_is_refused_before_the_run(
 
 @pytest.mark.parametrize("language", ["", " ", "xx", "auto", "English and German"])
 def test_a_language_that_is_none_is_refused(language: str) -> None:
-    with pytest.raises(UsageError, match="language must be a code or a name"):
+    with pytest.raises(UsageError, match="is not a language; write a code or a name"):
         chain.plan({"transcribe": build("transcribe", {"language": language})})
 
 
@@ -561,7 +561,7 @@ def test_a_back_end_that_fails_on_all_stops_the_run_and_some_may_be_allowed_to(t
 def test_memory_that_runs_out_twice_over_one_recording_is_that_recordings_failure(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "u.parquet"
     speak(corpus / "b2.wav", 2.0, 0.25)
-    with pytest.raises(ResourceError, match=r"b2\.wav: not enough memory \(CUDA .* is left out"):
+    with pytest.raises(ResourceError, match=r"b2\.wav: not enough memory \(CUDA .* msfser skips it"):
         transcribe(corpus, out)
     summary = transcribe(corpus, out)
     assert (summary.done, summary.no_speech, summary.failed, summary.unchanged) == (1, 1, 3, 2)
@@ -589,7 +589,7 @@ def test_a_vector_of_another_length_is_the_encoders_failure(
 
     def longer(self: Any, items: Any) -> np.ndarray:
         vectors = encode(self, items)
-        return np.hstack([vectors, vectors]) if vectors[0, 1] > 0.25 else vectors
+        return np.hstack([vectors, vectors]) if vectors[0, 0] > 70_000 else vectors
 
     monkeypatch.setattr(encoder.Double, "encode", longer)
     _, source = runner.source_of("transcribe", [str(corpus)], None)
@@ -608,10 +608,10 @@ def test_a_relative_path_holds_where_a_back_end_changes_the_folder(
     load, opened = chain.Chain.load, threading.Event()
     decoded = runner.decode
 
-    def decode(path: Path, output: Path | None) -> Audio:
+    def decode(path: Path, output: Path | None, **how: Any) -> Audio:
         if path.name == "b.wav":
             opened.wait()
-        return decoded(path, output)
+        return decoded(path, output, **how)
 
     def elsewhere(self: chain.Chain) -> Any:
         (tmp_path / "elsewhere").mkdir()
@@ -701,10 +701,10 @@ def test_a_file_that_is_replaced_between_two_looks_waits_for_the_next_run(corpus
     out, decode = tmp_path / "u.parquet", runner.decode
     speak(tmp_path / "other.wav", 5.0, 0.1)
 
-    def late(path: Path, output: Path | None) -> Audio:
+    def late(path: Path, output: Path | None, **how: Any) -> Audio:
         if path.name == "a.wav":
             (tmp_path / "other.wav").replace(path)
-        return decode(path, output)
+        return decode(path, output, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "decode", late)

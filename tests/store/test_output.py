@@ -487,7 +487,7 @@ def test_one_writer_at_a_time(out: str) -> None:
 def test_a_table_without_its_ledger_is_refused(out: str) -> None:
     run(out, {"a": (2, 0)})
     ledger_path(out).unlink()
-    with pytest.raises(UsageError, match=r"2 rows, and 0 in x\.recordings\.parquet"):
+    with pytest.raises(UsageError, match=r"2 rows and its ledger x\.recordings\.parquet 0"):
         run(out, {"b": (1, 0)})
 
 
@@ -512,7 +512,7 @@ def test_work_in_hand_that_someone_removes_is_missed(out: str) -> None:
         (parts,) = Path(out).parent.glob(".*.parts")
         shutil.rmtree(parts)
         add(output, "b", 1)
-        with pytest.raises(TableError, match="removed work in hand"):
+        with pytest.raises(TableError, match="removed unpublished work"):
             output.publish()
     run(out, {"a": (2, 0), "b": (1, 0)})
     assert table_of(out) == expected({"a": (2, 0), "b": (1, 0)})

@@ -228,7 +228,7 @@ def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
 def test_rows_of_a_recording_must_lie_together(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     tables.write_rows(path, make_rows("a", 2) + make_rows("b", 2) + make_rows("a", 1), COLUMNS, LINEAGE)
-    with pytest.raises(TableError, match="rows of 'a' do not lie together"):
+    with pytest.raises(TableError, match="rows of 'a' are not adjacent"):
         list(tables.iter_recordings(path, COLUMNS))
 
 

@@ -1,9 +1,9 @@
-"""Label files as they ship, read into one table.
+"""Reads label files of several formats into one table.
 
-`read_labels` tells the format by what is in the file and hands it to the module that reads it: `named_columns` (CSV, TSV, Parquet
-and JSON, MSP-Podcast's consensus among them), `msp_podcast` (its raw ratings) or `iemocap` (its folders). Columns and values are
-found by name, never by position. The scale is the format's own, given by the user, or shown by the values (`scale`). What cannot
-be settled without guessing is refused with a LabelError.
+`read_labels` detects the format from the content. The readers are `named_columns` (CSV, TSV, Parquet and JSON, including
+MSP-Podcast's consensus labels), `msp_podcast` (its raw ratings) and `iemocap` (its folders). Columns are found by name, never by
+position. The scale comes from the format, from the user, or from the values (see `scale`). If msfser would have to guess, it
+raises LabelError.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["KNOWN_SCALES", "REACH", "Labels", "ResolvedScale", "Scale", "read_la
 
 
 def read_labels(path: Path) -> Labels:
-    """The labels in a file, or in the folders of an IEMOCAP release; LabelError for what cannot be read without guessing.
+    """The labels in a file, or in the folders of an IEMOCAP release.
 
-    Parquet and JSON are files whose names end so. A text file is MSP-Podcast's labels.txt or an IEMOCAP dialog if its first line
-    is one of theirs, else a table with named columns.
+    Parquet and JSON files are known by their suffix. MSP-Podcast's labels.txt and IEMOCAP's dialogs are known by their first
+    line. Other files are tables with named columns. Raises LabelError if msfser would have to guess.
     """
     if path.is_dir():
         return iemocap.read_folder(path)
@@ -40,7 +40,7 @@ def read_labels(path: Path) -> Labels:
 
 
 def _first_line(path: Path) -> str:
-    """The first line that is not blank, for telling the format; empty where there is none or the file cannot be read."""
+    """The first line that is not blank, to detect the format; empty if no line is, or if the file cannot be read."""
     try:
         if not path.is_file():
             return ""  # a pipe would block

@@ -1,6 +1,6 @@
-"""MSP-Podcast's raw ratings: `labels.txt` and the `labels_detailed.csv` that has each worker's rating in one cell.
+"""Reads MSP-Podcast's raw ratings: `labels.txt`, and `labels_detailed.csv` with one rating per cell.
 
-Its consensus files, and the `labels_detailed` with a column for each dimension, are tables with named columns.
+`named_columns` reads its consensus files, and `labels_detailed` with a column for each dimension.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ def is_block(line: str) -> bool:
 
 
 def read_blocks(path: Path) -> Labels:
-    """labels.txt: a block for each file, its first line the consensus, which is what is read, then a line for each worker."""
+    """Read labels.txt. It has a block for each file: first a line with the consensus, which is read, then a line per worker."""
     rows: list[int] = []
     names: list[str] = []
     ratings: list[dict[str, float | None]] = []
     letters = ""
     try:
-        # Raters wrote some emotions in words of their own, in whatever encoding; none of them is read.
+        # Raters typed some emotions in other encodings. These fields are not read.
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip() or line.startswith(_WORKER):
                     continue
                 if not is_block(line):
-                    raise LabelError(path, f"line {number} is neither a file's labels nor a worker's")
+                    raise LabelError(path, f"line {number} is neither a consensus nor a worker's rating",
+                                     "restore the original file")
                 rows.append(number)
                 names.append(line.partition(";")[0].strip())
                 ratings.append(_ratings(path, number, line))
@@ -51,12 +52,12 @@ def read_blocks(path: Path) -> Labels:
 
 
 def has_ratings_in_a_cell(columns: Columns) -> bool:
-    """Whether a table has two columns, a file name and `WORKER..; primary; secondary,..; A:..; V:..; D:..;`."""
+    """Whether the table has two columns: a file name, and `WORKER..; primary; secondary,..; A:..; V:..; D:..;`."""
     return len(columns.header) == 2 and bool(columns.rows) and _has_ratings(columns.written(1)[0] or "")
 
 
 def read_cells(columns: Columns) -> Labels:
-    """labels_detailed.csv with one quoted cell a rating: the mean of a file's ratings, by dimension."""
+    """Read labels_detailed.csv with one quoted cell per rating. A label is the mean of a file's ratings, by dimension."""
     path, cells = columns.path, [cell or "" for cell in columns.written(1)]
     ratings = [_ratings(path, row, cell) for row, cell in zip(columns.rows, cells, strict=True)]
     names = pl.Series(columns.texts(0), dtype=pl.String)
@@ -70,25 +71,25 @@ def read_cells(columns: Columns) -> Labels:
 
 
 def _has_ratings(text: str) -> bool:
-    found = [match[1] for field in text.split(";") if (match := _RATING.fullmatch(field.strip()))]
-    return sorted(found) == sorted(LETTERS)
+    letters = [match[1] for field in text.split(";") if (match := _RATING.fullmatch(field.strip()))]
+    return sorted(letters) == sorted(LETTERS)
 
 
 def _ratings(path: Path, row: int, text: str) -> dict[str, float | None]:
-    """The numbers behind `A:`, `V:` and `D:`, by dimension."""
-    found: dict[str, float | None] = {}
+    """The numbers after `A:`, `V:` and `D:`, by dimension."""
+    ratings: dict[str, float | None] = {}
     for field in text.split(";"):
         if match := _RATING.fullmatch(field.strip()):
             letter, number = match.groups()
             try:
                 value = float(number or "nan")
             except ValueError:
-                raise LabelError(path, f"line {row} has {number!r} behind {letter}:, not a number") from None
-            found[LETTERS[letter]] = None if value != value else value
-    if len(found) < len(LETTERS):
-        missing = " and ".join(f"{letter}:" for letter, d in LETTERS.items() if d not in found)
-        raise LabelError(path, f"line {row} lacks {missing}")
-    return found
+                raise LabelError(path, f"line {row} has {number!r} after {letter}:, not a number", "correct it") from None
+            ratings[LETTERS[letter]] = None if value != value else value
+    if len(ratings) < len(LETTERS):
+        missing = " and ".join(f"{letter}:" for letter, d in LETTERS.items() if d not in ratings)
+        raise LabelError(path, f"line {row} lacks {missing}", "restore the original file")
+    return ratings
 
 
 def _columns(ratings: list[dict[str, float | None]]) -> dict[str, pl.Series]:

@@ -1,4 +1,4 @@
-"""Tables with a header, or with keys: CSV, TSV, Parquet and JSON. `FORMATS` lists the layouts known by their columns."""
+"""Reads label tables with named columns: CSV, TSV, Parquet and JSON. `FORMATS` lists the layouts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from msfser_cli.stages.tabular.roles import TimeColumns
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """A table layout, whose names are compared as `roles` does.
+    """A table layout. Names of columns are compared as in `roles`.
 
-    signature: a table that has all of these columns has this layout. columns: for each role, the names it may have.
-    scale: the scale that the corpus declares, or None. ratings: a row is one rater's, and a label the mean of its raters'.
+    signature: a table with all of these columns has this layout. columns: role -> the possible names of its column.
+    scale: the scale that the corpus declares, or None. ratings: a row is the rating of one person, and a label is their mean.
     """
 
     name: str
@@ -68,11 +68,11 @@ NAMED_COLUMNS = LabelFormat(
 )
 
 FORMATS = (MSP_PODCAST_RATINGS, MSP_PODCAST, NAMED_COLUMNS)
-"""The layouts, the most particular first."""
+"""The layouts, the most specific first."""
 
 
 def read(columns: Columns) -> Labels:
-    """The labels in a table; LabelError for columns that cannot be told apart without guessing."""
+    """The labels in a table. Raises LabelError if two columns may have the same role, or a needed column is missing."""
     header = columns.header
     keys = {roles.key(name) for name in header}
     layout = next(layout for layout in FORMATS if keys.issuperset(layout.signature))
@@ -84,7 +84,7 @@ def read(columns: Columns) -> Labels:
         columns.refuse(error.problem, error.remedy)
     _require_roles(columns, layout, places, times)
     if not columns.rows:
-        columns.refuse("holds no labels, only a header")
+        columns.refuse("the table has a header but no rows", "name another label file")
 
     frame = label_frame(columns.path, {
         "row": pl.Series(columns.rows, dtype=pl.Int64),
@@ -100,7 +100,7 @@ def read(columns: Columns) -> Labels:
 
 
 def _times(columns: Columns, times: TimeColumns) -> dict[str, pl.Series]:
-    """Where each row's segment begins and ends, in seconds, if the table says it."""
+    """The start and end of each row's segment in seconds, if the table has them."""
     values = {role: pl.Series(columns.seconds(column.index, column.unit), dtype=pl.Float64)
               for role in ("start", "end", "duration") if (column := getattr(times, role)) is not None}
     duration = values.pop("duration", None)
@@ -115,13 +115,13 @@ def _require_roles(columns: Columns, layout: LabelFormat, places: dict[str, int]
 
     if "recording" not in places:
         columns.refuse(f"no column names the recording (its columns are {columns.shown()})",
-                       f"name it one of {names('recording')}")
+                       f"rename the column to one of {names('recording')}")
     if not any(d in places for d in DIMENSIONS):
         columns.refuse(f"no column holds valence, arousal or dominance (its columns are {columns.shown()})",
-                       f"name them {'; '.join(names(d) for d in DIMENSIONS)}")
+                       f"rename the columns to {'; '.join(names(d) for d in DIMENSIONS)}")
     if times.start is not None and times.end is None and times.duration is None:
-        columns.refuse(f"{columns.header[times.start.index]!r} is the start of a segment, and no column is its end",
-                       "name one end or duration, or rename this one")
+        columns.refuse(f"{columns.header[times.start.index]!r} is the start of a segment, but no column is its end",
+                       "name a column end or duration, or rename this one")
     if times.end is not None and times.start is None:
-        columns.refuse(f"{columns.header[times.end.index]!r} is the end of a segment, and no column is its start",
-                       "name one start, or rename this one")
+        columns.refuse(f"{columns.header[times.end.index]!r} is the end of a segment, but no column is its start",
+                       "name a column start, or rename this one")

@@ -1,4 +1,4 @@
-"""The scale that labels are on: declared by their format, given by the user, or shown by the values; never guessed."""
+"""The scale of labels: declared by their format, given by the user, or shown by the values. msfser never guesses it."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from msfser_cli.errors import LabelError
 from msfser_cli.stages.labels.table import Labels, Scale
 
 KNOWN_SCALES = (Scale(0, 1), Scale(-1, 1), Scale(1, 5), Scale(1, 7), Scale(1, 9), Scale(0, 100))
-"""The scales that may be read off the values: those of published V/A/D ratings."""
+"""The scales that msfser can detect from the values. Published V/A/D ratings use these."""
 
 REACH = 0.2
-"""Values show a scale when they lie within it and come within this share of its length to both of its ends. No two known scales
-can be shown by the same values."""
+"""A scale is detected if all values lie within it, and both ends are approached to within this share of its length. The same
+values never show two known scales."""
 
 STRAY = 0.05
-"""The largest share of values that may lie outside a declared or given scale, each by less than `beyond`."""
+"""At most this share of the values may lie outside a declared or given scale, each by less than `beyond`."""
 
 
 def beyond(scale: Scale) -> float:
-    """How far a rating may lie outside of its scale: half a point, and at most an eighth of the scale.
+    """How far a rating may lie outside its scale: half a point, but at most an eighth of the scale.
 
-    So far the averages of IEMOCAP's 1..5 go, some of which are 5.5. A code for "missing", such as 0, -1 or 99, is further away.
+    IEMOCAP's means on 1..5 reach 5.5. Codes for a missing rating, such as 0, -1 or 99, lie further outside.
     """
     return min(0.5, (scale.high - scale.low) / 8) * (1 + 1e-9)
 
 
 @dataclass(frozen=True)
 class ResolvedScale:
-    """The labels' scale and how it is known.
+    """The scale of labels.
 
-    outside: how many values lie a little outside of it (see `beyond`), and stay as they are. ignored: how many lie further out.
-    labels: the labels, in which the ignored are missing.
+    source: how msfser knows the scale. labels: the labels without the ignored values. outside: the number of values that lie
+    slightly outside (see `beyond`) and are kept. ignored: the number of values that lie further outside.
     """
 
     scale: Scale
@@ -44,10 +44,10 @@ class ResolvedScale:
 
 
 def resolve_scale(labels: Labels, given: Scale | None = None, *, ignore_outside: bool = False) -> ResolvedScale:
-    """The scale of `labels`: `given`, else the format's own, else the only known one that the values show.
+    """The scale of `labels`: `given`, else the scale of the format, else the scale that the values show.
 
-    With `ignore_outside`, values far outside of a given or declared scale (see `beyond`) become missing. LabelError, with the
-    row, for such a value without it, and when the values show no scale or too many lie outside.
+    Values far outside a given or declared scale (see `beyond`) raise LabelError with the row. With `ignore_outside` they become
+    missing instead. Also raises LabelError if the values show no scale, or too many lie outside.
     """
     low, high = _ends(labels)
     scale = given or labels.scale
@@ -57,24 +57,25 @@ def resolve_scale(labels: Labels, given: Scale | None = None, *, ignore_outside:
              s.high - REACH * (s.high - s.low) <= high <= s.high]
     if len(shown) != 1:
         known = ", ".join(map(str, KNOWN_SCALES))
-        raise LabelError(labels.path, f"the values run from {low:g} to {high:g}, which shows none of the scales {known}",
-                         "give it with --scale LOW:HIGH")
+        raise LabelError(labels.path, f"the values run from {low:g} to {high:g}, which fits no single scale of {known}",
+                         "give the scale with --scale LOW:HIGH")
     [scale] = shown
-    # Some corpora rate valence on -1..1 and arousal on 0..1; one scale for both would be wrong for one of them.
+    # Some corpora rate valence on -1..1 and arousal on 0..1. One scale would be wrong for one of them.
     if scale.low < 0:
         for dimension in labels.rated:
             lowest = labels.frame[dimension].min()
             if lowest is not None and lowest >= 0:  # type: ignore[operator]
                 raise LabelError(labels.path, f"the values run from {low:g} to {high:g}, but {labels.columns[dimension]!r} is "
                                  f"never below 0 and may be on 0..{scale.high:g}",
-                                 f"if all columns are on {scale}, say --scale {scale.low:g}:{scale.high:g}; if not, rescale one")
+                                 f"if all columns are on {scale}, add --scale {scale.low:g}:{scale.high:g}; if not, rescale one")
     return ResolvedScale(scale, f"detected from values {low:g} to {high:g}", labels)
 
 
 def _ends(labels: Labels) -> tuple[float, float]:
     values = labels.frame.select(pl.concat_list(labels.rated).explode().drop_nulls().alias("value"))["value"]
     if values.is_empty():
-        raise LabelError(labels.path, f"no row has a number under {' or '.join(repr(labels.columns[d]) for d in labels.rated)}")
+        names = " or ".join(repr(labels.columns[d]) for d in labels.rated)
+        raise LabelError(labels.path, f"no row has a number under {names}", "name another label file")
     return float(values.min()), float(values.max())  # type: ignore[arg-type]
 
 
@@ -83,20 +84,20 @@ def _on(scale: Scale, source: str, labels: Labels, *, ignore: bool) -> ResolvedS
     values = labels.frame.unpivot(labels.rated, index="row", variable_name="dimension").drop_nulls("value").sort("row")
     excess = pl.max_horizontal(scale.low - pl.col("value"), pl.col("value") - scale.high)
     outside, far = values.filter(excess > 0), values.filter(excess > beyond(scale))
-    near = outside.height - far.height
-    if near > STRAY * values.height or far.height > values.height / 2:
+    slightly_outside = outside.height - far.height
+    if slightly_outside > STRAY * values.height or far.height > values.height / 2:
         low, high = _ends(labels)
         raise LabelError(labels.path, f"{outside.height} of {values.height} values lie outside {scale}, the scale {source} (they "
-                         f"run from {low:g} to {high:g})", "give the scale of these values with --scale LOW:HIGH; if some stand "
-                         "for missing labels, add --ignore-outside")
+                         f"run from {low:g} to {high:g})", "give the scale of these values with --scale LOW:HIGH; if some "
+                         "mean that a label is missing, add --ignore-outside")
     if far.height and not ignore:
         row, dimension, value = far.row(0)
-        others = f", and so do {far.height - 1} more values" if far.height > 1 else ""
-        raise LabelError(labels.path, f"{labels.row_word} {row} has {value:g} under {labels.columns[dimension]!r}, which lies "
+        others = f", and so are {far.height - 1} more values" if far.height > 1 else ""
+        raise LabelError(labels.path, f"{labels.row_word} {row} has {value:g} under {labels.columns[dimension]!r}, which is "
                          f"outside {scale}, the scale {source}{others}",
                          "correct it, or add --ignore-outside to count such values as missing")
     if far.height:
         near_enough = (pl.col(d).is_between(scale.low - beyond(scale), scale.high + beyond(scale)) for d in labels.rated)
         kept = labels.frame.with_columns(pl.when(ok).then(d).alias(d) for d, ok in zip(labels.rated, near_enough, strict=True))
         labels = replace(labels, frame=kept)
-    return ResolvedScale(scale, source, labels, near, far.height)
+    return ResolvedScale(scale, source, labels, slightly_outside, far.height)

@@ -1,4 +1,4 @@
-"""What every label file is read into: one frame, whatever the format, and the scale of its numbers."""
+"""`Labels`, the table that every label file is read into, and `Scale`, the scale of its numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Numbers = TypeVar("Numbers", pl.Expr, np.ndarray)
 TEXTS = ("recording", "utterance_id", "speaker", "gender", "language", "split")
 NUMBERS = ("start", "end", *DIMENSIONS)
 GENDERS = {"f": "female", "female": "female", "m": "male", "male": "male"}
-"""How genders are written, and what they are called here; any other is left as written."""
+"""Spellings of genders -> the value in `Labels.frame`. Other values are kept as written."""
 
 
 class Scale(NamedTuple):
@@ -30,17 +30,17 @@ class Scale(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Scale:
-        """The scale written as LOW:HIGH; UsageError for anything else."""
+        """The scale written as LOW:HIGH. Raises UsageError for other text."""
         try:
             low, high = (float(end) for end in text.split(":"))
         except ValueError:
             low = high = math.nan
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise UsageError(f"a scale is written LOW:HIGH, as in 1:7 or -1:1, not {text!r}")
+            raise UsageError(f"{text!r} is not a scale; write LOW:HIGH, such as 1:7 or -1:1")
         return cls(low, high)
 
     def onto(self, other: Scale, numbers: Numbers) -> Numbers:
-        """`numbers` of this scale in the `other`, by the straight line between their ends."""
+        """Map `numbers` on this scale linearly to the `other` scale."""
         return (numbers - self.low) * ((other.high - other.low) / (self.high - self.low)) + other.low
 
     def __str__(self) -> str:
@@ -53,15 +53,15 @@ _MAY_BE_UNKNOWN = ("speaker", "gender", "language")
 
 @dataclass(frozen=True)
 class Labels:
-    """A label file, read.
+    """The content of a label file.
 
-    columns: role -> the name it has in the file. scale: what the format declares, or None. row_word: what a row of the file is
-    called, such as `line`.
-    frame: one row a label, in the file's order. `row` (its line or row number), `recording` (as the file writes it), `start` and
-    `end` (s; null: the recording's own), `utterance_id`, `valence`, `arousal`, `dominance` (null where not rated), `speaker`,
-    `gender` (`female`, `male` or as written), `language`, `split` (as written), and `cluster`: who varies together. That is the
-    speaker; where it is unknown, the speaker or the podcast that a name of IEMOCAP or MSP-Podcast tells; else null. A column that
-    the file lacks is all null.
+    columns: role -> the name of its column in the file. scale: the scale that the format declares, or None. row_word: the word
+    for a row of the file in messages, such as `line`.
+    frame: one row per label, in the file's order. Columns: `row` (line or row number), `recording` (as in the file), `start` and
+    `end` (in s; null: those of the recording), `utterance_id`, `valence`, `arousal`, `dominance` (null if not rated), `speaker`,
+    `gender` (`female`, `male` or as in the file), `language`, `split` (as in the file) and `cluster`. Labels of one cluster are
+    not independent. A cluster is a speaker. If the speaker is unknown, it is the speaker or podcast in a file name of IEMOCAP or
+    MSP-Podcast, else null. Columns that the file lacks are null.
     """
 
     path: Path
@@ -73,12 +73,12 @@ class Labels:
 
     @property
     def rated(self) -> tuple[str, ...]:
-        """The dimensions that the file has a column for."""
+        """The dimensions for which the file has a column."""
         return tuple(d for d in DIMENSIONS if d in self.columns)
 
 
 def label_frame(path: Path, columns: Mapping[str, pl.Series], *, row_word: str = "row") -> pl.DataFrame:
-    """The frame of `Labels` from `row` and those of `TEXTS` and `NUMBERS` that the file has; LabelError for an impossible row."""
+    """The frame of `Labels` from `row` and the file's columns of `TEXTS` and `NUMBERS`. Raises LabelError for a wrong row."""
     height = len(columns["row"])
     kinds: dict[str, type[pl.DataType]] = {"row": pl.Int64}
     kinds |= dict.fromkeys(TEXTS, pl.String) | dict.fromkeys(NUMBERS, pl.Float64)
@@ -89,18 +89,19 @@ def label_frame(path: Path, columns: Mapping[str, pl.Series], *, row_word: str =
     for name in NUMBERS:
         endless = frame.filter(pl.col(name).is_infinite())
         if endless.height:
-            raise LabelError(path, f"{row_word} {endless['row'][0]} has {endless[name][0]} as its {name}, not a number")
+            raise LabelError(path, f"{row_word} {endless['row'][0]} has {endless[name][0]} as its {name}; write a finite number")
     nameless = frame.filter(pl.col("recording").fill_null("") == "")
     if nameless.height:
-        raise LabelError(path, f"{row_word} {nameless['row'][0]} does not name its recording")
+        raise LabelError(path, f"{row_word} {nameless['row'][0]} does not name its recording; add the name or remove the row")
     backwards = frame.filter(pl.col("end") <= pl.col("start").fill_null(0))
     if backwards.height:
-        raise LabelError(path, f"{row_word} {backwards['row'][0]} ends at {backwards['end'][0]:g} s, before it starts")
+        raise LabelError(path, f"{row_word} {backwards['row'][0]} ends at {backwards['end'][0]:g} s, before it starts; "
+                               "correct its times")
     return _with_cluster(frame.with_columns(pl.when(pl.col(c).str.to_lowercase() != "unknown").then(c) for c in _MAY_BE_UNKNOWN))
 
 
 def mean_of_ratings(frame: pl.DataFrame) -> pl.DataFrame:
-    """One row a recording of a frame that has one a rating: the first row's, with the mean of each dimension's ratings."""
+    """One row per recording from a frame with one row per rating: the first row, with the mean of each dimension's ratings."""
     means = [pl.col(d).mean() for d in DIMENSIONS]
     others = [pl.col(c).first() for c in frame.columns if c not in ("recording", *DIMENSIONS)]
     return frame.group_by("recording", maintain_order=True).agg(*others, *means).select(frame.columns)
@@ -108,7 +109,7 @@ def mean_of_ratings(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _with_cluster(frame: pl.DataFrame) -> pl.DataFrame:
     """`frame` with genders in one spelling and the column `cluster` of `Labels.frame`."""
-    # A podcast has few speakers, so its turns of unknown speaker vary together; the speakers of an IEMOCAP session are two.
+    # A podcast has few speakers, so its turns of unknown speaker form one cluster. An IEMOCAP session has two speakers.
     podcast = pl.col("recording").str.extract(r"MSP-PODCAST_(\d+)_\d+")
     turn = pl.col("recording").str.extract_groups(r"(Ses\d\d)[FM]_(?:impro|script)\w*_([FM])(?:\d{3}|XX\d)")
     gender = pl.col("gender").str.to_lowercase().replace_strict(GENDERS, default=pl.col("gender"))

@@ -1,7 +1,7 @@
-"""The manifests of lhotse (recordings, supervisions and cuts), whose objects are nested, as flat rows.
+"""Turns the nested objects of lhotse's manifests (recordings, supervisions and cuts) into flat rows.
 
-A supervision is flat already: `recording_id`, `start`, `duration`. A cut holds its recording and its supervisions, whose times
-count from the cut's own start. A recording holds the files of its channels.
+A supervision is already flat: `recording_id`, `start`, `duration`. A cut holds its recording and its supervisions. Their times
+count from the start of the cut. A recording holds the files of its channels.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ Entry = Mapping[str, Any]
 
 
 def is_nested(entry: object) -> bool:
-    """Whether `entry` is a cut or a recording of lhotse."""
+    """Whether `entry` is a lhotse cut or recording."""
     return isinstance(entry, dict) and (_is_recording(entry) or isinstance(entry.get("recording"), dict) or _is_mix(entry))
 
 
 def flat_rows(entry: Entry) -> Iterator[Entry]:
-    """The rows of a cut, one for each supervision, or of a recording; ValueError for one that has no single file."""
+    """The row of a recording, or the rows of a cut, one per supervision. Raises ValueError if the recording is not one file."""
     if _is_mix(entry):
-        raise ValueError(f"is a {entry['type']} of lhotse, which is not a part of one recording; save the supervisions instead")
+        raise ValueError(f"is a lhotse {entry['type']}, which is not part of a single recording; save the supervisions instead")
     if _is_recording(entry):
         yield {"path": _file(entry), "duration": entry.get("duration")}
         return
@@ -45,5 +45,5 @@ def _is_mix(entry: Entry) -> bool:
 def _file(recording: Entry) -> str:
     sources = recording.get("sources") or []
     if len(sources) != 1 or not isinstance(sources[0], dict) or sources[0].get("type") != "file":
-        raise ValueError(f"names a recording, {recording.get('id')!r}, that is not one audio file")
+        raise ValueError(f"names the recording {recording.get('id')!r}, which is not a single audio file")
     return str(sources[0].get("source"))

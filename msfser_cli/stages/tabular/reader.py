@@ -1,7 +1,7 @@
-"""The cells of a table that another tool wrote, as text, with the row numbers that its reader sees.
+"""Reads the cells of a table as text, with the row numbers that a person sees in the file.
 
-Text may be UTF-8 or UTF-16. The separator is whichever of comma, tab and semicolon the header has most of. What cannot be read
-without guessing is refused.
+Text may be UTF-8 or UTF-16. The separator is the one of comma, tab and semicolon that is most frequent in the header. If msfser
+would have to guess, it raises an error.
 """
 
 from __future__ import annotations
@@ -24,35 +24,36 @@ from msfser_cli.stages.tabular.roles import RECORDING_NAMES, key
 from msfser_cli.stages.tabular.times import seconds
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-"""How the name of a table ends; all but Parquet may be packed, as in `.jsonl.gz`."""
+"""The suffixes of tables. All but Parquet may be compressed, as in `.jsonl.gz`."""
 
 MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none"))
-"""What tools write where a value is missing, without case."""
+"""Texts that mean a missing value, in lower case."""
 
 LONGEST_LINE = 1_000_000
-"""In bytes, of a table with an object on each line."""
+"""The longest line of a JSONL file, in characters."""
 
 LONGEST_CELL = 131_072
-"""In characters."""
+"""The longest cell, in characters."""
 
 _UNPACKED = 100
-"""A packed table may be so many times as large as its file, and 64 MiB in any case."""
+"""A compressed table may be this many times as large as its file. 64 MiB are always allowed."""
 
 _SEPARATORS = ",\t;"
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _COMMA = re.compile(r"([+-]?)(\d*),(\d+)")
 _SHOWN = 20  # names of columns in a message
-_NO_ROWS = "is neither a list of objects nor an object of them by file name, and has no object on each line"
+_NO_ROWS = "is neither a list of objects, nor an object of objects by file name, nor an object on each line"
 
 Cells = list["str | None"]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """A table's columns before their meaning is known.
+    """The columns of a table.
 
-    rows: the number of each row, as `row_word` counts: the line of a text file, the row of a Parquet file, the entry of a JSON
-    file. column: the cells of one, as written. separator: of a text file. refusal: the class of the errors.
+    column: returns the cells of a column, as written. rows: the number of each row. row_word: what the number counts: the line of
+    a text file, the row of a Parquet file, or the entry of a JSON file. separator: that of a text file. refusal: the class of the
+    errors.
     """
 
     path: Path
@@ -64,45 +65,47 @@ class Columns:
     refusal: type[TableError] = TableError
 
     def where(self, place: int) -> str:
-        """The row at `place` (from 0) as a reader finds it, such as `line 3`."""
+        """The name of the row at `place` (from 0) in messages, such as `line 3`."""
         return f"{self.row_word} {self.rows[place]}"
 
     def written(self, index: int) -> Cells:
-        """The cells of the column `index` as they are written; an empty one is None."""
+        """The cells of the column `index` as written; None for an empty cell."""
         cells = self.column(index)
         for place, cell in enumerate(cells):
             if cell is not None and len(cell) > LONGEST_CELL:
-                self.refuse(f"{self.where(place)} has more than {LONGEST_CELL:,} characters under {self.header[index]!r}")
+                self.refuse(f"{self.where(place)} has more than {LONGEST_CELL:,} characters under {self.header[index]!r}",
+                            "shorten the cell")
         return [cell or None for cell in cells]
 
     def texts(self, index: int) -> Cells:
-        """The cells without blanks around them; None for what is `MISSING`."""
+        """The cells without blanks around them; None for a `MISSING` value."""
         stripped = (None if cell is None else cell.strip() for cell in self.written(index))
         return [None if cell is None or cell.casefold() in MISSING else cell for cell in stripped]
 
     def numbers(self, index: int) -> list[float | None]:
-        """The cells as finite numbers; an error names the row of one that is not."""
+        """The cells as finite numbers. An error names the row that has something else."""
         def number(text: str) -> float:
             value = float(text)
             if not math.isfinite(value):
                 raise ValueError
             return value
 
-        return self._parsed(index, number, "not a number", "write numbers as 3.5, and leave the cell of a missing one empty")
+        return self._parsed(index, number, "which is not a number",
+                            "write numbers as 3.5, and leave the cell empty if the number is missing")
 
     def seconds(self, index: int, unit: float = 1.0) -> list[float | None]:
-        """The cells as times in seconds, where a bare number is in `unit` (in seconds); none is negative."""
+        """The cells as times in seconds, at least 0. unit: the unit of numbers without a unit, in seconds."""
         def time(text: str) -> float:
             value = seconds(text, unit)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError
             return value
 
-        return self._parsed(index, time, "not a time from the start of the recording",
+        return self._parsed(index, time, "which is not a time from the start of the recording",
                             "write times in seconds, such as 12.5, or as 0:00:12.5")
 
     def shown(self, indexes: Iterable[int] | None = None) -> str:
-        """The names of these columns, or of all, for a message."""
+        """The names of the columns `indexes` (default: all), for a message."""
         names = [self.header[index] for index in (range(len(self.header)) if indexes is None else indexes)]
         return ", ".join(map(repr, names[:_SHOWN])) + (" ..." if len(names) > _SHOWN else "")
 
@@ -123,30 +126,30 @@ class Columns:
     def _with_points(self, index: int, texts: Cells) -> Cells:
         """The `texts` with decimal points in place of decimal commas.
 
-        A comma is a decimal comma where the separator is a semicolon. Where it is a tab, `1,234` may be a thousand as well, which
-        is refused unless another number of the column settles it.
+        If the separator is a semicolon, every comma is a decimal comma. If it is a tab, `1,234` may also mean a thousand. This
+        raises an error unless another number of the column has a decimal comma for certain.
         """
         if self.separator not in (";", "\t"):
             return texts
         commas = {place: match for place, text in enumerate(texts) if text and (match := _COMMA.fullmatch(text))}
         if self.separator == "\t" and commas and all(1 <= len(m[2]) <= 3 and len(m[3]) == 3 for m in commas.values()):
             place = min(commas)
-            self.refuse(f"{self.where(place)} has {texts[place]!r} under {self.header[index]!r}, whose comma may stand before "
+            self.refuse(f"{self.where(place)} has {texts[place]!r} under {self.header[index]!r}, whose comma may separate "
                         "decimals or thousands", "write numbers as 3.5")
         return [f"{commas[place][1]}{commas[place][2] or 0}.{commas[place][3]}" if place in commas else text
                 for place, text in enumerate(texts)]
 
 
 def is_table_name(path: Path) -> bool:
-    """Whether `path` is named as a table: it ends in one of `SUFFIXES`, packed or not."""
+    """Whether the name of `path` ends in one of `SUFFIXES`, compressed or not."""
     return _suffix(path) in SUFFIXES
 
 
 def read_columns(path: Path, refusal: type[TableError] = TableError) -> Columns:
-    """The columns of the table at `path`. What it is follows from its name; other names are taken for text with separators.
+    """The columns of the table at `path`. The suffix tells the format. With another suffix the file is read like CSV.
 
-    Raises `refusal` for a file that cannot be read, breaks the rules of its format, or has no header; TableError for a Parquet
-    file that is damaged or would take absurdly much memory.
+    Raises `refusal` if the file cannot be read, breaks the rules of its format, or has no header. Raises TableError if a Parquet
+    file is damaged or would take too much memory.
     """
     suffix = _suffix(path)
     if suffix == ".parquet":
@@ -174,12 +177,12 @@ def _opened(path: Path, refusal: type[TableError]) -> BinaryIO:
     with gzip.open(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise refusal(path, f"unpacks to more than {limit:,} bytes", "unpack it first, if it is to be read")
+        raise refusal(path, f"unpacks to more than {limit:,} bytes", "unpack it and name the unpacked file")
     return io.BytesIO(content)
 
 
 def _encoding(file: BinaryIO) -> str:
-    """UTF-16 with a byte order mark, or shown by the zero bytes of its first letters; else UTF-8."""
+    """The encoding: UTF-16 if the file has a byte order mark or zero bytes in its first letters, else UTF-8."""
     start = file.read(4)
     file.seek(0)
     for bom, name in _BOMS.items():
@@ -199,7 +202,7 @@ def _separated(path: Path, file: BinaryIO, refusal: type[TableError]) -> Columns
         text = io.TextIOWrapper(file, encoding, newline="")
         before, first = _first_line(text)
         separator = max(_SEPARATORS, key=first.count)
-        if named := re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE):  # Excel's own way to name it
+        if named := re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE):  # Excel's line that names the separator
             before, separator = before + 1, named[1]
         text.seek(0)
         for _ in range(before):
@@ -207,25 +210,26 @@ def _separated(path: Path, file: BinaryIO, refusal: type[TableError]) -> Columns
         reader = csv.reader(text, delimiter=separator, strict=True)
         header = [name.strip() for name in next(reader, [])]
         if not any(header):
-            raise refusal(path, "is empty", "the first line must name the columns")
+            raise refusal(path, "is empty", "name the columns in the first line")
         rows, cells = [], []
         for row in reader:
             if not any(cell.strip() for cell in row) and row != [""]:  # in a table of one column, "" is a cell
                 continue
             number = before + reader.line_num
             if len(row) < len(header) or any(cell.strip() for cell in row[len(header):]):
-                raise refusal(path, f"line {number} has {len(row)} cells, the header {len(header)}")
+                raise refusal(path, f"line {number} has {len(row)} cells, but the header has {len(header)}",
+                              "correct the line")
             rows.append(number)
             cells.append(row[: len(header)])
     except UnicodeError as error:
         raise _not_unicode(path, refusal) from error
     except csv.Error as error:
-        raise refusal(path, f"line {before + reader.line_num} breaks the rules of CSV ({error})") from error
+        raise refusal(path, f"line {before + reader.line_num} breaks the rules of CSV ({error})", "correct the line") from error
     return Columns(path, header, lambda index: [row[index] for row in cells], rows, "line", separator, refusal)
 
 
 def _first_line(text: io.TextIOWrapper) -> tuple[int, str]:
-    """How many blank lines the text begins with, and the first that is not blank."""
+    """The number of blank lines at the start, and the first line that is not blank."""
     before = 0
     while line := text.readline(LONGEST_LINE):
         if line.strip():
@@ -235,12 +239,12 @@ def _first_line(text: io.TextIOWrapper) -> tuple[int, str]:
 
 
 def _parquet(path: Path, refusal: type[TableError]) -> Columns:
-    """A Parquet file, whose columns are read as they are asked for."""
+    """A Parquet file. A column is read when it is used."""
     import pyarrow as pa
 
     from msfser_cli.store import tables
 
-    # The file comes from anywhere, so there is no lineage to check; Arrow verifies what it reads.
+    # Another tool wrote the file, so it has no lineage to check. Arrow verifies what it reads.
     header, rows = tables.foreign_names(path)
 
     def column(index: int) -> Cells:
@@ -260,7 +264,7 @@ def _parquet(path: Path, refusal: type[TableError]) -> Columns:
 
 
 def _json(path: Path, file: BinaryIO, refusal: type[TableError], *, lines: bool) -> Columns:
-    """A JSON document (see `_entries`), or an object on each line."""
+    """A JSON document (see `_entries`), or a file with an object on each line."""
     encoding = _encoding(file)
     try:
         numbered = None if lines else _document(path, file, encoding, refusal)
@@ -281,8 +285,8 @@ def _json(path: Path, file: BinaryIO, refusal: type[TableError], *, lines: bool)
             entries += flat
     except UnicodeError as error:
         raise _not_unicode(path, refusal) from error
-    except (ValueError, RecursionError) as error:  # of JSON, or of a number of thousands of digits
-        raise refusal(path, f"is not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:  # from the JSON parser, or from a number with thousands of digits
+        raise refusal(path, f"is not JSON ({error})", "correct it") from error
     if not entries:
         raise refusal(path, "is empty" if lines else _NO_ROWS)
     header = list(dict.fromkeys(key for entry in entries for key in entry))
@@ -297,7 +301,7 @@ def _json(path: Path, file: BinaryIO, refusal: type[TableError], *, lines: bool)
 def _document(
     path: Path, file: BinaryIO, encoding: str, refusal: type[TableError]
 ) -> Iterator[tuple[int, Any]] | None:
-    """The entries of a whole document; None where an object stands on each line."""
+    """The numbered entries of a document; None if the file has an object on each line."""
     content = file.read().decode(encoding)
     try:
         document = json.loads(content, object_pairs_hook=_object(path, refusal))
@@ -314,40 +318,40 @@ def _lines(path: Path, file: BinaryIO, encoding: str, refusal: type[TableError])
     while line := text.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
-            raise refusal(path, f"line {number} has more than {LONGEST_LINE:,} characters")
+            raise refusal(path, f"line {number} has more than {LONGEST_LINE:,} characters", "shorten it")
         if line.strip():
             try:
                 yield number, json.loads(line, object_pairs_hook=_object(path, refusal))
             except ValueError as error:
-                raise refusal(path, f"line {number} is not JSON ({error})") from error
+                raise refusal(path, f"line {number} is not JSON ({error})", "correct it") from error
 
 
 def _object(path: Path, refusal: type[TableError]) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    """What makes an object of its pairs, and refuses one in which a key stands twice."""
+    """A hook for json.loads that raises `refusal` for an object with the same key twice."""
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         for text in (t for pair in pairs for t in pair if isinstance(t, str)):
-            text.encode()  # half of a surrogate pair is no text, and a ValueError
+            text.encode()  # half of a surrogate pair raises a ValueError
         entry = dict(pairs)
         if len(entry) < len(pairs):
             twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-            raise refusal(path, f"holds {twice!r} twice in one object")
+            raise refusal(path, f"one object has the key {twice!r} twice", "remove one of them")
         return entry
 
     return unique
 
 
 def _entries(path: Path, document: Any, refusal: type[TableError]) -> Iterator[Any]:
-    """The objects of a document: those of a list, or those of an object that holds them by file name.
+    """The objects of a document: the members of a list, or the values of an object whose keys are file names.
 
-    Under a file's name there may be several, in a list or by name, such as the workers' of MSP-Podcast's labels_detailed.json.
-    Each gets the file's name as `FileName`, unless it names one itself. An object that names a recording is one row.
+    A file name may have several objects, in a list or by name, such as the workers in MSP-Podcast's labels_detailed.json. Each
+    gets the file name as `FileName`, unless it names a recording itself. A document that names a recording is one row.
     """
     if isinstance(document, list):
         yield from document
         return
     named = [value for name, value in document.items() if key(name) in RECORDING_NAMES] if isinstance(document, dict) else []
     if any(isinstance(value, dict | list) for value in named):
-        raise refusal(path, "holds its columns one after another", "save it by rows: in pandas, to_json(orient='records')")
+        raise refusal(path, "holds columns, not rows", "save it by rows: in pandas, to_json(orient='records')")
     if named or not isinstance(document, dict) or lhotse.is_nested(document):
         yield document
         return

@@ -1,7 +1,7 @@
-"""Which column means what, by the names that tools give them.
+"""Finds the meaning of columns by the names that common tools use.
 
-Names are compared without case, blanks and punctuation: `File Name` is `file_name` is `FileName`. A name may bear a unit, and
-words that add nothing: `start_ms`, `Begin Time (s)`, `segment_end`.
+Names are compared without case, blanks and punctuation: `File Name`, `file_name` and `FileName` are the same. A name may have a
+unit and filler words: `start_ms`, `Begin Time (s)`, `segment_end`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from msfser_cli.stages.tabular.times import UNITS
 
 Tiers = tuple[tuple[str, ...], ...]
-"""The names of a role: a later tier counts only where no earlier one has a match."""
+"""The names of a role. A later tier is used only if no earlier tier has a match."""
 
 PATHS = ("path", "filepath", "audiofilepath", "audiopath", "wavpath", "file", "audiofile", "wavfile", "soundfile", "mediafile",
          "filename", "wavfilename", "wav", "audio", "recording")  # fmt: skip
-"""What tools call the column of files: NeMo `audio_filepath`, audformat `file`."""
+"""Names for the column of files, such as NeMo's `audio_filepath` and audformat's `file`."""
 
 RECORDING_NAMES = frozenset(("recordingid", *PATHS, "name", "id", "utteranceid", "utterance", "uttid", "segmentid"))
-"""Every name that may be a recording's."""
+"""All names for a column of recordings."""
 
 SPEAKER: Tiers = (("speakerid", "spkrid", "spkid"), ("speaker", "spkr", "spk"), ("actor",))
 LANGUAGE: Tiers = (("language", "lang"), ("languagecode", "langcode", "languageid", "langid", "locale"))
@@ -40,7 +40,7 @@ _LIKE_TIME_PARTS = re.compile(r"(start|begin|onset|offset|duration|end(time|s?$)
 
 @dataclass(frozen=True)
 class TimeColumn:
-    """The column `index` of times, and the unit of its bare numbers in seconds."""
+    """A column of times. unit: the unit of numbers without a unit, in seconds."""
 
     index: int
     unit: float
@@ -48,7 +48,7 @@ class TimeColumn:
 
 @dataclass(frozen=True)
 class TimeColumns:
-    """The columns that say where a segment begins and ends; None for what no column says."""
+    """The columns with the times of a segment; None if no column has them."""
 
     start: TimeColumn | None = None
     end: TimeColumn | None = None
@@ -56,12 +56,12 @@ class TimeColumns:
 
     @property
     def indexes(self) -> set[int]:
-        """The columns' places."""
+        """The indexes of the columns."""
         return {column.index for column in (self.start, self.end, self.duration) if column is not None}
 
 
-class Ambiguous(ValueError):  # noqa: N818 - it is a state of the header, which the reader of it turns into an error
-    """Columns that cannot be told apart without guessing: what is wrong, and what to do."""
+class Ambiguous(ValueError):  # noqa: N818 - a state of the header; the reader turns it into an error
+    """Two columns may have the same meaning. `problem` says what is wrong, `remedy` what to do."""
 
     def __init__(self, problem: str, remedy: str = "rename all but one") -> None:
         super().__init__(problem)
@@ -74,12 +74,12 @@ def key(name: str) -> str:
 
 
 def either(names: Iterable[str]) -> str:
-    """The names in quotation marks, joined by "or"."""
+    """The names in quotation marks, joined by "or", for a message."""
     return " or ".join(repr(name) for name in names)
 
 
 def find_role(header: Sequence[str], role: str, tiers: Tiers) -> int | None:
-    """The column of a role; Ambiguous where two of one tier may be it."""
+    """The index of the column with this role, or None. Raises Ambiguous if two columns of one tier match."""
     for tier in tiers:
         matches = [index for index, name in enumerate(header) if key(name) in tier]
         if len(matches) > 1:
@@ -90,39 +90,40 @@ def find_role(header: Sequence[str], role: str, tiers: Tiers) -> int | None:
 
 
 def time_columns(header: Sequence[str]) -> TimeColumns:
-    """The columns of times. Ambiguous where two may be the same time, or where `offset` may be a start or an end.
+    """The columns of times. Raises Ambiguous if two columns may be the same time, or `offset` may be a start or an end.
 
-    Beside `onset`, `offset` is where a segment ends. Beside a duration or an end, as in NeMo's manifests, it is where one begins.
+    With `onset`, `offset` is the end of a segment. With a duration or an end, as in NeMo's manifests, it is the start.
     """
-    found: dict[str, list[TimeColumn]] = {kind: [] for kind in ("start", "end", "duration", "offset")}
-    names: dict[str, set[str]] = {kind: set() for kind in found}
+    columns_of: dict[str, list[TimeColumn]] = {kind: [] for kind in ("start", "end", "duration", "offset")}
+    names: dict[str, set[str]] = {kind: set() for kind in columns_of}
     for index, name in enumerate(header):
         if match := _TIME.fullmatch(key(name)):
             kind = _KINDS[match[1]]
-            found[kind].append(TimeColumn(index, UNITS[match[2]] if match[2] else 1.0))
+            columns_of[kind].append(TimeColumn(index, UNITS[match[2]] if match[2] else 1.0))
             names[kind].add(match[1])
-    _place_offset(header, found, names)
-    for kind, columns in found.items():
+    _assign_offset(header, columns_of, names)
+    for kind, columns in columns_of.items():
         if len(columns) > 1:
             raise Ambiguous(f"{either(header[column.index] for column in columns)} may each be the {kind}")
-    start, end, duration = (next(iter(found[kind]), None) for kind in ("start", "end", "duration"))
+    start, end, duration = (next(iter(columns_of[kind]), None) for kind in ("start", "end", "duration"))
     return TimeColumns(start, end, duration)
 
 
-def _place_offset(header: Sequence[str], found: dict[str, list[TimeColumn]], names: Mapping[str, Collection[str]]) -> None:
-    offsets = found.pop("offset")
+def _assign_offset(header: Sequence[str], columns_of: dict[str, list[TimeColumn]], names: Mapping[str, Collection[str]]) -> None:
+    """Move the columns called `offset` to the starts or the ends."""
+    offsets = columns_of.pop("offset")
     if not offsets:
         return
-    if "onset" in names["start"] and not found["end"]:
-        found["end"] = offsets
-    elif not found["start"] and (found["duration"] or found["end"]):
-        found["start"] = offsets
-    elif not (found["start"] and (found["end"] or found["duration"])):
-        raise Ambiguous(f"{header[offsets[0].index]!r} may be where a segment begins or where it ends",
+    if "onset" in names["start"] and not columns_of["end"]:
+        columns_of["end"] = offsets
+    elif not columns_of["start"] and (columns_of["duration"] or columns_of["end"]):
+        columns_of["start"] = offsets
+    elif not (columns_of["start"] and (columns_of["end"] or columns_of["duration"])):
+        raise Ambiguous(f"{header[offsets[0].index]!r} may be the start or the end of a segment",
                         "rename it to start or to end")
 
 
 def is_like_time(name: str) -> bool:
-    """Whether the name of a column speaks of a time or a length."""
+    """Whether the name of a column suggests a time or a duration."""
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower())
     return bool(_LIKE_TIME & set(words) or _LIKE_TIME_PARTS.fullmatch(key(name)))

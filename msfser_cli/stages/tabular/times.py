@@ -1,4 +1,4 @@
-"""Times as tools write them: seconds, clocks, the time deltas of pandas, and ISO 8601 durations."""
+"""Reads times: seconds, `H:M:S`, time deltas of pandas, and ISO 8601 durations."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _ISO = re.compile(r"P(?=[\dT])(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+
 SECONDS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0}
 MILLISECONDS = {"ms": 1e-3, "msec": 1e-3, "msecs": 1e-3, "millisecond": 1e-3, "milliseconds": 1e-3}
 UNITS = SECONDS | MILLISECONDS
-"""The units that a time or the name of its column may bear, each in seconds."""
+"""Units of a time, or in the name of its column -> their length in seconds."""
 
 
 def seconds(text: str, unit: float = 1.0) -> float:
-    """The time `text` in seconds; ValueError for what is not one. A bare number is in `unit` (in seconds).
+    """The time `text` in seconds. Raises ValueError if it is not a time.
 
-    Understood are `12.5`, `12.5 s`, `12500 ms`, `M:S.s`, `H:M:S.s` (with a comma as well, as in SRT), `0 days 00:00:12.5` as
-    pandas writes it, and ISO 8601's `PT12.5S`.
+    Formats: `12.5`, `12.5 s`, `12500 ms`, `M:S.s`, `H:M:S.s` (also with a comma, as in SRT), `0 days 00:00:12.5` of pandas, and
+    `PT12.5S` of ISO 8601. unit: the unit of a number without a unit, in seconds.
     """
     text = text.strip()
     if match := _NUMBER.fullmatch(text):
@@ -36,12 +36,12 @@ def seconds(text: str, unit: float = 1.0) -> float:
 
 
 def _scaled(number: float, unit: float) -> float:
-    return number / 1000 if unit == 1e-3 else number * unit  # 1500 ms are exactly 1.5 s
+    return number / 1000 if unit == 1e-3 else number * unit  # the division is exact for 1500 ms = 1.5 s
 
 
 def _total(days: str | int | None, hours: str | None, minutes: str | None, rest: str | None) -> float:
     last = Decimal(rest or 0)
     if last >= 60:
-        raise ValueError("a minute has 60 seconds")
+        raise ValueError("60 seconds or more beside minutes")
     whole = int(days or 0) * 86400 + int(hours or 0) * 3600 + int(minutes or 0) * 60
-    return float(whole + last)  # the number that 683.089 is, not that which 660 + 23.089 makes
+    return float(whole + last)  # a decimal sum, because 660 + 23.089 is not 683.089 in binary

@@ -61,7 +61,7 @@ def test_the_languages_that_have_an_aligner_are_settled_and_named(english: Path)
     assert isinstance(settings, TranscribeSettings)
     assert settings.aligner == "per-language:en"
     assert plan.identities()["aligner:en"] == f"facebook/wav2vec2-base-960h@{registry()['aligner-en'].revision}"
-    assert plan.notes == ("there is an aligner for en; words of other languages have the times that Whisper gives",)
+    assert plan.notes == ("aligners: en; words of other languages get Whisper's word times",)
     # With the language given, or named outright, it is the same work, and there is nothing to say of others.
     for same in (planned(aligner="per-language:en"), planned(language="en")):
         assert same.identities() == plan.identities()
@@ -76,7 +76,7 @@ def test_an_aligner_that_is_asked_for_must_be_here(english: Path, asked: dict[st
 
 
 def test_there_must_be_one_at_all_and_one_that_is_known(english: Path) -> None:
-    with pytest.raises(ModelError, match="no aligner is registered for sw"):
+    with pytest.raises(ModelError, match="msfser has no aligner for sw"):
         planned(language="sw")
     (english / "vocab.json").unlink()
     models.locate.cache_clear()
@@ -110,7 +110,7 @@ def test_a_language_without_an_aligner_is_told_once(
             assert {row["language"] for row in rows} == {language}
             assert all(word["aligned"] for row in rows for word in row["words"])
     assert caplog.messages == [
-        "no aligner for de: its words have the times that Whisper gives them; get one with: msfser models fetch aligner-de"
+        "no aligner for de: its words get Whisper's word times; get one with: msfser models fetch aligner-de"
     ]
 
 
