@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import soundfile as sf
 
 from kit.reporters import Watcher
-from kit.sounds import speak
+from kit.sounds import RATE, speak, tone
 from msfser_cli.errors import ModelError, ResourceError, Stopped, TableError, UsageError
 from msfser_cli.settings import build
 from msfser_cli.stages import chain, runner
@@ -291,6 +292,27 @@ def test_the_stages_one_by_one_give_what_they_give_together(corpus: Path, tmp_pa
     keep = ["recording_id", "status", "reason", "detail", "size_bytes", "sha256", "duration", "utterances"]
     one, other = (pl.read_parquet(tmp_path / f"{n}.recordings.parquet").select(keep) for n in ("3", "all"))
     assert one.equals(other)
+
+
+def test_each_row_of_a_split_recording_is_heard_in_its_own_channel(corpus: Path, tmp_path: Path) -> None:
+    """Commands that run alone on the table hear what the chain heard: its lineage says how."""
+    soft, loud = tone(4.0, 150.0, 0.05), np.concatenate([tone(2.0, 230.0, 0.4), np.zeros(2 * RATE, np.float32)])
+    sf.write(corpus / "call.wav", np.stack([soft, loud], 1), RATE, subtype="FLOAT")
+    stages = ("transcribe", "emphasize", "describe", "embed")
+    _, source = runner.source_of("transcribe", [str(corpus)], None)
+    split = chain.plan({**plan(*stages).settings, **plan("transcribe", channels="split").settings})
+    runner.run(split, source, Destination(str(tmp_path / "all.parquet")), Watcher())
+    transcribe(corpus, tmp_path / "0.parquet", channels="split")
+    for i, stage in enumerate(stages[1:]):
+        follow(stage, tmp_path / f"{i}.parquet", tmp_path / f"{i + 1}.parquet")
+    one, other = pl.read_parquet(tmp_path / "3.parquet"), pl.read_parquet(tmp_path / "all.parquet")
+    assert one.equals(other)
+    rows = one.filter(pl.col("recording_id") == "call.wav").sort("channel")
+    assert rows["utterance_id"].sort().to_list() == [f"call.wav#{i:04d}" for i in range(len(rows))]
+    assert rows.group_by("channel", "speaker").len().sort("channel").rows()[0][:2] == (0, "CHANNEL_0")
+    loudness = dict(rows.group_by("channel").agg(pl.col("loudness_db").max()).rows())
+    assert loudness[1] - loudness[0] == pytest.approx(18, abs=1)
+    assert one.filter(pl.col("recording_id") == "a.wav").select("channel", "speaker").unique().rows() == [(0, None)]
 
 
 def test_rows_follow_their_recordings_to_another_folder(corpus: Path, tmp_path: Path) -> None:
