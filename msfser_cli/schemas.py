@@ -45,7 +45,8 @@ TRANSCRIBE = (
     Column("start", "float64", "start of the utterance in the recording", "s", ">= 0"),
     Column("end", "float64", "end of the utterance in the recording", "s", "> start"),
     Column("speaker", "string", "the speaker: from the manifest, or with --diarize SPEAKER_00 and so on, numbered within each "
-           "recording; null if unknown", nullable=True),
+           "recording, or with --channels split CHANNEL_0 and so on; null if unknown", nullable=True),
+    Column("channel", "int64", "channel of the recording that was heard; null if the channels were mixed", "", ">= 0", True, 4),
     Column("language", "string", "ISO 639-1 code of the row's language, detected or given; of a row in two languages, which only "
            "a manifest's segment or --unit file can make, the one with more words"),
     Column("language_probability", "float64", "probability of the detected language; null if the language was given", "", "0..1",

@@ -18,6 +18,7 @@ ENCODER_LAYERS = ("last", "all")
 LES = ("words", "context")
 PER_LANGUAGE = "per-language"
 POOLINGS = ("mean-std", "attentive")
+CHANNELS = ("mix", "split")
 PITCH_TRACKERS = ("swift-f0", "harvest")
 MAX_FAILED = 0.2
 """The share of recordings that may fail before a run stops, from 0 to 1."""
@@ -38,6 +39,8 @@ class TranscribeSettings:
     aligner: one model for every language; or `per-language:de,en`: the registered aligners of these languages; or `per-language`:
     the registered aligners that are installed; or empty: no alignment.
     diarize: the pipeline that tells speakers apart, a folder or owner/name; None: speakers are not told apart.
+    channels: `mix`; or `split`: rows for each channel; or the number of the one channel to hear, from 0 (`first` is 0).
+    audio_track: the number of the audio track to hear, from 0; None: the default track.
     """
 
     transcriber: str = "faster-whisper"
@@ -50,6 +53,8 @@ class TranscribeSettings:
     max_utterance: float = 12.0
     pause: float = 0.6
     diarize: str | None = None
+    channels: str = "mix"
+    audio_track: int | None = None
 
     @property
     def aligned_languages(self) -> tuple[str, ...] | None:
@@ -63,6 +68,13 @@ class TranscribeSettings:
         _require(0 < self.min_utterance < self.max_utterance <= 30, "min_utterance and max_utterance",
                  (self.min_utterance, self.max_utterance), "ordered, above 0 and at most 30 s")
         _require(self.pause > 0, "pause", self.pause, "above 0 s")
+        if self.channels == "first":
+            object.__setattr__(self, "channels", "0")
+        is_number = self.channels.isascii() and self.channels.isdecimal()
+        _require(self.channels in CHANNELS or is_number, "channels", self.channels, "mix, split, first or a number from 0")
+        if is_number:
+            object.__setattr__(self, "channels", str(int(self.channels)))
+        _require(self.audio_track is None or self.audio_track >= 0, "audio_track", self.audio_track, "a number from 0")
 
 
 @dataclass(frozen=True, kw_only=True)

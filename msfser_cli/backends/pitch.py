@@ -3,7 +3,7 @@
 Two trackers, on one grid of frames 16 ms apart:
 
 - `swift-f0`, the default: a small convolutional network (the `swift_f0` package, ONNX). It reacts to level: 40 dB down
-  it loses a third to all of the voiced frames. So it is given the recording scaled to a peak of 1: the track ignores gain.
+  it loses a third to all of the voiced frames. So it is given the recording at a usual level (`store.levels`).
 - `harvest`: WORLD's Harvest (Morise 2017, the `pyworld` package), which MSF-SER uses; some twenty times slower.
 
 F0 is sought between 65 and 600 Hz: the lowest ordinary male voice up to a shout, and above the 50 and 60 Hz of mains hum, which
@@ -22,6 +22,7 @@ import numpy as np
 from msfser_cli.errors import ModelError, UsageError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import PITCH_TRACKERS
+from msfser_cli.store.levels import factor
 
 if TYPE_CHECKING:
     from msfser_cli.store.audio import Audio, Samples
@@ -35,7 +36,6 @@ F0_MAX_HZ = 600.0
 # side, so its windows are exact; Harvest joins voiced stretches, for which half a second is ample.
 _WINDOW_FRAMES = 3750
 _CONTEXT_FRAMES = 32
-_BLOCK = _WINDOW_FRAMES * HOP_SAMPLES
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,8 @@ def track(samples: Samples, method: str) -> PitchTrack:
         raise UsageError(f"pitch must be one of {', '.join(PITCH_TRACKERS)}, not {method!r}")
     if len(samples) == 0:
         return PitchTrack(np.zeros(0))
-    peak = max(float(np.abs(samples[i : i + _BLOCK]).max()) for i in range(0, len(samples), _BLOCK))
-    if peak <= 0:
-        return PitchTrack(np.full(_frame_count(len(samples)), np.nan))
     f0_of = _swift_f0 if method == "swift-f0" else _harvest
-    return PitchTrack(_in_windows(samples, np.float32(1 / peak), f0_of))
+    return PitchTrack(_in_windows(samples, factor(samples), f0_of))
 
 
 def _frame_count(samples: int) -> int:

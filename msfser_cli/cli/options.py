@@ -97,6 +97,17 @@ Diarize = Annotated[
     str | None,
     _setting("diarize", "Tell speakers apart with this pipeline of pyannote: a folder or owner/name.", _WORDS, metavar="MODEL"),
 ]
+Channels = Annotated[
+    str | None,
+    _setting(
+        "channels", "Mix the channels; or split: rows for each channel, for one speaker a channel; or hear one: first, or its "
+        "number from 0.", _WORDS, metavar="mix|split|first|N",
+    ),
+]
+AudioTrack = Annotated[
+    int | None,
+    _setting("audio-track", "Hear this audio track, numbered from 0, instead of the default one.", _WORDS, metavar="N", min=0),
+]
 Language = Annotated[
     str | None, _setting("language", "Language of all recordings, such as en. Without it, msfser detects the language.", _WORDS,
                          metavar="CODE"),

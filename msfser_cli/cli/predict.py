@@ -31,6 +31,8 @@ def predict(
     max_utterance: o.MaxUtterance = None,
     pause: o.Pause = None,
     diarize: o.Diarize = None,
+    channels: o.Channels = None,
+    audio_track: o.AudioTrack = None,
     emphasizer: o.Emphasizer = None,
     pitch: o.Pitch = None,
     pitch_weight: o.PitchWeight = None,

@@ -33,6 +33,8 @@ def transcribe(
     max_utterance: o.MaxUtterance = None,
     pause: o.Pause = None,
     diarize: o.Diarize = None,
+    channels: o.Channels = None,
+    audio_track: o.AudioTrack = None,
     profile: o.Profile = "mini",
     models_dir: o.ModelsDir = None,
     root: o.Root = None,

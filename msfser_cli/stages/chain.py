@@ -20,6 +20,7 @@ from msfser_cli.stages.corpus import Recording
 from msfser_cli.stages.embed import made_by
 from msfser_cli.stages.manifest import notes_on_overlaps
 from msfser_cli.store.audio import Audio
+from msfser_cli.store.levels import levelled
 
 if TYPE_CHECKING:
     from msfser_cli.model.intervals import Intervals
@@ -114,6 +115,11 @@ class Chain:
                 logger.warning("%s: this head stores only the name of its %s encoder, %s; the table has vectors of %s; make sure "
                                "that they are the same model", head, role, trained, of_table)
 
+    @property
+    def hearing(self) -> dict[str, Any]:
+        """How `transcribe` hears recordings, as arguments of `store.audio.decode`."""
+        return hearing_of(st.as_dict(self.settings["transcribe"]))
+
     def known_languages(self) -> frozenset[str] | None:
         """The codes of the transcriber's languages; None if it does not list them, or the chain has no transcriber."""
         settings = self.settings.get("transcribe")
@@ -121,7 +127,28 @@ class Chain:
 
     def load(self) -> list[Step]:
         """Load all models, and return the steps."""
-        return [_STEPS[name](settings, self) for name, settings in self.settings.items()]
+        steps = {name: _STEPS[name](settings, self) for name, settings in self.settings.items()}
+        return [_by_channel(step) if name in ("emphasize", "describe", "embed") else step for name, step in steps.items()]
+
+
+def hearing_of(transcribe: Mapping[str, Any]) -> dict[str, Any]:
+    """How recordings were heard, as arguments of `store.audio.decode`, from the settings of `transcribe` in a lineage."""
+    return {name: transcribe[name] for name in ("channels", "audio_track") if name in transcribe}
+
+
+def _by_channel(step: Step) -> Step:
+    """`step` for rows of several channels of a recording: each row is heard in its own channel."""
+
+    def each(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
+        places: dict[int | None, list[int]] = {}
+        for i, row in enumerate(rows):
+            places.setdefault(row["channel"], []).append(i)
+        done: dict[int, Row] = {}
+        for channel, chosen in places.items():
+            done |= zip(chosen, step(recording, audio.of_channel(channel), [rows[i] for i in chosen]), strict=True)
+        return [done[i] for i in range(len(rows))]
+
+    return each
 
 
 def plan(settings: dict[str, st.Settings]) -> Chain:
@@ -237,7 +264,7 @@ def _diarizer(name: str) -> ModelFolder:
 
 def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
     from msfser_cli.backends import diarization
-    from msfser_cli.stages.transcribe import transcribe
+    from msfser_cli.stages.transcribe import joined, transcribe
 
     models = chain.models
     each = {role.partition(":")[2]: folder.path for role, folder in models.items() if role.startswith("aligner:")}
@@ -247,8 +274,13 @@ def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
     warned: set[str] = set()
 
     def step(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
-        audio.notes += notes_on_overlaps([recording.segments])
-        rows = transcribe(recording.recording_id, audio, recording.segments, transcriber, settings, diarizer)
+        recording_id, segments = recording.recording_id, recording.segments
+        audio.notes += notes_on_overlaps([segments])
+        by_channel = {
+            part.channel: transcribe(recording_id, part, segments, transcriber, settings, diarizer) for part in audio.parts
+        }
+        audio.incomplete = next((part.incomplete for part in audio.parts if part.incomplete), None)
+        rows = joined(recording_id, segments, by_channel)
         for language in sorted({row["language"] for row in rows if each and row["words"]} - set(each) - warned):
             warned.add(language)
             remedy = f"; get one with: {_fetching(language)}" if language in aligners() else ""
@@ -277,7 +309,7 @@ def _embed(settings: st.EmbedSettings, chain: Chain) -> Step:
 
     speech = loaded("encoders", settings.acoustic_encoder, chain.models["acoustic"].path)
     text = loaded("encoders", settings.text_encoder, chain.models["text"].path)
-    return lambda recording, audio, rows: embed(audio, rows, speech, text, settings.les)
+    return lambda recording, audio, rows: embed(levelled(audio), rows, speech, text, settings.les)
 
 
 def _predict(settings: st.PredictSettings, chain: Chain) -> Step:

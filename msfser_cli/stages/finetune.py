@@ -26,9 +26,11 @@ from msfser_cli.model.pooling import Pooling, PoolingConfig, merged
 from msfser_cli.profiles.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import FinetuneSettings
+from msfser_cli.stages.chain import hearing_of
 from msfser_cli.stages.corpus import path_of
 from msfser_cli.stages.training_set import TrainingSet
 from msfser_cli.store.audio import Audio, decode, file_sha256
+from msfser_cli.store.levels import levelled
 from msfser_cli.store.output import read_ledger
 
 BACKEND = "transformers-speech"
@@ -76,6 +78,8 @@ class Clips:
         folder = root or Path(examples.lineage.corpus_root or ".")
         self._start, self._end = (examples.utterances[name].to_numpy() for name in ("start", "end"))
         self._of = examples.utterances["recording_id"].to_list()
+        self._channel = examples.utterances["channel"].to_list()
+        self._hearing = hearing_of(examples.lineage.settings.get("transcribe", {}))
         ledger = read_ledger(examples.table)
         self._recordings: dict[str, _Recording] = {}
         for i in sorted({*examples.train.tolist(), *examples.development.tolist()}):
@@ -107,7 +111,7 @@ class Clips:
         recording = self._recordings[self._of[i]]
         audio = self._decoded(recording)
         for other in (*(u for u in recording.utterances if u != i), i):  # `i` comes last, so that it is dropped last
-            self._remember(other, audio.clip(self._start[other], self._end[other]))
+            self._remember(other, levelled(audio.of_channel(self._channel[other])).clip(self._start[other], self._end[other]))
         return self._remembered[i]
 
     def _decoded(self, recording: _Recording) -> Audio:
@@ -115,7 +119,7 @@ class Clips:
             if recording.path not in self._verified and file_sha256(recording.path)[0] != recording.sha256:
                 raise TableError(self._table, f"{recording.path} is not the file that the table is from", "transcribe it again")
             self._verified.add(recording.path)
-            return decode(recording.path)
+            return decode(recording.path, **self._hearing)
         except RecordingError as error:
             raise TableError(self._table, f"{recording.path} cannot be read ({error})", "restore the file") from error
 

@@ -33,7 +33,7 @@ from msfser_cli.errors import (
     shortage,
 )
 from msfser_cli.settings import MAX_FAILED, as_dict, fingerprint
-from msfser_cli.stages.chain import Chain, Step
+from msfser_cli.stages.chain import Chain, Step, hearing_of
 from msfser_cli.stages.corpus import Corpus, Recording, find, path_of
 from msfser_cli.stages.stopping import stop_on_signals
 from msfser_cli.store import tables
@@ -66,6 +66,8 @@ class Item:
     recording: Recording
     rows: list[Row] = field(default_factory=list)
     input_line: dict[str, Any] | None = None
+    hearing: dict[str, Any] | None = None
+    """How the input table's recordings were decoded, as `chain.hearing_of`; None for a corpus."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,7 @@ def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[tuple[Item, list[
         for item in items:
             result: list[Row] | RecordingError
             try:
-                result = _rows(item, _audio(item, None) if _is_heard(item, chain) else _no_audio(), chain, steps)
+                result = _rows(item, _audio(item, chain, None) if _is_heard(item, chain) else _no_audio(), chain, steps)
             except RecordingError as error:
                 result = error
             except _ShortageError as error:
@@ -334,14 +336,15 @@ class _TableItems:
     folder: Path
 
     def __iter__(self) -> Iterator[Item]:
+        hearing = hearing_of(self.lineage.settings.get("transcribe", {}))
         spoken = {identity: line["utterances"] for identity, line in self.ledger.items() if line["utterances"]}
         for identity, line in self.ledger.items():
             if identity not in spoken:
-                yield Item(Recording(identity, path_of(self.folder, identity)), [], line)
+                yield Item(Recording(identity, path_of(self.folder, identity)), [], line, hearing)
         for identity, rows in tables.iter_recordings(self.path, schemas.columns_through(self.lineage.stage)):
             if spoken.pop(identity, None) != len(rows):
                 raise self._torn(identity)
-            yield Item(Recording(identity, path_of(self.folder, identity)), rows, self.ledger[identity])
+            yield Item(Recording(identity, path_of(self.folder, identity)), rows, self.ledger[identity], hearing)
         if spoken:
             raise self._torn(min(spoken))
 
@@ -468,7 +471,7 @@ def _prepare(item: Item, chain: Chain, output: Output, seen: Seen, beside: Path)
     if prepared.unchanged or prepared.error or not _is_heard(item, chain):
         return prepared
     try:
-        prepared.audio = _audio(item, beside)
+        prepared.audio = _audio(item, chain, beside)
         prepared.line["duration"] = round(prepared.audio.duration, 3)
     except RecordingError as error:
         prepared.error = error
@@ -494,11 +497,11 @@ def _is_heard(item: Item, chain: Chain) -> bool:
     return chain.needs_audio and not (item.input_line and not item.rows)
 
 
-def _audio(item: Item, output: Path | None) -> Audio:
+def _audio(item: Item, chain: Chain, output: Path | None) -> Audio:
     """The decoded audio. Raises RecordingError if the file cannot be decoded, or changed since the input table was made."""
     if item.input_line and file_sha256(item.recording.path)[0] != item.input_line["sha256"]:
         raise RecordingError("changed", "the file changed after the input table was made; transcribe it again")
-    return decode(item.recording.path, output)
+    return decode(item.recording.path, output, **(chain.hearing if item.hearing is None else item.hearing))
 
 
 class _ShortageError(ResourceError):
@@ -555,7 +558,7 @@ def _annotate(prepared: _Prepared, chain: Chain, steps: Sequence[Step]) -> list[
     except RecordingError as error:
         rows = []
         _fail(line, error)
-    sentences = [sentence for sentence in prepared.audio.notes if sentence not in (line["note"] or "")]
+    sentences = [sentence for sentence in dict.fromkeys(prepared.audio.notes) if sentence not in (line["note"] or "")]
     line["note"] = "; ".join(filter(None, [line["note"], *sentences])) or None
     line["utterances"] = len(rows)
     line["seconds"] = round(line["seconds"] + time.perf_counter() - began, 3)

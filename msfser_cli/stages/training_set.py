@@ -22,7 +22,7 @@ from msfser_cli.stages.predict import VECTORS
 from msfser_cli.store import tables
 from msfser_cli.store.tables import Lineage
 
-_KEYS = ("recording_id", "utterance_id", "start", "end", "speaker")
+_KEYS = ("recording_id", "utterance_id", "start", "end", "speaker", "channel")
 
 
 @dataclass(frozen=True)

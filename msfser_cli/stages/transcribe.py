@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msfser_cli.backends import Row, Transcriber, Transcript, Word, text_of
 from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import Audio
+from msfser_cli.store.levels import levelled
 
 if TYPE_CHECKING:
     from msfser_cli.backends.diarization import Diarizer, Turn
@@ -61,10 +62,11 @@ def transcribe(
     if not segments and not round(audio.duration, 3):
         return rows  # nobody speaks within half a millisecond
     stretches = _fitting(segments or (Segment(),), audio)
-    turns = cache(lambda: diarizer.turns(audio.samples) if diarizer else [])  # of the whole recording, and only where it is asked
+    heard = levelled(audio)
+    turns = cache(lambda: diarizer.turns(heard.samples) if diarizer else [])  # of the whole recording, and only where it is asked
     for segment, start, end in stretches:
         language = segment.language or settings.language
-        samples = audio.stretch(start, end)
+        samples = heard.stretch(start, end)
         if segment.text is not None:
             transcript = transcriber.align(samples, segment.text, language)
         else:
@@ -82,6 +84,37 @@ def transcribe(
                 rows.append(_row(segment.speaker or group[0].speaker, transcript, group, first, last, None))
     rows.sort(key=lambda row: (row["start"], row["end"]))
     return [{"recording_id": recording_id, "utterance_id": f"{recording_id}#{i:04d}", **row} for i, row in enumerate(rows)]
+
+
+def joined(recording_id: str, segments: Sequence[Segment], heard: Mapping[int | None, list[Row]]) -> list[Row]:
+    """The rows of the channels of one recording, by channel, as rows of the recording, numbered in the order of their start.
+
+    Each has its `channel`, and of several channels a speaker, CHANNEL_0 and so on, unless a manifest names one. Where a manifest
+    marks off an utterance, it is a row of each channel in which words are recognised, or of one if there are none; with a text,
+    it is a row of the channel that the text fits best.
+    """
+    if len(heard) == 1:
+        return [{**row, "channel": channel} for channel, rows in heard.items() for row in rows]
+    named, texts = ({getattr(segment, name) for segment in segments} for name in ("speaker", "text"))
+    same_times: dict[tuple[float, float], list[Row]] = {}
+    for channel, rows in heard.items():
+        for row in rows:
+            if row["speaker"] is None or row["speaker"] not in named:
+                row["speaker"] = "_".join(filter(None, [f"CHANNEL_{channel}", row["speaker"]]))
+            same_times.setdefault((row["start"], row["end"]), []).append({**row, "channel": channel})
+    kept: list[Row] = []
+    for _, rows in sorted(same_times.items(), key=lambda item: item[0]):
+        if rows[0]["text"] in texts:
+            kept.append(max(rows, key=_fit))
+        else:
+            kept += [row for row in rows if row["words"]] or rows[:1]
+    return [{**row, "recording_id": recording_id, "utterance_id": f"{recording_id}#{i:04d}"} for i, row in enumerate(kept)]
+
+
+def _fit(row: Row) -> float:
+    """The mean score of a row's words, 0 for none."""
+    scores = [word["score"] or 0.0 for word in row["words"]]
+    return sum(scores) / len(scores) if scores else 0.0
 
 
 def speaker_of(start: float, end: float, turns: Sequence[Turn]) -> str | None:
@@ -228,6 +261,7 @@ def _row(speaker: str | None, transcript: Transcript, words: Sequence[Word], sta
         "start": start,
         "end": end,
         "speaker": speaker,
+        "channel": None,
         "language": language,
         "language_probability": probability,
         "text": text_of(words) if text is None else text.strip(),

@@ -8,7 +8,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
@@ -25,9 +25,11 @@ _decoder = Decoder()
 
 AUDIO_SUFFIXES = (
     ".3g2", ".3gp", ".aac", ".ac3", ".adts", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".awb", ".caf",
-    ".dts", ".eac3", ".flac", ".flv", ".gsm", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp1", ".mp2", ".mp3",
-    ".mp4", ".mpeg", ".mpg", ".mpga", ".mts", ".nist", ".oga", ".ogg", ".ogm", ".ogv", ".opus", ".ra", ".rm", ".rmvb", ".shn",
-    ".snd", ".spx", ".sph", ".tak", ".tta", ".vob", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wv",
+    ".divx", ".dts", ".dv", ".eac3", ".f4a", ".f4v", ".flac", ".flv", ".gsm", ".m2p", ".m2t", ".m2ts", ".m4a", ".m4b", ".m4v",
+    ".mka", ".mkv", ".mov", ".mp1", ".mp2", ".mp3", ".mp4", ".mpe", ".mpeg", ".mpeg4", ".mpg", ".mpga", ".mpv", ".mts", ".mxf",
+    ".nist", ".nut", ".oga", ".ogg", ".ogm", ".ogv", ".opus", ".qt", ".ra", ".rm", ".rmvb", ".shn", ".snd", ".sph", ".spx",
+    ".tak", ".tp", ".trp", ".ts", ".tta", ".vob", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wtv",
+    ".wv",
 )  # fmt: skip
 """The names that a scan of a folder takes, in any case; a file that is named outright may have any other."""
 
@@ -66,6 +68,10 @@ class Audio:
     """A decoded recording; as it may be of any length, no more of its samples is to be sliced at once than is needed."""
 
     samples: Samples
+    channel: int | None = None
+    """The number of the recording's channel that this is; None for a mix."""
+    channels: tuple[Audio, ...] = ()
+    """Where a recording was split: each channel that is worth hearing. `samples` is the first of them then."""
     notes: list[str] = field(default_factory=list)
     """What a reader should know of how the recording was read, a sentence each: the ledger's `note`. Stages may add to it."""
     incomplete: str | None = None
@@ -76,6 +82,18 @@ class Audio:
     def duration(self) -> float:
         """Length in seconds."""
         return len(self.samples) / SAMPLE_RATE_HZ
+
+    @property
+    def parts(self) -> tuple[Audio, ...]:
+        """What is to be heard: each channel, or all of the recording."""
+        return self.channels or (self,)
+
+    def of_channel(self, channel: int | None) -> Audio:
+        """What a row with this `channel` was heard in. RecordingError where the recording has no such channel."""
+        for audio in self.parts:
+            if audio.channel == channel:
+                return audio
+        raise RecordingError("no_channel", f"its rows are of channel {channel}, which was not decoded; transcribe it again")
 
     def clip(self, start: float, end: float) -> np.ndarray:
         """The samples from `start` to `end` seconds, float32 [n]."""
@@ -110,43 +128,51 @@ def file_sha256(path: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def decode(path: Path, output: Path | None = None) -> Audio:
-    """The first audio stream of a file, resampled to 16 kHz; channels are averaged, levels are left as they are.
+def decode(path: Path, output: Path | None = None, *, channels: str = "mix", audio_track: int | None = None) -> Audio:
+    """An audio track of a file at 16 kHz, at the times of its container, without what lies below any voice (`store.rumble`).
+
+    `channels` and `audio_track` are those of `settings.TranscribeSettings`: a mix (`store.channels`), a channel, or all of them;
+    a track by its number, or the likeliest (`store.tracks`). Levels are left as they are, also beyond full scale.
 
     It is decoded in a process of its own (`store.decoder`) into a nameless file beside `output`, or where the system has its
     temporary files. Every failure is a RecordingError: missing, unreadable, empty, too_large, not_audio, no_audio_stream,
-    no_samples, bad_samples, too_long, timeout, decoder_crashed, and decode_error when the decoder gave up or the file is shorter
-    than it says (`store.containers` knows what says so). A damaged packet or two cost no recording, and what was cut from a
-    format that states neither size nor length is not missed. ResourceError when the machine refuses.
+    no_channel, no_samples, bad_samples, too_long, timeout, decoder_crashed, and decode_error when the decoder gave up or the file
+    is shorter than it says (`store.containers` knows what says so). Damage within is silence of its length, and noted. What was
+    cut from a format that states neither size nor length is not missed. ResourceError when the machine refuses.
     """
     with _open(path) as source:
         if os.fstat(source.fileno()).st_size == 0:
             raise RecordingError("empty", "the file has no bytes")
         with scratch(output) as file, resources(output or Path(tempfile.gettempdir())):
-            count = _decoder.decode(source.fileno(), file.fileno())
-            return Audio(_OnDisk(os.dup(file.fileno()), count))
+            decoded = _decoder.decode(source.fileno(), file.fileno(), channels, audio_track)
+            heard = []
+            for number in decoded.channels:
+                place = number if number is not None and decoded.width > 1 else 0
+                samples = _OnDisk(os.dup(file.fileno()), decoded.samples, decoded.width, place)
+                heard.append(Audio(samples, number, notes=decoded.notes))
+            return replace(heard[0], channels=tuple(heard)) if channels == "split" else heard[0]
 
 
 class _OnDisk:
-    """The samples in an open file, which ends with this object."""
+    """The samples of one of `width` channels in an open file, which ends with this object."""
 
-    def __init__(self, descriptor: int, count: int) -> None:
+    def __init__(self, descriptor: int, count: int, width: int, channel: int) -> None:
         # No method of ours is to close it: a signal would raise in there, where nothing can catch it.
-        self._file, self._count = io.FileIO(descriptor), count
+        self._file, self._count, self._width, self._channel = io.FileIO(descriptor), count, width, channel
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, stretch: slice, /) -> np.ndarray:
         first, last, step = stretch.indices(self._count)
-        samples = np.empty(max(0, last - first), np.float32)
-        rest = memoryview(samples.data).cast("B")
+        samples = np.empty((max(0, last - first), self._width), np.float32)
+        rest = memoryview(samples.reshape(-1).data).cast("B")
         while rest:
-            read = os.preadv(self._file.fileno(), [rest], last * 4 - len(rest))
+            read = os.preadv(self._file.fileno(), [rest], last * 4 * self._width - len(rest))
             if not read:
                 raise ResourceError("the file of decoded samples is shorter than it was")
             rest = rest[read:]
-        return samples[::step]
+        return np.ascontiguousarray(samples[::step, self._channel])
 
 
 def _open(path: Path) -> BinaryIO:

@@ -10,12 +10,18 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 _MOST_PARTS = 1_000_000
 _LEAST_RF64 = 12 + 36 + 24 + 8  # the headers before the sound
 _LARGEST_PAGE = 27 + 255 + 255 * 255  # of Ogg
 _LARGEST_FRAME = 1_441  # of MP3: encoders do not agree on which frames they count
+_NO_HOLE = 2 * _LARGEST_FRAME  # at either end: a first frame without sound, a last one that was cut
+_TAG = re.compile(rb"ID3[\2-\4][\0-\x20].[\0-\x7f]{4}|APETAGEX[\xd0\xe8]\x07\0\0.{4}|TAG(?=[\x20-\xff\0])", re.DOTALL)
+_TAG_HEADER = 16
+_RATES = (44_100, 48_000, 32_000, 0)
+_VERSIONS = {3: 1.0, 2: 0.5, 0: 0.25}  # of MPEG, by their number, and their rates to those of the first
+_SEARCHED = 1 << 20
 
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
@@ -26,7 +32,7 @@ def stated_size(file: BinaryIO) -> int:
     """The bytes that `file` must have at least to be whole; 0 where it does not say. Leaves the file at its start."""
     try:
         return _stated_size(file)
-    except struct.error:  # it ends within the header that would say it
+    except (struct.error, IndexError):  # it ends within the header that would say it
         return 0
     finally:
         file.seek(0)
@@ -61,7 +67,8 @@ def _stated_size(file: BinaryIO) -> int:
         return _segment(file)
     if kind == b"OggS":
         return _last_page(file)
-    return _mp3(file)
+    mp3 = _counted(file)
+    return mp3.start + max(0, mp3.length - _LARGEST_FRAME)
 
 
 def _read(file: BinaryIO, place: int, length: int) -> bytes:
@@ -140,23 +147,103 @@ def _last_page(file: BinaryIO) -> int:
     return start + place + 27 + segments + sum(lengths)
 
 
-def _mp3(file: BinaryIO) -> int:
-    """Where an MP3 ends by the header that its encoder wrote into the first frame, or where its tag does."""
+class Counted(NamedTuple):
+    """What an MP3 says of itself: where its tags in front end, how many bytes follow and of how many seconds; 0: not said."""
+
+    start: int
+    length: int = 0
+    seconds: float = 0.0
+
+
+def counted(file: BinaryIO) -> Counted:
+    """What the first frame of an MP3 says that follows it. Leaves the file at its start."""
+    try:
+        return _counted(file)
+    except IndexError:  # it ends within that frame
+        return Counted(0)
+    finally:
+        file.seek(0)
+
+
+def _counted(file: BinaryIO) -> Counted:
     start, head = 0, _read(file, 0, 10)
     while head[:3] == b"ID3" and len(head) == 10:
-        start += 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        start += 10 + _synchsafe(head[6:])
         head = _read(file, start, 10)
     frame = _read(file, start, 4 + 32 + 26)
     if not re.match(rb"\xff[\xe2-\xff]", frame):
-        return start
+        return Counted(start)
+    frames = length = 0
     if frame[36:40] == b"VBRI":
-        length = int.from_bytes(frame[46:50], "big")
-    elif found := re.search(rb"(?:Xing|Info)\0\0\0(.)", frame[:48], re.DOTALL):
-        flags = found[1][0]
-        if not flags & 2:
-            return start
-        place = found.end() + (4 if flags & 1 else 0)
-        length = int.from_bytes(frame[place : place + 4], "big")
-    else:
-        return start
-    return start + max(0, length - _LARGEST_FRAME)
+        length, frames = struct.unpack_from(">II", frame.ljust(54, b"\0"), 46)
+    elif header := re.search(rb"(?:Xing|Info)\0\0\0(.)", frame[:48], re.DOTALL):
+        flags, place = header[1][0], header.end()
+        if flags & 1:
+            frames, place = int.from_bytes(frame[place : place + 4], "big"), place + 4
+        if flags & 2:
+            length = int.from_bytes(frame[place : place + 4], "big")
+    version = frame[1] >> 3 & 3
+    rate = _RATES[frame[2] >> 2 & 3] * _VERSIONS.get(version, 1.0)
+    return Counted(start, length, frames * (1152 if version == 3 else 576) / rate if rate else 0.0)
+
+
+class Accounted:
+    """What became of the bytes of a file of bare frames (MP3, ADTS, AC-3), from its start on: sound, tags, or lost."""
+
+    def __init__(self, descriptor: int, longest: int) -> None:
+        self._descriptor, self._longest = descriptor, longest
+        self._place = self._tag_end = self._frames = 0
+        self.sound = self.lost = 0
+
+    def add(self, place: int | None, length: int) -> int:
+        """A packet was sound; how many bytes in front of it, or in it beyond what a frame may have, were lost."""
+        lost = self.skip(place - self._place) if place is not None and place > self._place else 0
+        if length > self._longest and self._frames:
+            usual = self.sound // self._frames
+            lost += self.skip(length - usual)
+            length = usual
+        self._frames += 1
+        self.sound += length
+        self._place += length
+        return lost
+
+    def skip(self, length: int) -> int:
+        """So many bytes were no sound; how many of them were in no tag, and so are lost."""
+        end = self._place + length
+        lost = self._untagged(self._place, end)
+        if not self.sound and not self.lost and lost <= _NO_HOLE:
+            lost = 0
+        self._place = end
+        self.lost += lost
+        return lost
+
+    def skip_to_end(self) -> int:
+        """What follows the last packet was no sound; how many bytes of it are lost."""
+        rest = os.fstat(self._descriptor).st_size - self._place
+        return self.skip(rest) if rest > _NO_HOLE else 0
+
+    def _untagged(self, first: int, last: int) -> int:
+        count, place = 0, max(first, min(last, self._tag_end))
+        while place < last:
+            block = os.pread(self._descriptor, min(last - place, _SEARCHED) + _TAG_HEADER, place)
+            tag = _TAG.search(block, 0, min(len(block), last - place + _TAG_HEADER))
+            if not tag or tag.start() >= last - place:
+                step = min(last - place, _SEARCHED)
+                count, place = count + step, place + step
+                continue
+            count += tag.start()
+            self._tag_end = place + tag.start() + _tag_length(tag[0])
+            place = min(last, self._tag_end)
+        return count
+
+
+def _tag_length(head: bytes) -> int:
+    if head.startswith(b"ID3"):
+        return 10 + _synchsafe(head[6:10])
+    if head.startswith(b"APETAGEX"):  # its header, or its footer where it has none
+        return 32 + int.from_bytes(head[12:16], "little")
+    return 128
+
+
+def _synchsafe(number: bytes) -> int:
+    return sum((byte & 127) << shift for byte, shift in zip(number, (21, 14, 7, 0), strict=True))

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 from msfser_cli.errors import RecordingError, ResourceError
 
@@ -30,6 +30,19 @@ from msfser_cli.store.decoding import serve
 serve(int(sys.argv[1]), int(sys.argv[2]))"""
 
 
+class Decoded(NamedTuple):
+    """What is in the sink: so many samples of `width` channels, interleaved.
+
+    channels: those of them that are worth hearing, by their number; [None] where there is a mix alone. notes: what a reader
+    should know of them.
+    """
+
+    samples: int
+    width: int
+    channels: list[int | None]
+    notes: list[str]
+
+
 class Decoder:
     """A process that decodes one recording after another; started when it is needed, and again when it ended."""
 
@@ -40,17 +53,17 @@ class Decoder:
         os.register_at_fork(after_in_child=self._forget)
         atexit.register(self.end)
 
-    def decode(self, source: int, sink: int) -> int:
-        """Write the samples of the open file `source` to the open file `sink`, float32; how many they are.
+    def decode(self, source: int, sink: int, channels: str, audio_track: int | None) -> Decoded:
+        """Write the samples of the open file `source` to the open file `sink`, float32; `channels` and `audio_track` say which.
 
         RecordingError as `store.audio.decode`; OSError where `sink` cannot be written or no process started.
         """
         with self._lock:
             while True:
                 fresh = self._process is None
-                answer = self._ask(source, sink)
+                answer = self._ask(source, sink, channels, audio_track)
                 if answer and "samples" in answer:
-                    return int(answer["samples"])
+                    return Decoded(answer["samples"], answer["width"], answer["channels"], answer["notes"])
                 status = self.end()
                 if not answer and not fresh and status != -signal.SIGPROF:
                     continue  # it had reached its last recording, or another one harmed it
@@ -71,12 +84,13 @@ class Decoder:
         process.kill()  # of no effect on one that ended already, whose status is the one to know
         return process.wait()
 
-    def _ask(self, source: int, sink: int) -> dict[str, Any] | None:
+    def _ask(self, source: int, sink: int, channels: str, audio_track: int | None) -> dict[str, Any] | None:
         """What the process answers; None when it ended over it."""
         connection = self._connection or self._start()
         os.lseek(source, 0, os.SEEK_SET)
         os.lseek(sink, 0, os.SEEK_SET)
-        request = json.dumps({"longest_s": MAX_DURATION_S, "grace_s": GRACE_S}).encode()
+        limits = {"longest_s": MAX_DURATION_S, "grace_s": GRACE_S}
+        request = json.dumps({**limits, "channels": channels, "audio_track": audio_track}).encode()
         try:
             socket.send_fds(connection, [request], [source, sink])
             line = _line(connection)

@@ -100,3 +100,14 @@ def test_frames_outside_the_audio_are_none() -> None:
 def test_emphasis_and_description_share_one_track(speech: np.ndarray) -> None:
     audio = Audio(speech)
     assert pitch.of(audio, "swift-f0") is pitch.of(audio, "swift-f0")
+
+
+def test_one_slam_of_a_door_does_not_change_the_track(speech: np.ndarray) -> None:
+    """30 dB above the speech, a second after it ends."""
+    track = pitch.track(speech, "swift-f0").f0_hz
+    slam = np.random.default_rng(0).standard_normal(4_800) * np.exp(-np.arange(4_800) / 800)
+    loud = np.concatenate([speech, np.zeros(16_000), slam * 10**1.5 * np.abs(speech).max() / np.abs(slam).max()])
+    after = pitch.track(loud.astype(np.float32), "swift-f0").f0_hz[: len(track) - 20]
+    voiced, still = ~np.isnan(track[:-20]), ~np.isnan(after)
+    assert np.mean(voiced == still) > 0.99
+    np.testing.assert_allclose(after[voiced & still], track[:-20][voiced & still], rtol=0.01)

@@ -20,6 +20,7 @@ PROGRAM = "from msfser_cli.cli.app import main; main()"
 
 def make(folder: Path, files: int) -> None:
     """A corpus of one-second recordings, each different, in folders of a thousand, and a head."""
+
     import numpy as np
     import soundfile as sf
 
@@ -27,10 +28,11 @@ def make(folder: Path, files: int) -> None:
     from msfser_cli.model.config import MsfSerConfig
     from msfser_cli.model.msf_ser import MsfSer
 
+    tone = np.sin(2 * np.pi * 440 / 16_000 * np.arange(16_000)).astype(np.float32)
     for i in range(files):
         place = folder / "corpus" / f"{i // 1000:03d}"
         place.mkdir(parents=True, exist_ok=True)
-        sf.write(place / f"{i:06d}.wav", np.full(16_000, 0.1 + i / (4 * files), np.float32), 16_000, subtype="FLOAT")
+        sf.write(place / f"{i:06d}.wav", (0.1 + i / (4 * files)) * tone, 16_000, subtype="FLOAT")
     weights.save(folder / "head", MsfSer(MsfSerConfig(acoustic_dim=2, text_dim=2)))
 
 

@@ -110,7 +110,7 @@ def test_a_scale_may_be_given(folder: Path) -> None:
     assert "labels 0..10 (given)" in err
     assert "the labels' scale, 0..10" in out
     (folder / "signed.csv").write_text("file,V\na.flac,0.5\nb.flac,0.25\n")
-    with pytest.raises(LabelError, match="give it with --scale"):
+    with pytest.raises(LabelError, match="give the scale with --scale"):
         run("--gold", "signed.csv")
     assert "labels -1..1 (given)" in run("--gold", "signed.csv", "--scale", "-1:1")[1]
     with pytest.raises(UsageError, match="LOW:HIGH"):
@@ -126,7 +126,7 @@ def test_the_output_fits_eighty_columns(folder: Path) -> None:
 @pytest.mark.parametrize(("arguments", "code", "says"), [
     (("--gold", "missing.csv"), 4, "msfser: missing.csv: cannot be read"),
     (("--gold", "labels.csv", "other.parquet"), 4, "msfser: other.parquet: does not exist; write it with msfser predict"),
-    (("--gold", "labels.csv", "--scale", "1-5"), 2, "msfser: a scale is written LOW:HIGH"),
+    (("--gold", "labels.csv", "--scale", "1-5"), 2, "msfser: '1-5' is not a scale; write LOW:HIGH"),
     ((), 2, "msfser: evaluate needs labels; pass them with --gold"),
     (("--submission", "s.csv", "--by", "gender"), 2, "msfser: --submission without --gold takes no other option"),
     (("--gold", "labels.csv", "--by", "age"), 2, "msfser: --by takes gender, speaker, split, language or duration, not 'age'"),

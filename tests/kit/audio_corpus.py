@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -19,6 +19,7 @@ from typing import Any
 import av
 import numpy as np
 import soundfile as sf
+from av.stream import Disposition
 
 SECONDS = 2.0
 
@@ -70,20 +71,37 @@ class _Pipe:
         return len(bytes(block))
 
 
-def _encoded(
-    container: str, codec: str, *, video: bool = False, live: bool = False, streams: int = 1, bits: int = 0, **options: str
-) -> Callable[[np.ndarray, int], bytes]:
-    """What FFmpeg makes of float32 [n, channels]; a second stream is the first one backwards."""
+def _paused(packets: list[av.Packet], start: float, seconds: float) -> list[av.Packet]:
+    """Packets from `start` on are so many seconds later."""
+    for packet in packets:
+        if packet.pts * packet.time_base >= start:
+            packet.pts += round(seconds / packet.time_base)
+            packet.dts += round(seconds / packet.time_base)
+    return packets
 
-    def make(samples: np.ndarray, rate: int) -> bytes:
+
+def encoded(
+    container: str, codec: str, *, video: str = "", live: bool = False, streams: int = 1, bits: int = 0, late: float = 0.0,
+    pause: tuple[float, float] = (np.inf, 0.0), about: Sequence[tuple[Disposition, dict[str, str]]] = (), **options: str,
+) -> Callable[..., bytes]:  # fmt: skip
+    """What FFmpeg makes of float32 [n, channels]; a second stream is the first one backwards.
+
+    late: the seconds at which the sound begins, beside a `video` of that codec, which begins at 0. pause: when the sound pauses,
+    and for how long. about: the dispositions of each stream, and what its metadata says.
+    """
+
+    def make(samples: np.ndarray, rate: int, layout: str = "") -> bytes:
         file: Any = _Pipe() if live else io.BytesIO()
-        layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[samples.shape[1]]
+        layout = layout or {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[samples.shape[1]]
         with av.open(file, "w", format=container, options=options) as out:
             sounds = [out.add_stream(codec, rate=rate, layout=layout) for _ in range(streams)]
             for sound in sounds if bits else ():
                 sound.bit_rate = bits
+            for sound, (disposition, metadata) in zip(sounds, about, strict=False):
+                sound.disposition = disposition
+                sound.metadata.update(metadata)
             if video:
-                picture = out.add_stream("mpeg4", rate=10, width=32, height=32, pix_fmt="yuv420p")
+                picture = out.add_stream(video, rate=10, width=32, height=32, pix_fmt="yuv420p")
                 for number in range(round(10 * len(samples) / rate)):
                     image = av.VideoFrame.from_ndarray(np.full((32, 32, 3), number, np.uint8), format="rgb24")
                     image.pts, image.time_base = number, Fraction(1, 10)
@@ -97,8 +115,9 @@ def _encoded(
                 size = sound.codec_context.frame_size or None
                 resampler = av.AudioResampler(format=sound.format, layout=layout, rate=rate, frame_size=size)
                 for part in resampler.resample(frame) + resampler.resample(None):
-                    out.mux(sound.encode(part))
-                out.mux(sound.encode())
+                    part.pts += round(rate * late)
+                    out.mux(_paused(sound.encode(part), *pause))
+                out.mux(_paused(sound.encode(), *pause))
         return bytes(file.content if live else file.getvalue())
 
     return make
@@ -136,32 +155,32 @@ FORMATS = {
     "caf": Format(".caf", _written(".caf", "CAF", "PCM_16"), 44_100, (192_000,), 8),
     "au": Format(".au", _written(".au", "AU", "PCM_16"), 16_000, (8_000,), 8, (_after(b".snd", 4), ">I")),
     "flac": Format(".flac", _written(".flac", "FLAC", "PCM_16"), 44_100, (8_000, 192_000), 8, (lambda content: 22, ">I")),
-    "mp3": Format(".mp3", _encoded("mp3", "libmp3lame"), 44_100, (8_000,), 2, (_after(b"Info", 4), ">I")),
+    "mp3": Format(".mp3", encoded("mp3", "libmp3lame"), 44_100, (8_000,), 2, (_after(b"Info", 4), ">I")),
     "mp3vbr": Format(
         ".mp3", _written(".mp3", "MP3", "MPEG_LAYER_III", bitrate_mode="VARIABLE"), 44_100, (), 2, (_after(b"Xing", 4), ">I")
     ),
-    "mp3bare": Format(".mp3", _encoded("mp3", "libmp3lame", write_xing="0", id3v2_version="0"), 44_100, (), 2),
+    "mp3bare": Format(".mp3", encoded("mp3", "libmp3lame", write_xing="0", id3v2_version="0"), 44_100, (), 2),
     "vorbis": Format(".ogg", _written(".ogg", "OGG", "VORBIS"), 44_100, (8_000, 192_000), 8),
-    "opus": Format(".opus", _encoded("ogg", "libopus"), 48_000, (8_000,), 2),
-    "oggflac": Format(".oga", _encoded("ogg", "flac"), 44_100),
-    "m4a": Format(".m4a", _encoded("ipod", "aac"), 44_100, (8_000,), 8, (_after(b"mdhd", 16), ">I")),
-    "m4afront": Format(".m4a", _encoded("ipod", "aac", moov_size="4000"), 44_100),
+    "opus": Format(".opus", encoded("ogg", "libopus"), 48_000, (8_000,), 2),
+    "oggflac": Format(".oga", encoded("ogg", "flac"), 44_100),
+    "m4a": Format(".m4a", encoded("ipod", "aac"), 44_100, (8_000,), 8, (_after(b"mdhd", 16), ">I")),
+    "m4afront": Format(".m4a", encoded("ipod", "aac", moov_size="4000"), 44_100),
     "m4afragments": Format(
-        ".m4a", _encoded("mp4", "aac", movflags="frag_every_frame+empty_moov", frag_duration="200000"), 44_100
+        ".m4a", encoded("mp4", "aac", movflags="frag_every_frame+empty_moov", frag_duration="200000"), 44_100
     ),
-    "alac": Format(".m4a", _encoded("ipod", "alac"), 44_100),
-    "aac": Format(".aac", _encoded("adts", "aac"), 44_100, (8_000,)),
-    "webm": Format(".webm", _encoded("webm", "libopus"), 48_000, (), 2, (_after(b"\x44\x89\x88"), ">d")),
-    "webmlive": Format(".webm", _encoded("webm", "libopus", live=True), 48_000),
-    "mkvvideo": Format(".mkv", _encoded("matroska", "aac", video=True), 44_100),
-    "mka": Format(".mka", _encoded("matroska", "ac3"), 48_000, (), 6),
-    "mp4video": Format(".mp4", _encoded("mp4", "aac", video=True), 44_100),
-    "avi": Format(".avi", _encoded("avi", "libmp3lame", video=True), 44_100),
-    "ts": Format(".ts", _encoded("mpegts", "aac", video=True), 44_100),
-    "amr": Format(".amr", _encoded("amr", "libopencore_amrnb"), 8_000),
-    "wma": Format(".wma", _encoded("asf", "wmav2", bits=64_000), 44_100, (), 2),
-    "wavpack": Format(".wv", _encoded("wv", "wavpack"), 44_100, (), 2),
-    "tta": Format(".tta", _encoded("tta", "tta"), 44_100, (), 2),
+    "alac": Format(".m4a", encoded("ipod", "alac"), 44_100),
+    "aac": Format(".aac", encoded("adts", "aac"), 44_100, (8_000,)),
+    "webm": Format(".webm", encoded("webm", "libopus"), 48_000, (), 2, (_after(b"\x44\x89\x88"), ">d")),
+    "webmlive": Format(".webm", encoded("webm", "libopus", live=True), 48_000),
+    "mkvvideo": Format(".mkv", encoded("matroska", "aac", video="mpeg4"), 44_100),
+    "mka": Format(".mka", encoded("matroska", "ac3"), 48_000, (), 6),
+    "mp4video": Format(".mp4", encoded("mp4", "aac", video="mpeg4"), 44_100),
+    "avi": Format(".avi", encoded("avi", "libmp3lame", video="mpeg4"), 44_100),
+    "ts": Format(".ts", encoded("mpegts", "aac", video="mpeg4"), 44_100),
+    "amr": Format(".amr", encoded("amr", "libopencore_amrnb"), 8_000),
+    "wma": Format(".wma", encoded("asf", "wmav2", bits=64_000), 44_100, (), 2),
+    "wavpack": Format(".wv", encoded("wv", "wavpack"), 44_100, (), 2),
+    "tta": Format(".tta", encoded("tta", "tta"), 44_100, (), 2),
 }
 
 # Conditions
@@ -284,7 +303,7 @@ def _only_video() -> bytes:
     return file.getvalue()
 
 
-def _paused() -> bytes:
+def _paused_mka() -> bytes:
     """A recording that was paused for a second after the first: the packets go on with later times."""
     file, whole = io.BytesIO(), FORMATS["mka"].make(voice(48_000)[:, None], 48_000)
     with av.open(io.BytesIO(whole)) as source, av.open(file, "w", format="matroska") as out:
@@ -389,7 +408,7 @@ def _oddities(folder: Path) -> Iterator[tuple[str, bytes]]:
         yield f"pages-{name}{suffix}", b"".join(_ogg_pages(content)[:-1])
         yield f"chained-{name}{suffix}", content + content
     yield "chained-rates.ogg", sound("vorbis") + FORMATS["vorbis"].make(voice(16_000)[:, None], 16_000)
-    two = _encoded("matroska", "flac", streams=2)
+    two = encoded("matroska", "flac", streams=2)
     yield "two-streams.mka", two(voice(44_100)[:, None], 44_100)
     adts = sound("aac")
     yield "rates.aac", adts + FORMATS["aac"].make(voice(16_000)[:, None], 16_000)
@@ -406,12 +425,12 @@ def _oddities(folder: Path) -> Iterator[tuple[str, bytes]]:
     yield "vbri.mp3", vbri(mp3)
     yield "vbri-half.mp3", vbri(mp3)[: len(mp3) // 2]
     yield "unknown.mp3", _patched(mp3, mp3.index(b"Info") + 4, bytes(12))
-    live = _encoded("mp3", "libmp3lame", live=True)
+    live = encoded("mp3", "libmp3lame", live=True)
     yield "live.mp3", live(voice(44_100)[:, None], 44_100)
-    yield "live.wav", _encoded("wav", "pcm_s16le", live=True)(voice(16_000)[:, None], 16_000)
-    yield "live.flac", _encoded("flac", "flac", live=True)(voice(16_000)[:, None], 16_000)
-    yield "live.au", _encoded("au", "pcm_s16be", live=True)(voice(16_000)[:, None], 16_000)
-    yield "live.caf", _encoded("caf", "pcm_s16be", live=True)(voice(16_000)[:, None], 16_000)
+    yield "live.wav", encoded("wav", "pcm_s16le", live=True)(voice(16_000)[:, None], 16_000)
+    yield "live.flac", encoded("flac", "flac", live=True)(voice(16_000)[:, None], 16_000)
+    yield "live.au", encoded("au", "pcm_s16be", live=True)(voice(16_000)[:, None], 16_000)
+    yield "live.caf", encoded("caf", "pcm_s16be", live=True)(voice(16_000)[:, None], 16_000)
     for name, size in (("0", 0), ("ffffffff", 0xFFFFFFFF), ("7fffffff", 0x7FFFFFFF), ("7ffff024", 0x7FFFF024)):
         yield f"streamed-{name}.wav", _streamed_wav(size)
     wav = sound("wav16")
@@ -425,7 +444,7 @@ def _oddities(folder: Path) -> Iterator[tuple[str, bytes]]:
     yield "lost-page.opus", b"".join(pages[:6] + pages[8:])
     pages = _ogg_pages(FORMATS["vorbis"].make(voice(44_100, 12)[:, None], 44_100))
     yield "rip.ogg", b"".join(pages[:2] + pages[-2:])
-    yield "pause.mka", _paused()
+    yield "pause.mka", _paused_mka()
     m4a = sound("m4a")
     yield "trimmed.m4a", _patched(m4a, m4a.index(b"elst") + 12, struct.pack(">I", 1_000))
     yield "twice-a.wav", wav

@@ -16,17 +16,26 @@ def tone(seconds: float, hz: float = 440.0, level: float = 0.5, rate: int = RATE
     return (level * np.sin(2 * np.pi * hz * np.arange(round(rate * seconds)) / rate)).astype(np.float32)
 
 
+def spoken(seconds: float = 1.0, level: float = 0.1) -> np.ndarray:
+    """float32 [n], a tone whose pitch tells the double of the recogniser what to do, whatever becomes of its level."""
+    return tone(seconds, PITCHES.get(level, 440.0), level)
+
+
+PITCHES = {0.5: 500.0, 0.25: 250.0, 0.75: 750.0}
+"""The tones at which the double fails, by the level at which `spoken` has them."""
+
+
 def speak(path: Path, seconds: float = 1.0, level: float = 0.1) -> None:
-    """A recording in which the double of the recogniser hears a word a second: silence at level 0, its failure at 0.5."""
-    sf.write(path, np.full(round(seconds * RATE), level, np.float32), RATE, subtype="FLOAT")
+    """A recording in which the double hears a word a second: none at level 0; at those of `PITCHES`, it fails in its ways."""
+    sf.write(path, spoken(seconds, level), RATE, subtype="FLOAT")
 
 
 def hum(path: Path, seconds: float = 2.0, level: float = 0.1) -> None:
     """A voice of moving pitch, which the doubles hear as `speak`, and whose pitch and level can be described."""
     t = np.arange(round(seconds * RATE)) / RATE
     samples = level * np.sin(2 * np.pi * (120 + 40 * np.sin(3 * t)) * t)
-    if level == 0.5:
-        samples[0] = 0.5
+    if level in PITCHES:
+        samples[: RATE // 10] = spoken(0.1, level)
     path.parent.mkdir(parents=True, exist_ok=True)  # a name may hold a slash
     write_wav(path, samples)
 

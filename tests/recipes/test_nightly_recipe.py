@@ -10,10 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile as sf
 
+from kit.sounds import speak
 from msfser_cli.model import weights
 from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.msf_ser import MsfSer
@@ -48,7 +47,7 @@ def test_the_command_runs_night_after_night(command: str, tmp_path: Path, monkey
     program.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'from msfser_cli.cli.app import main; main()' \"$@\"\n")
     program.chmod(0o755)
     weights.save(tmp_path / "head", MsfSer(MsfSerConfig(acoustic_dim=2, text_dim=2)))
-    sf.write(tmp_path / "corpus" / "a.wav", np.full(16_000, 0.1, np.float32), 16_000)
+    speak(tmp_path / "corpus" / "a.wav")
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "doubles"), prepend=os.pathsep)
     for option in ("transcriber", "acoustic_encoder", "text_encoder"):
         monkeypatch.setenv(f"MSFSER_{option.upper()}", "double")

@@ -109,8 +109,8 @@ def test_a_corpus_own_utterance_names_stand_for_recordings(tmp_path: Path) -> No
     ("file,valence", ("a.wav,1", "b.wav,1", "a.wav,1"), "'a.wav' is labelled more than once (rows 2, 4)"),
     ("file,start,end,valence", ("a.wav,0,1,1", "a.wav,0,1,1"), "'a.wav' is labelled more than once"),
     ("file,utterance_id,valence", ("a.wav,a.wav#0000,1", "a.wav,a.wav#0000,1"), "'a.wav#0000' is labelled more than once"),
-    ("file,valence", ("y.wav,1", "z.wav,1"), "the labels name 'y.wav', 'z.wav'; the utterances' recordings are 'a.wav', 'b.wav'"),
-    ("file,start,end,valence", ("a.wav,7,8,1",), "no label belongs to an utterance"),
+    ("file,valence", ("y.wav,1", "z.wav,1"), "'z.wav', the utterances are of 'a.wav', 'b.wav'"),
+    ("file,start,end,valence", ("a.wav,7,8,1",), "no label matches an utterance"),
 ])
 def test_a_join_that_needs_guessing_is_refused(tmp_path: Path, header: str, rows: tuple[str, ...], says: str) -> None:
     table = scores(("a.wav", 0, 1, 0.2), ("b.wav", 0, 1, 0.4))

@@ -34,6 +34,7 @@ from msfser_cli.stages.finetune import Clips, Voice
 from msfser_cli.stages.train import STATE, Trained, train
 from msfser_cli.stages.training_set import TrainingSet, read
 from msfser_cli.store.audio import decode
+from msfser_cli.store.levels import levelled
 
 pytestmark = pytest.mark.model
 
@@ -319,9 +320,9 @@ def test_clips_are_what_embed_hears_and_no_more_are_remembered_than_allowed(
 ) -> None:
     examples = spoken(embedded)
     decoded: list[Path] = []
-    monkeypatch.setattr(finetune, "decode", lambda path: decoded.append(path) or decode(path))
+    monkeypatch.setattr(finetune, "decode", lambda path, **how: decoded.append(path) or decode(path, **how))
     times = examples.utterances.select("recording_id", "start", "end").rows()
-    everything = [decode(embedded[0].parent / name).clip(start, end) for name, start, end in times]
+    everything = [levelled(decode(embedded[0].parent / name)).clip(start, end) for name, start, end in times]
     for allowed, most in ((1 << 30, 6), (4 * 16_000 * 5, 1000)):
         decoded.clear()
         monkeypatch.setattr(finetune, "CLIPS_BYTES", allowed)

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 import soundfile as sf
 
 from kit.reporters import Watcher
-from kit.sounds import speak
+from kit.sounds import speak, spoken
 from msfser_cli.errors import REASONS, ResourceError
 from msfser_cli.settings import build
 from msfser_cli.stages import chain, runner
@@ -151,8 +150,7 @@ class Corpus:
         else:
             level = {"speech": self._chance.uniform(0.1, 0.4), "silence": 0.0, "backend_error": 0.5}[kind]
             with path.open("wb") as file:
-                seconds = round(16_000 * self._chance.randint(1, 2))
-                sf.write(file, np.full(seconds, level, np.float32), 16_000, subtype="FLOAT", format="WAV")
+                sf.write(file, spoken(self._chance.randint(1, 2), level), 16_000, subtype="FLOAT", format="WAV")
 
     def edit(self) -> None:
         """One file is written, touched, removed, renamed or copied; its time of modification is as it was, or not."""

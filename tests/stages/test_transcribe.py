@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ from msfser_cli.backends.transcribers import faster_whisper
 from msfser_cli.errors import RecordingError
 from msfser_cli.profiles.models import locate
 from msfser_cli.settings import TranscribeSettings
-from msfser_cli.stages.transcribe import Segment, speaker_of, transcribe, utterances
+from msfser_cli.stages.transcribe import Segment, joined, speaker_of, transcribe, utterances
 from msfser_cli.store.audio import Audio, Samples, decode
 
 SPEECH = Path(__file__).parents[3] / "shared" / "data" / "real_speech" / "audio"
@@ -284,3 +286,52 @@ def test_nobody_is_told_apart_where_nobody_speaks() -> None:
     noise = Audio(np.zeros(8_000, np.float32))
     assert transcribe("x", noise, [], Seconds(), SETTINGS, diarizer) == []  # type: ignore[arg-type]
     assert diarizer.asked == 0
+
+
+def row(start: float, text: str, *, words: int = 1, speaker: str | None = None, score: float | None = 0.5) -> dict[str, object]:
+    timed = [{"word": "w", "start": start, "end": start + 1, "score": score, "aligned": True}] * words
+    return {"start": start, "end": start + 1.0, "speaker": speaker, "channel": None, "text": text, "words": timed}
+
+
+def test_rows_of_channels_are_rows_of_the_recording() -> None:
+    found = joined("r", (), {0: [row(0.0, "a"), row(2.0, "c", speaker="SPEAKER_00")], 1: [row(1.0, "b"), row(2.0, "d")]})
+    assert [(r["utterance_id"], r["text"], r["channel"], r["speaker"]) for r in found] == [
+        ("r#0000", "a", 0, "CHANNEL_0"), ("r#0001", "b", 1, "CHANNEL_1"), ("r#0002", "c", 0, "CHANNEL_0_SPEAKER_00"),
+        ("r#0003", "d", 1, "CHANNEL_1"),
+    ]  # fmt: skip
+
+
+def test_a_single_channel_says_nothing_of_its_speaker() -> None:
+    [found] = joined("r", (), {1: [row(0.0, "a")]})
+    assert (found["channel"], found["speaker"]) == (1, None)
+    [found] = joined("r", (), {None: [row(0.0, "a")]})
+    assert found["channel"] is None
+
+
+def test_what_a_manifest_marks_off_is_a_row_of_the_channels_that_speak_in_it() -> None:
+    segments = (Segment(0, 1, speaker="Ann"), Segment(1, 2), Segment(2, 3, text="given"))
+    found = joined("r", segments, {
+        0: [row(0.0, "a", speaker="Ann"), row(1.0, "", words=0), row(2.0, "given", score=0.2)],
+        1: [row(0.0, "", words=0, speaker="Ann"), row(1.0, "", words=0), row(2.0, "given", score=0.9)],
+    })  # fmt: skip
+    assert [(r["start"], r["channel"], r["speaker"]) for r in found] == [(0, 0, "Ann"), (1, 0, "CHANNEL_0"), (2, 1, "CHANNEL_1")]
+
+
+UNHEARD: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "an offset of .05": lambda x, t: 0.1 * x + 0.05, "of .2": lambda x, t: 0.1 * x + 0.2, "of .5": lambda x, t: 0.25 * x + 0.5,
+    "a step": lambda x, t: 0.1 * x + np.where(t > 5, 0.2, 0.0), "30 Hz": lambda x, t: 0.1 * x + 0.3 * np.sin(60 * np.pi * t),
+    "10 Hz": lambda x, t: 0.1 * x + 0.3 * np.sin(20 * np.pi * t), "52 dB down": lambda x, t: 0.0025 * x,
+    "20 dB up": lambda x, t: 10 * x,
+}  # fmt: skip
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("change", UNHEARD.values(), ids=UNHEARD)
+def test_what_no_one_hears_changes_no_word(
+    whisper: faster_whisper.FasterWhisper, tmp_path: Path, change: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> None:
+    samples = speech("jfk").samples[:]
+    sf.write(tmp_path / "a.wav", change(samples, np.arange(len(samples)) / 16_000), 16_000, subtype="FLOAT")
+    rows, expected = (transcribe("x", audio, (), whisper, SETTINGS) for audio in (decode(tmp_path / "a.wav"), speech("jfk")))
+    assert [row["text"] for row in rows] == [row["text"] for row in expected]
+    assert [row["start"] for row in rows] == pytest.approx([row["start"] for row in expected], abs=0.1)

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parent.parent.parent
 SECONDS = 2.0
+INNER = slice(1_600, -1_600)
+"""The ends of a tone, where it breaks off, have other frequencies than its own."""
 
 
 def tone(rate: int, seconds: float = SECONDS, hz: float = 440.0, level: float = 0.5) -> np.ndarray:
@@ -95,10 +97,11 @@ def test_the_sound_of_a_video(tmp_path: Path, name: str, container: str) -> None
     assert abs(decode(encode(tmp_path / name, codec, 44_100, container=container, video=True)).duration - SECONDS) < 0.1
 
 
-def test_exact_samples_where_nothing_has_to_change(tmp_path: Path) -> None:
-    expected = np.random.default_rng(0).uniform(-1, 1, 40_001).astype(np.float32)
+def test_what_lies_above_the_rumble_is_kept(tmp_path: Path) -> None:
+    expected = sum(tone(16_000, hz=hz, level=0.1) for hz in (70.0, 120.0, 440.0, 7_900.0))
     sf.write(tmp_path / "a.wav", expected, 16_000, subtype="FLOAT")
-    np.testing.assert_array_equal(decode(tmp_path / "a.wav").samples[:], expected)
+    found = decode(tmp_path / "a.wav").samples[:]
+    np.testing.assert_allclose(found[INNER], expected[INNER], atol=1e-3)
 
 
 @pytest.mark.parametrize("rate", [4_000, 8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])
@@ -111,22 +114,22 @@ def test_resampling_keeps_the_whole_length(tmp_path: Path, rate: int, seconds: f
 def test_channels_are_averaged(tmp_path: Path) -> None:
     left, right = tone(16_000), tone(16_000, hz=1_000, level=0.9)
     sf.write(tmp_path / "a.wav", np.stack([left, right], 1), 16_000, subtype="FLOAT")
-    np.testing.assert_allclose(decode(tmp_path / "a.wav").samples[:], (left + right) / 2, atol=1e-7)
+    np.testing.assert_allclose(decode(tmp_path / "a.wav").samples[INNER], ((left + right) / 2)[INNER], atol=1e-3)
 
 
 @pytest.mark.parametrize("channels", [3, 6, 8, 9, 16, 32])
 @pytest.mark.parametrize("rate", [16_000, 48_000])
-def test_many_channels(tmp_path: Path, channels: int, rate: int) -> None:
+def test_many_channels_without_names(tmp_path: Path, channels: int, rate: int) -> None:
     many = np.stack([tone(rate, level=1.0)] + [tone(rate, level=0.0)] * (channels - 1), 1)
     sf.write(tmp_path / "a.wav", many, rate, subtype="FLOAT")
-    samples = decode(tmp_path / "a.wav").samples[:]
-    np.testing.assert_allclose(samples[100:-100], tone(16_000, level=1.0)[100:-100] / channels, atol=2e-3)
+    samples = decode(tmp_path / "a.wav").samples[INNER]
+    np.testing.assert_allclose(samples, tone(16_000, level=1.0)[INNER] / channels, atol=2e-3)
 
 
 def test_levels_are_left_as_they_are(tmp_path: Path) -> None:
-    loud = tone(16_000, level=3.0)
+    loud = tone(16_000, level=10.0)
     sf.write(tmp_path / "a.wav", loud, 16_000, subtype="FLOAT")
-    np.testing.assert_array_equal(decode(tmp_path / "a.wav").samples[:], loud)
+    np.testing.assert_allclose(decode(tmp_path / "a.wav").samples[INNER], loud[INNER], rtol=1e-3, atol=1e-2)
 
 
 def test_silence_and_a_single_sample_are_sound(tmp_path: Path) -> None:
