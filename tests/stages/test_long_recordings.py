@@ -49,7 +49,8 @@ def annotated(steps: list[chain.Step], samples: Samples, *segments: Segment) -> 
 @pytest.mark.parametrize(("unit", "segments"), [
     ("utterance", ()),
     ("file", ()),
-    ("utterance", (Segment(text="Welcome back to the lighthouse diary.", language="en"), Segment(start=1.0, speaker="keeper"))),
+    pytest.param("utterance", (Segment(text="Welcome back to the lighthouse diary.", language="en"),
+                               Segment(start=1.0, speaker="keeper")), marks=pytest.mark.slow),
 ], ids=["utterances", "one utterance", "a manifest"])  # fmt: skip
 def test_a_long_recording_is_never_in_memory(sparing: type, unit: str, segments: tuple[Segment, ...]) -> None:
     steps, samples = stages(unit), recording((0, 12), 80, (30, 38))

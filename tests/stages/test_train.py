@@ -170,8 +170,8 @@ def _run(folder: Path, out: str, *more: str) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_after_a_kill_it_goes_on_to_the_same_weights(tmp_path: Path, number: signal.Signals) -> None:
-    corpus(2000).write(tmp_path)
-    options = ("--epochs", "30", "--batch-size", "16", "--patience", "30")
+    corpus(1000).write(tmp_path)
+    options = ("--epochs", "12", "--batch-size", "16", "--patience", "12")
     process = subprocess.Popen(_run(tmp_path, "killed", *options), stderr=subprocess.DEVNULL)
     while not (tmp_path / "killed" / STATE).exists():
         assert process.poll() is None
