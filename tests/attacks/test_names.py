@@ -352,7 +352,7 @@ def test_nothing_is_written_elsewhere(place: Path, monkeypatch: pytest.MonkeyPat
     for name in ("home", "temporary", "work", "cache", "out", "watch"):
         (place / name).mkdir()
     for number in range(24):
-        hum(place / "corpus" / f"{number:02d}.wav", level=0.05 + number / 50)
+        hum(place / "corpus" / f"{number:02d}.wav", level=0.06 + number / 50)
     (place / "corpus" / "page.mp3").write_text("<html>not here</html>")
     labels = ["recording_id,speaker,valence,arousal,dominance"]
     labels += [f"{n:02d}.wav,{n % 8},{1 + n % 7},{1 + n % 5},{1 + n % 3}" for n in range(24)]
