@@ -236,7 +236,7 @@ def test_the_number_of_threads_changes_no_score(
 ) -> None:
     folder, _ = predicted
     (tmp_path / "corpus" / "clips").mkdir(parents=True)
-    for name in ("clips/bad_news.ogg", "clips/morgen.m4a", "clips/stress.flac"):
+    for name in ("clips/morgen.m4a", "clips/stress.flac"):
         shutil.copy(folder / "corpus" / name, tmp_path / "corpus" / name)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     ok(tmp_path, "predict", "corpus", "--out", "two.parquet")

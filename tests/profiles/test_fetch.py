@@ -247,7 +247,7 @@ def test_a_pickle_without_a_registered_hash_wants_the_user_s_word(machine: Machi
     assert hub.asked["pytorch_model.bin"] == 1
 
 
-@pytest.mark.parametrize("kind", ["wavlm", "wav2vec2-ctc"])
+@pytest.mark.parametrize("kind", ["wavlm", pytest.param("wav2vec2-ctc", marks=pytest.mark.slow)])
 def test_a_converted_model_is_the_one_that_the_pickle_was(machine: Machine, hub: Hub, tmp_path: Path, kind: str) -> None:
     """With the names that weight norm had when the real ones were published."""
     from transformers import AutoModel, Wav2Vec2Config, Wav2Vec2ForCTC, WavLMConfig, WavLMModel

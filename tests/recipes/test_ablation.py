@@ -62,6 +62,7 @@ def test_what_a_stream_carries_is_missed_without_it(program: Program, table: tup
     assert again.stdout == done.stdout
 
 
+@pytest.mark.slow
 def test_without_a_split_every_speaker_is_scored_by_heads_that_never_heard_it(
     program: Program, table: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -544,8 +544,9 @@ def test_nothing_is_paid_for_twice_whenever_the_run_is_killed(table: Path, chat_
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("when", ["loading", "asking"])
+@pytest.mark.parametrize(("number", "when"), [
+    (signal.SIGINT, "loading"), (signal.SIGTERM, "asking"), (signal.SIGHUP, "asking"),
+])  # fmt: skip
 def test_a_signal_ends_a_run_that_waits_for_the_server(
     table: Path, chat_server: ChatServer, number: signal.Signals, when: str
 ) -> None:

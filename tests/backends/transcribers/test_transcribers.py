@@ -61,7 +61,7 @@ NO_SPEECH: dict[str, Callable[[], np.ndarray]] = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[pytest.param(k, marks=[pytest.mark.slow] if k == "whisperx" else []) for k in KINDS])
 def transcriber(request: pytest.FixtureRequest) -> Transcriber:
     name, _, aligned = request.param.partition(" ")
     aligner = request.getfixturevalue("ctc_folder") if aligned else None
