@@ -84,7 +84,7 @@ def models_of(name: str, languages: Iterable[str] = ()) -> dict[str, list[str]]:
 def _aligners(languages: Iterable[str]) -> dict[str, str]:
     chosen = set(languages)
     if unknown := sorted(chosen.difference(aligners())):
-        raise UsageError(f"no aligner is registered for {', '.join(unknown)}; choose from {', '.join(sorted(aligners()))}")
+        raise UsageError(f"msfser has no aligner for {', '.join(unknown)}; choose from {', '.join(sorted(aligners()))}")
     return {language: name for language, name in aligners().items() if not chosen or language in chosen}
 
 

@@ -102,4 +102,4 @@ def test_a_profile_s_aligners_are_those_of_the_languages_that_are_asked_for(tmp_
     assert [name for name in names if name.startswith("aligner-")] == ["aligner-en", "aligner-de"]
     assert {"whisper-large-v3", "wavlm-large", "roberta-large", *WITH_CODE} < set(names)
     done = msfser(tmp_path, "models", "list", "--profile", "paper", "--language", "xx")
-    assert (done.returncode, "no aligner is registered for xx; choose from de, en" in done.stderr) == (2, True)
+    assert (done.returncode, "msfser has no aligner for xx; choose from de, en" in done.stderr) == (2, True)
