@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from msfser_cli.errors import is_shortage
+
 if TYPE_CHECKING:
     import torch
-
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
-"""Parts of the messages of plain RuntimeErrors that mean too little memory, from torch on a CPU and from GPU libraries."""
 
 
 def batches(lengths: Sequence[int], most: float) -> list[list[int]]:
@@ -62,7 +61,7 @@ class Inference:
                 with torch.inference_mode():
                     result = self._finite(encode, chosen)
             except (MemoryError, RuntimeError) as error:
-                if not _is_for_memory(error):
+                if not is_shortage(error):
                     raise
                 if len(chosen) == 1:
                     raise MemoryError(f"not enough memory to encode a single item ({error})") from error
@@ -88,12 +87,6 @@ class Inference:
         if not torch.isfinite(result).all():
             raise ArithmeticError("the encoder's vectors are not finite")
         return result
-
-
-def _is_for_memory(error: Exception) -> bool:
-    import torch
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def _free() -> None:

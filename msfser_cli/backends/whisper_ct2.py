@@ -14,7 +14,7 @@ from msfser_cli import processors
 from msfser_cli.backends import Word
 from msfser_cli.backends.languages import Judged, Passage, Span, likeliest, parts, passages
 from msfser_cli.backends.writing import is_said, split
-from msfser_cli.errors import UsageError
+from msfser_cli.errors import ModelError, UsageError, is_shortage
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -41,19 +41,20 @@ class Whisper:
     """A loaded model: log-mel features, encoder states, language, tokens, and word times, each computed once and passed on."""
 
     def __init__(self, folder: Path) -> None:
-        import ctranslate2
         from faster_whisper import WhisperModel
 
-        on_gpu = ctranslate2.get_cuda_device_count() > 0
+        device, precision = _device()
         # Not int8 on a CPU: its rounding turns the last digit of a feature, which depends on the machine and its threads, into a
         # visible difference of the acoustic vector; and with two threads it is no faster. More threads than cores are slower.
         self._model: Any = WhisperModel(
             str(folder),
-            device="cuda" if on_gpu else "cpu",
-            compute_type="float16" if on_gpu else "float32",
+            device=device,
+            compute_type=precision,
             cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else min(4, processors.available()),
             local_files_only=True,
         )
+        if device == "cuda":
+            self._try()
 
     @property
     def model(self) -> Any:
@@ -151,6 +152,17 @@ class Whisper:
         results = self._model.model.align(encoded, tokenizer.sot_sequence, tokens, frames, median_filter_width=_MEDIAN_FILTER)
         return [_timed(tokenizer, t, result) if t else [] for t, result in zip(tokens, results, strict=True)]
 
+    def _try(self) -> None:
+        """Encode silence: ModelError where the GPU cannot, such as for want of a library. It would fail on each recording."""
+        try:
+            self.encode([self.features(np.zeros(SAMPLE_RATE_HZ, np.float32))], FRAMES_PER_SECOND)
+        except RuntimeError as error:
+            if is_shortage(error):
+                raise
+            raise ModelError(
+                f"Whisper cannot run on the GPU: {error}; install what is missing, or run with CUDA_VISIBLE_DEVICES= on the CPU"
+            ) from error
+
 
 class Decoded:
     """Text tokens of one item, the mean log-probability per token, and the probability that nobody spoke."""
@@ -161,6 +173,17 @@ class Decoded:
         self.tokens = tokens
         self.log_probability = log_probability
         self.no_speech = no_speech
+
+
+def _device() -> tuple[str, str]:
+    """Where CTranslate2 computes, and in which precision: on a GPU if there is one, in float16 if that GPU is good at it."""
+    import ctranslate2
+
+    if ctranslate2.get_cuda_device_count() == 0:
+        return "cpu", "float32"
+    import torch  # noqa: F401 - loads the cuBLAS that came with it; CTranslate2 looks for one by name, and brings none
+
+    return "cuda", "float16" if "float16" in ctranslate2.get_supported_compute_types("cuda") else "float32"
 
 
 def _timed(tokenizer: Any, tokens: list[int], alignment: Any) -> list[Word]:
