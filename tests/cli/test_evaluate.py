@@ -174,6 +174,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.process
 def test_the_whole_report_fits_eighty_columns_and_loses_nothing(corpus: Path) -> None:
     out, err = run("--gold", "labels_consensus.csv", "--vs", "other.parquet", "--by", "gender", "--by", "duration",
                    "--by", "speaker", "--resamples", "200", "--submission", "sub.csv", "--plot", "p.svg")

@@ -15,6 +15,9 @@ from msfser_cli.stages.pairing import COLUMNS
 from msfser_cli.stages.picture import DOTS, SHARES, _density, write_picture
 from msfser_cli.store import tables
 
+pytestmark = pytest.mark.process
+"""Matplotlib asks a process for the machine's fonts, the first time it draws for a user."""
+
 
 def evaluation(folder: Path, n: int, header: str = "file,valence,arousal,dominance") -> Evaluation:
     rng = np.random.default_rng(0)
