@@ -160,6 +160,12 @@ RECORDINGS = (
            "the reason if the file cannot be read; empty if the next run tries it again"),
     Column("note", "string", "what a reader should know about how the recording was read, such as a choice among several audio "
            "tracks: sentences, joined by '; '; null if there is nothing to know", nullable=True, since=4),
+    Column("speech_seconds", "float64", "time in which voice activity was detected, within the manifest's segments if there are "
+           "any; of several channels the sum; null if it was not measured, as where the manifest gives the text", "s", ">= 0",
+           True, 4),
+    Column("transcribed_seconds", "float64", "the part of speech_seconds that is no further than 1 s from a word. What is "
+           "missing may be lost speech, or singing and noise that sound like speech; null if it was not measured", "s",
+           "0..speech_seconds", True, 4),
 )
 """The ledger beside every table. It has one row for each recording, so every input is accounted for."""
 

@@ -52,15 +52,21 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said, and the language of most of it. A recording may have several: words that differ say so.
+    """The words of a recording or a part of it, and the language of most of them. Words in another language say so themselves.
 
-    `language_probability` is None when the language was given; `speech` says whether a voice was heard.
+    language_probability: None if the language was given. regions: where voice activity was detected, as (start, end) in seconds
+    from the start of the audio; None if that was not measured, as where the text was given.
     """
 
     language: str
     language_probability: float | None
     words: list[Word]
-    speech: bool
+    regions: Sequence[tuple[float, float]] | None = None
+
+    @property
+    def speech(self) -> bool:
+        """Whether somebody speaks, as far as is known."""
+        return self.regions is None or len(self.regions) > 0
 
 
 def text_of(words: Sequence[Word]) -> str:

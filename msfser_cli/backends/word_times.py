@@ -31,10 +31,10 @@ def align_by_attention(whisper: Whisper, samples: Samples, text: str, language: 
         language, probability = likeliest(*whisper.languages(encoded))
     tokens = whisper.tokenizer(language).encode(" " + text.strip())
     if duration > LONGEST_ALIGNED or len(tokens) > MAX_TOKENS or not split(text):
-        return Transcript(language, probability, interpolated(text, 0.0, duration), True)
+        return Transcript(language, probability, interpolated(text, 0.0, duration))
     pieces = whisper.word_times(encoded, [tokens], [features.shape[1]], language)[0]
     words = [shifted(w, 0.0, duration) for w in regrouped(pieces, text)]
-    return Transcript(language, probability, words, True)
+    return Transcript(language, probability, words)
 
 
 def interpolated(text: str, start: float, end: float) -> list[Word]:

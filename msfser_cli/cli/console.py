@@ -111,10 +111,15 @@ def summary(result: Summary) -> str:
     parts = ", ".join(f"{count} {why}" for why, count in sorted(result.fallbacks.items()))
     fallbacks = sum(result.fallbacks.values())
     measured = f"\n{fallbacks} descriptions fall back to measurements, the model gave no usable answer: {parts}" if parts else ""
+    missing = result.speech_seconds - result.transcribed_seconds
+    where = f"{result.missing_words} recording{'s' if result.missing_words > 1 else ''}"
+    lost = (f"\n{clock(missing)} of {clock(result.speech_seconds)} of speech has no words, most of it in {where}: see the "
+            f"columns speech_seconds and transcribed_seconds of {printable(result.ledger)}"
+            if result.missing_words else "")  # fmt: skip
     others_noted = result.noted - result.incomplete
     noted = f"\n{others_noted} with a note: see the column note of {printable(result.ledger)}" if others_noted else ""
     table = f"{printable(result.out)}: {result.published['utterances']} utterances{failed}{incomplete}"
-    return f"{counts}; {speed}{others}{gone}{measured}{noted}\n{table}"
+    return f"{counts}; {speed}{others}{gone}{lost}{measured}{noted}\n{table}"
 
 
 def as_json(result: dict[str, Any]) -> str:

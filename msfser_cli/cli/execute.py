@@ -59,8 +59,8 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     if options["json"]:
         typer.echo(console.as_json(asdict(result)))
     code = EXIT_SOME_FAILED if result.published["failed"] or result.published["incomplete"] else 0
-    # Failures of earlier runs were reported then. A nightly run does not report them again.
-    level = "warning" if result.failed or result.incomplete else "info"
+    # What earlier runs failed or missed was reported then. A nightly run does not report it again.
+    level = "warning" if result.failed or result.incomplete or result.missing_words else "info"
     log.say("summary", console.summary(result), level=level, **asdict(result), exit_code=code)
     raise typer.Exit(code)
 

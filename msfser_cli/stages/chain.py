@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -280,6 +280,8 @@ def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
             part.channel: transcribe(recording_id, part, segments, transcriber, settings, diarizer) for part in audio.parts
         }
         audio.incomplete = next((part.incomplete for part in audio.parts if part.incomplete), None)
+        audio.speech_seconds = _total(part.speech_seconds for part in audio.parts)
+        audio.transcribed_seconds = _total(part.transcribed_seconds for part in audio.parts)
         rows = joined(recording_id, segments, by_channel)
         for language in sorted({row["language"] for row in rows if each and row["words"]} - set(each) - warned):
             warned.add(language)
@@ -288,6 +290,12 @@ def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
         return rows
 
     return step
+
+
+def _total(seconds: Iterable[float | None]) -> float | None:
+    """The sum; None if one of them is unknown."""
+    known = list(seconds)
+    return None if None in known else round(sum(s for s in known if s is not None), 3)
 
 
 def _emphasize(settings: st.EmphasizeSettings, chain: Chain) -> Step:

@@ -33,6 +33,7 @@ from msfser_cli.errors import (
     shortage,
 )
 from msfser_cli.settings import MAX_FAILED, as_dict, fingerprint
+from msfser_cli.stages import coverage
 from msfser_cli.stages.chain import Chain, Step, hearing_of
 from msfser_cli.stages.corpus import Corpus, Recording, find, path_of
 from msfser_cli.stages.stopping import stop_on_signals
@@ -120,6 +121,8 @@ class Summary:
     gone: the number of recordings in the output that no longer exist in the corpus. pruned: whether they were removed.
     fallbacks: reason (see `schemas.FALLBACKS`) -> number of utterances without a model's description.
     incomplete: the number of tried recordings that have rows for a part only. noted: the number of tried recordings with a note.
+    speech_seconds, transcribed_seconds: the sums of these columns of the ledger. missing_words: the number of tried recordings in
+    which much of the speech has no words (see `coverage.is_missing`). These three are of runs that transcribe.
     published: the counts over the whole ledger.
     """
 
@@ -136,6 +139,9 @@ class Summary:
     utterances: int = 0
     noted: int = 0
     incomplete: int = 0
+    missing_words: int = 0
+    speech_seconds: float = 0.0
+    transcribed_seconds: float = 0.0
     fallbacks: dict[str, int] = field(default_factory=dict)
     audio_seconds: float = 0.0
     seconds: float = 0.0
@@ -555,6 +561,9 @@ def _annotate(prepared: _Prepared, chain: Chain, steps: Sequence[Step]) -> list[
             rows = _rows(item, prepared.audio, chain, steps)
             line["status"] = "done" if rows else "no_speech"
             line["reason"] = prepared.audio.incomplete or (item.input_line or {}).get("reason")
+            if not item.input_line:
+                line["speech_seconds"] = prepared.audio.speech_seconds
+                line["transcribed_seconds"] = prepared.audio.transcribed_seconds
     except RecordingError as error:
         rows = []
         _fail(line, error)
@@ -679,6 +688,11 @@ def _count(summary: Summary, prepared: _Prepared, rows: Sequence[Row]) -> None:
         summary.noted += line["note"] is not None
         summary.incomplete += line["status"] != "failed" and line["reason"] is not None
         summary.audio_seconds = round(summary.audio_seconds + (line["duration"] or 0.0), 3)
+        if prepared.item.input_line is None and line["speech_seconds"] is not None:
+            speech, transcribed = line["speech_seconds"], line["transcribed_seconds"]
+            summary.speech_seconds = round(summary.speech_seconds + speech, 3)
+            summary.transcribed_seconds = round(summary.transcribed_seconds + transcribed, 3)
+            summary.missing_words += coverage.is_missing(speech, transcribed)
         for row in rows:
             if why := row.get("description_fallback"):
                 summary.fallbacks[why] = summary.fallbacks.get(why, 0) + 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from msfser_cli.backends import Row, Transcriber, Transcript, Word, text_of
 from msfser_cli.errors import RecordingError
+from msfser_cli.stages import coverage
 from msfser_cli.store.audio import Audio
 from msfser_cli.store.levels import levelled
 
@@ -57,9 +58,13 @@ def transcribe(
     A segment that has times or a text is one utterance as given; otherwise utterances are cut by `settings.unit`. With a
     `diarizer`, the speaker is the one who is heard most, unless the segment names one, and utterances that are cut have only one.
     A segment whose times do not fit the recording is left out, and noted in the `audio`. Raises RecordingError if none fits.
+    Sets the seconds of speech and of transcribed speech of the `audio`.
     """
     rows: list[Row] = []
+    regions: list[coverage.Span] | None = []
+    spoken: list[coverage.Span] = []
     if not segments and not round(audio.duration, 3):
+        audio.speech_seconds = audio.transcribed_seconds = 0.0
         return rows  # nobody speaks within half a millisecond
     stretches = _fitting(segments or (Segment(),), audio)
     heard = levelled(audio)
@@ -72,6 +77,11 @@ def transcribe(
         else:
             transcript = transcriber.transcribe(samples, language)
         words = [_moved(w, start) for w in transcript.words]
+        spoken += [(w.start, w.end) for w in words]
+        if regions is None or transcript.regions is None:
+            regions = None
+        else:
+            regions += [(start + first, start + last) for first, last in transcript.regions]
         if segment.is_utterance or (settings.unit == "file" and transcript.speech):
             speaker = segment.speaker
             if speaker is None and transcript.speech:
@@ -82,6 +92,9 @@ def transcribe(
                 words = [replace(w, speaker=speaker_of(w.start, w.end, turns())) for w in words]
             for group, first, last in utterances(words, start, end, settings):
                 rows.append(_row(segment.speaker or group[0].speaker, transcript, group, first, last, None))
+    if regions is not None:
+        audio.speech_seconds = round(coverage.seconds(regions), 3)
+        audio.transcribed_seconds = round(coverage.seconds_with_words(regions, spoken), 3)
     rows.sort(key=lambda row: (row["start"], row["end"]))
     return [{"recording_id": recording_id, "utterance_id": f"{recording_id}#{i:04d}", **row} for i, row in enumerate(rows)]
 

@@ -76,6 +76,9 @@ class Audio:
     """What a reader should know of how the recording was read, a sentence each: the ledger's `note`. Stages may add to it."""
     incomplete: str | None = None
     """Why a part of the recording gets no rows, one of `errors.REASONS`: the ledger's `reason` beside the status `done`."""
+    speech_seconds: float | None = None
+    transcribed_seconds: float | None = None
+    """The columns of the ledger, once the recording is transcribed."""
     _derived: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property

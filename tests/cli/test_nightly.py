@@ -16,10 +16,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from kit.program import MAIN, Done, Program, run_afresh
-from kit.sounds import speak
+from kit.sounds import speak, tone, write_wav
 from msfser_cli.cli.log import EVENTS
 from msfser_cli.store.lock import held
 from msfser_cli.store.output import read_ledger
@@ -83,6 +84,22 @@ def test_a_quiet_night_mails_new_failures_once_and_briefly(transcribe: Transcrib
     assert [line.partition(":")[0] for line in transcribe("--quiet").stderr.splitlines()] == [
         "failed", "36 recordings", "utterances.parquet", "33 failed",
     ]  # fmt: skip
+
+
+def test_speech_without_words_is_said_and_an_archive_can_be_searched_for_it(transcribe: Transcribe, night: Path) -> None:
+    (night / "corpus" / "page.mp3").unlink()
+    write_wav(night / "corpus" / "mumbled.wav", tone(90.0, 1000.0, 0.1))
+    sentence = ("1:28 of 1:30 of speech has no words, most of it in 1 recording: "
+                "see the columns speech_seconds and transcribed_seconds of utterances.recordings.parquet")  # fmt: skip
+    done = transcribe("--json", "--quiet")
+    assert (done.returncode, sentence in done.stderr.splitlines()) == (0, True)
+    result = json.loads(done.stdout)
+    assert (result["speech_seconds"], result["transcribed_seconds"], result["missing_words"]) == (90.0, 1.9, 1)
+    ledger = pl.read_parquet(night / "utterances.recordings.parquet")
+    lost = ledger.filter(pl.col("speech_seconds") - pl.col("transcribed_seconds") > 10)
+    assert lost["recording_id"].to_list() == ["mumbled.wav"]
+    assert ledger["speech_seconds"].null_count() == 2  # the double does not measure it in the others
+    assert transcribe("--quiet").stderr == ""
 
 
 def test_rows_that_repeat_are_in_the_ledger_and_not_in_every_mail(msfser: Program, night: Path) -> None:

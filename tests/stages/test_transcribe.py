@@ -172,10 +172,10 @@ class Bilingual:
         said = [("de", 0.9), ("de", 0.8), ("de", 0.7), ("en", 0.6), ("en", 0.6), ("en", 0.6)]
         words = evenly("w0 w1 w2 w3 w4 w5", pace=0.3)
         words = [replace(w, language=code, language_probability=p) for w, (code, p) in zip(words, said, strict=True)]
-        return Transcript("en", 0.6, words, True)
+        return Transcript("en", 0.6, words)
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
-        return Transcript("fr", 0.5, [Word("oui", 0.0, 0.5, 1.0)], True)
+        return Transcript("fr", 0.5, [Word("oui", 0.0, 0.5, 1.0)])
 
 
 def test_an_utterance_is_in_one_language_and_a_row_says_which() -> None:
@@ -256,7 +256,7 @@ class Seconds:
 
     def transcribe(self, samples: Samples, language: str | None) -> Transcript:
         words = [Word(f"w{i}", i + 0.0, i + 0.95, 1.0) for i in range(len(samples) // 16_000)]
-        return Transcript("en", None, words, bool(words))
+        return Transcript("en", None, words, [(w.start, w.end) for w in words])
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
         raise AssertionError

@@ -69,7 +69,7 @@ class FasterWhisper:
                     inside = [r for r in regions if start <= r[0] and r[1] <= end]
                     words = continued(words, [in_passage(within_speech(shifted(w, start, end), inside), passage) for w in timed])
         code, probability = main_language(passages) if passages else (language or "und", None)
-        return Transcript(code, probability, words, bool(regions))
+        return Transcript(code, probability, words, regions)
 
     def _decoded(self, features: list[np.ndarray], encoded: Any, language: str) -> list[list[Word]]:
         """The words of each window of a batch, with times within it."""

@@ -60,7 +60,7 @@ class WhisperX:
         """Words of `samples`; each passage has a language of its own unless one is given for all."""
         regions = speech_regions(samples, longest=LONGEST_WINDOW)
         if not regions:
-            return Transcript(language or "und", None, [], False)
+            return Transcript(language or "und", None, [], regions)
         if language is None:
             passages = self._passages(samples, regions)
         else:
@@ -70,7 +70,7 @@ class WhisperX:
             same = list(run)
             inside = [r for r in regions if same[0].span[0] <= r[0] and r[1] <= same[-1].span[1]]
             words = continued(words, [_in_its_passage(w, same) for w in self._words(samples, inside, code)])
-        return Transcript(*main_language(passages), words, True)
+        return Transcript(*main_language(passages), words, regions)
 
     def _passages(self, samples: Samples, regions: list[tuple[float, float]]) -> list[Passage]:
         """Which language is spoken where. It takes an encoding of its own, as whisperX keeps what it encodes to itself."""
@@ -113,9 +113,9 @@ class WhisperX:
             return replace(align_by_attention(self._whisper, samples, text, language), language_probability=probability)
         duration = len(samples) / SAMPLE_RATE_HZ
         if duration > LONGEST_ALIGNED:
-            return Transcript(language, probability, interpolated(text, 0.0, duration), True)
+            return Transcript(language, probability, interpolated(text, 0.0, duration))
         words = [shifted(w, 0.0, duration) for w in aligner.align(samples[:], text, language)]
-        return Transcript(language, probability, words, True)
+        return Transcript(language, probability, words)
 
     def _attended(self, samples: Samples, batch: list[tuple[tuple[float, float], str]], language: str) -> list[list[Word]]:
         """Words within each span, from the attention that Whisper pays when it reads the text along with the audio."""

@@ -157,7 +157,7 @@ def test_a_given_language_is_kept(transcriber: Transcriber) -> None:
 @pytest.mark.parametrize("language", [None, "de"])
 @pytest.mark.parametrize("kind", NO_SPEECH)
 def test_where_nobody_speaks_there_are_no_words(transcriber: Transcriber, kind: str, language: str | None) -> None:
-    assert transcriber.transcribe(NO_SPEECH[kind](), language) == Transcript(language or "und", None, [], False)
+    assert transcriber.transcribe(NO_SPEECH[kind](), language) == Transcript(language or "und", None, [], [])
 
 
 def test_the_same_text_and_audio_give_the_same_times(transcriber: Transcriber) -> None:
