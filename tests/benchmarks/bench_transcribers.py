@@ -31,6 +31,7 @@ from rich.table import Table
 
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.audio import decode
+from msfser_cli.store.levels import levelled
 
 SPEECH = Path(__file__).parents[2] / "../shared/data/real_speech"
 TRANSCRIBERS = ("faster-whisper", "whisperx")
@@ -83,7 +84,7 @@ def prepare(speech: Path, folder: Path, long: float) -> None:
     audio = {}
     for row in rows:
         name = Path(row["file"]).name
-        samples = decode(speech / row["file"]).samples[:]
+        samples = levelled(decode(speech / row["file"])).samples[:]  # as `stages.transcribe` does
         audio[name] = samples[: TRANSCRIBED_SECONDS.get(name, MAX_SECONDS) * SAMPLE_RATE_HZ]
         text = re.sub(r"(^|\| )[LR]: ", " ", row["transcript"])  # the channels of a stereo recording, one after the other
         clips[name] = {"text": text, "kind": "read" if name.startswith(READ) else "other"}
@@ -155,6 +156,7 @@ def synthesised() -> list[tuple[np.ndarray, str, dict[int, float]]]:
 
 def measure(name: str, folder: Path, since: float) -> dict[str, Any]:
     """In a process of its own, started at `since` on the monotonic clock: what `name` makes of the clips in `folder`."""
+    from msfser_cli.backends import text_of
     from msfser_cli.backends.registry import backend
     from msfser_cli.profiles.models import locate
     from msfser_cli.settings import TranscribeSettings
@@ -173,7 +175,7 @@ def measure(name: str, folder: Path, since: float) -> dict[str, Any]:
             result["clips"][clip] = {
                 "wall": time.perf_counter() - wall,
                 "cpu": time.process_time() - cpu,
-                "text": " ".join(w.word for w in words),
+                "text": text_of(words),
                 "starts": [w.start for w in words],
             }
         result[f"memory {kind}"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
