@@ -24,7 +24,8 @@ def emphasize(audio: Audio, rows: Sequence[Row], emphasizer: Emphasizer, setting
     for row, result in zip(rows, results, strict=True):
         spans = _spans(row, _most_prominent(result["emphasis"], settings.share), result["emphasis"])
         text = " ".join(span["text"] for span in spans) or None
-        out.append({**row, **result, "emphasis_spans": spans, "emphasized_text": text})
+        measured = {name: result[name] for name in ("emphasis", "emphasis_cues")}
+        out.append({**row, **measured, "emphasis_spans": spans, "emphasized_text": text})
     return out
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from msfser_cli import schemas
+from msfser_cli.backends import Row
 from msfser_cli.backends.describers import prosody
-from msfser_cli.settings import DescribeSettings
+from msfser_cli.settings import DescribeSettings, EmphasizeSettings
 from msfser_cli.stages.describe import describe
+from msfser_cli.stages.emphasize import emphasize
 from msfser_cli.store.audio import Audio
 
 
@@ -29,3 +33,19 @@ def test_rows_keep_what_they_had_and_gain_every_column() -> None:
 
 def test_no_rows_no_rows() -> None:
     assert describe(Audio(np.zeros(0, np.float32)), [], prosody.load(DescribeSettings())) == []
+
+
+class Meddler:
+    """A back end of somebody else's, which returns columns of other stages as well as its own."""
+
+    def describe(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
+        return [{**dict.fromkeys(schemas.names(schemas.DESCRIBE)), "description": "Calm.", "text": "mine"} for _ in rows]
+
+    def emphasize(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
+        return [{"emphasis": [], "emphasis_cues": [], "text": "mine"} for _ in rows]
+
+
+def test_a_back_end_cannot_change_the_columns_of_other_stages() -> None:
+    audio, rows = Audio(np.zeros(0, np.float32)), [{"text": "spoken", "words": []}]
+    assert [(row["text"], row["description"]) for row in describe(audio, rows, Meddler())] == [("spoken", "Calm.")]
+    assert [row["text"] for row in emphasize(audio, rows, Meddler(), EmphasizeSettings())] == ["spoken"]
