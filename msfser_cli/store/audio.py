@@ -128,7 +128,7 @@ def file_sha256(path: Path) -> tuple[str, int]:
                 digest.update(block)
                 size += len(block)
         except OSError as error:
-            raise RecordingError("unreadable", f"the file cannot be read ({_why(error)})") from error
+            raise RecordingError("unreadable", f"msfser cannot read it ({_why(error)})") from error
     return digest.hexdigest(), size
 
 
@@ -189,15 +189,15 @@ def _open(path: Path) -> BinaryIO:
         raise RecordingError("missing", f"the file does not exist ({_why(error)})") from error
     except OSError as error:
         if is_shortage(error):
-            raise ResourceError(f"{path}: cannot open the file ({_why(error)}); end other programs and run it again") from error
-        raise RecordingError("unreadable", f"the file cannot be opened ({_why(error)})") from error
+            raise ResourceError(f"{path}: cannot open it ({_why(error)}); end other programs and run it again") from error
+        raise RecordingError("unreadable", f"msfser cannot open it ({_why(error)})") from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
         os.close(descriptor)
         if stat.S_ISREG(status.st_mode):
             problem = f"the file has {status.st_size} bytes, more than the limit of {MAX_BYTES}; split it into shorter recordings"
             raise RecordingError("too_large", problem)
-        raise RecordingError("unreadable", "this is not a regular file")
+        raise RecordingError("unreadable", "it is not a regular file")
     return os.fdopen(descriptor, "rb")
 
 

@@ -177,7 +177,7 @@ def _copy(source: BinaryIO, sink: _Sink, channels: str, audio_track: int | None)
             container = av.open(source, metadata_errors="replace", options={"protocol_whitelist": "none"})
         except (av.error.FFmpegError, OSError, ValueError) as error:
             require_readable(error)
-            raise RecordingError("not_audio", f"this is not an audio or video file ({why(error)})") from error
+            raise RecordingError("not_audio", f"it is not an audio or video file ({why(error)})") from error
         with container:
             stream, notes = tracks.choose(container, audio_track)
             timeline = Timeline(container, stream, source.fileno(), seconds_a_byte)

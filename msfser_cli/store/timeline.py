@@ -191,7 +191,7 @@ def require_readable(error: Exception) -> None:
     """Raise RecordingError if the disk failed, and MemoryError if memory ran out. Otherwise the decoder rejects the content."""
     # EINVAL comes from a decoder that seeks to an impossible place, so the disk is not at fault.
     if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError) and error.errno != errno.EINVAL:
-        raise RecordingError("unreadable", f"the file cannot be read ({why(error)})") from error
+        raise RecordingError("unreadable", f"msfser cannot read it ({why(error)})") from error
     _require_memory(error)
 
 
