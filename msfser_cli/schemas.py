@@ -159,7 +159,7 @@ RECORDINGS = (
     Column("input_key", "string", "hash of what the rows are made from: the file's content, and its segments or input rows; "
            "the reason if the file cannot be read; empty if the next run tries it again"),
     Column("note", "string", "what a reader should know about how the recording was read, such as a choice among several audio "
-           "tracks: sentences, joined by '; '; null if there is nothing to know", nullable=True, since=4),
+           "tracks: sentences, joined by '; '; null if there is nothing to report", nullable=True, since=4),
     Column("speech_seconds", "float64", "time in which voice activity was detected, within the manifest's segments if there are "
            "any; of several channels the sum; null if it was not measured, as where the manifest gives the text", "s", ">= 0",
            True, 4),

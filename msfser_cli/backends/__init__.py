@@ -1,11 +1,12 @@
-"""Other people's models behind four small protocols, and how one is found by name.
+"""Protocols for other people's models. A backend implements one of them, and msfser finds it by its name.
 
 A backend is a module in one of the four folders, or a module that an installed package names in the entry point group
-`msfser.transcribers`, `msfser.emphasizers`, `msfser.describers` or `msfser.encoders`. The module's docstring's first line is
-what lists show, `REQUIRES` names the packages it needs, and `load(...)` returns the object that satisfies the protocol. A
-describer's `needs(settings)` finds the model that it asks before the run begins (None: it asks none), and `load` gets that too. A
-transcriber may have `languages(folder)`: the codes of the languages that its model knows (None: any), so that others are refused
-before the run begins.
+`msfser.transcribers`, `msfser.emphasizers`, `msfser.describers` or `msfser.encoders`. The first line of its docstring is its
+description in lists. `REQUIRES` names the packages that it needs. `load(...)` returns an object that satisfies the protocol.
+
+A describer has `needs(settings)`, which returns the model that it asks, or None. msfser calls it before the run begins, and
+passes the result to `load`. A transcriber may have `languages(folder)`, which returns the codes of the languages that the model
+knows, or None for any. msfser refuses other languages before the run begins.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ if TYPE_CHECKING:
 
     from msfser_cli.store.audio import Audio, Samples
 
-# oneDNN, beneath torch and CTranslate2, keeps what it compiled for the last 1024 shapes that it met. Clips are of any length, and
-# that is half a megabyte each.
+# oneDNN, which torch and CTranslate2 use, caches the code for the last 1024 input shapes. Almost every clip has a shape of its
+# own, and each entry takes half a megabyte.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
-# ONNX Runtime begins to report its use, and writes an identity of the machine to disk, when it is imported, unless told not to.
+# Without this, importing ONNX Runtime starts its telemetry and writes an identifier of the machine to disk.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 Row = dict[str, Any]
-"""One utterance: column name to value, as `msfser_cli.schemas` describes them."""
+"""One utterance: column name -> value. `msfser_cli.schemas` describes the columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One recognised word. Times in seconds from the start of the audio that was given; `score` 0..1 or None.
+    """One recognised word.
 
-    `blank` is what stands before it in the text, "" in a script without blanks: the blanks and words one after the other are the
-    text as it is written. `language` and `language_probability` are those of the passage that it is in; None stands for the
-    transcript's. `speaker` is for the stage to say.
+    start, end: seconds from the start of the audio passed in. score: 0..1, or None. aligned: False if the times are interpolated.
+    speaker: the stage sets it. blank: the characters before the word in the text, "" in a script without blanks; the blanks and
+    words in order make up the text. language, language_probability: those of the word's passage; None: those of the transcript.
     """
 
     word: str
@@ -52,10 +53,10 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """The words of a recording or a part of it, and the language of most of them. Words in another language say so themselves.
+    """The words of a recording or a part of it, and the language of most of them. A word in another language has its own.
 
     language_probability: None if the language was given. regions: where voice activity was detected, as (start, end) in seconds
-    from the start of the audio; None if that was not measured, as where the text was given.
+    from the start of the audio; None if that was not measured, for example because the text was given.
     """
 
     language: str
@@ -65,24 +66,27 @@ class Transcript:
 
     @property
     def speech(self) -> bool:
-        """Whether somebody speaks, as far as is known."""
+        """Whether there is speech. True if voice activity was not measured."""
         return self.regions is None or len(self.regions) > 0
 
 
 def text_of(words: Sequence[Word]) -> str:
-    """The text that words make up, by their own blanks; without what is blank before the first."""
+    """The text that the words and their blanks make up, without the blank before the first word."""
     return "".join(word.blank + word.word for word in words)[len(words[0].blank) :] if words else ""
 
 
 class Transcriber(Protocol):
-    """Turns audio into words with times. Its `samples` may be hours that are not in memory: it slices what it works on."""
+    """Turns audio into words with times.
+
+    `samples` may be hours long and not in memory, so a transcriber slices only the part that it works on.
+    """
 
     def transcribe(self, samples: Samples, language: str | None) -> Transcript:
-        """Words of `samples`; detects the language unless it is given."""
+        """The words of `samples`. Detects the language if `language` is None."""
         ...
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
-        """Times for the words of a known `text` spoken in `samples`; the words are those of `writing.split`."""
+        """Times for the words of `text`, which is spoken in `samples`. The words are those of `writing.split`."""
         ...
 
 
@@ -90,15 +94,15 @@ class Emphasizer(Protocol):
     """Scores the prominence of each word."""
 
     def emphasize(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
-        """For each utterance of one recording, `emphasis` and `emphasis_cues`: one entry a word of its `words`."""
+        """`emphasis` and `emphasis_cues` for each utterance of one recording, with one entry for each of its `words`."""
         ...
 
 
 class Describer(Protocol):
-    """Puts the delivery into words."""
+    """Describes how an utterance is spoken."""
 
     def describe(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
-        """For each utterance of one recording, the columns of `schemas.DESCRIBE`."""
+        """The columns of `schemas.DESCRIBE` for each utterance of one recording."""
         ...
 
 
@@ -108,15 +112,15 @@ class SpeechEncoder(Protocol):
     dimension: int
 
     def encode(self, clips: Sequence[Samples]) -> np.ndarray:
-        """float32 [len(clips), dimension]. A batch gives what single clips give, to 1e-4.
+        """float32 [len(clips), dimension]. A batch and single clips give the same vectors, to 1e-4.
 
-        The clips are all of a recording's and not in memory: no more of them is to be sliced at once than is encoded at once.
+        `clips` are all clips of a recording, and not in memory. An encoder slices only those that it encodes next.
         """
         ...
 
 
 Spans = Sequence[tuple[int, int]]
-"""Stretches of a text: each the first character and the one after the last."""
+"""Stretches of a text: the index of the first character, and of the one after the last."""
 
 
 class TextEncoder(Protocol):
@@ -125,9 +129,9 @@ class TextEncoder(Protocol):
     dimension: int
 
     def encode(self, texts: Sequence[str], spans: Sequence[Spans] | None = None) -> np.ndarray:
-        """float32 [len(texts), dimension]. A batch gives what single texts give, to 1e-4.
+        """float32 [len(texts), dimension]. A batch and single texts give the same vectors, to 1e-4.
 
-        With `spans`, a vector stands for those parts of its text alone, as they are meant in the whole of it; NaN where the text
-        is too long for the model and none of them is left. They are given with `--les context` only.
+        With `spans`, the vector represents only those parts of the text, encoded in the context of the whole text. It is NaN if
+        the model's maximum length cuts off all of them. Only `--les context` passes `spans`.
         """
         ...

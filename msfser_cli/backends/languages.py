@@ -1,9 +1,9 @@
-"""Which language is spoken where: Whisper's own detection, part by part, held together so that noise does not flip it.
+"""The language of each passage: Whisper's detection for each part, smoothed so that noise does not change the language.
 
-The windows are encoded for recognition anyway. Each part of a window between two pauses has its language from its own stretch of
-the encoder's states, which costs a few percent of what recognition costs. Then the most likely sequence of languages is sought
-(Viterbi's algorithm), in which every change has its price: a word, or a short or unclear part, keeps the language of its
-neighbours.
+Recognition encodes the windows anyway. The part of a window between two pauses gets its language probabilities from its own
+stretch of the encoder's states, which adds a few percent to the cost of recognition. Viterbi's algorithm then finds the most
+likely sequence of languages. Every change of language has a cost, so a single word, or a short or unclear part, keeps the
+language of its neighbours.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 
 PART, LONGEST_PART = 3.0, 10.0
-"""Seconds of speech that a part has at least, unless nothing is near, and at most: less is often misjudged."""
+"""Seconds. Shorter parts are often misjudged, so neighbouring regions are joined into parts of at least `PART`, but never into
+one of more than `LONGEST_PART`."""
 CHANGE, WITHIN, PAUSE = 2.5, 1.0, 1.0
-"""What a change of language costs, in units of log-probability: the first after a pause of so many seconds, both without any."""
+"""The cost of a change of language, in units of log-probability: `CHANGE` after a pause of at least `PAUSE` seconds,
+`CHANGE + WITHIN` without a pause, and in between linearly."""
 _LEAST = 0.01
-"""No language is less probable than this: one wrong judgement must not outweigh many right ones."""
+"""The lowest probability that counts, so that one wrong judgement cannot outweigh many right ones."""
 _MOST_WEIGHT = 3.0
 
 Span = tuple[float, float]
@@ -33,13 +35,13 @@ class Judged:
 
     @property
     def weight(self) -> float:
-        """How much it counts: a part of `PART` seconds once."""
+        """Its weight in a mean: its length divided by `PART`, at most `_MOST_WEIGHT`."""
         return min(_MOST_WEIGHT, (self.span[1] - self.span[0]) / PART)
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A stretch of speech in one language; `probability` is None where the language was given."""
+    """A stretch of speech in one language. `probability` is None if the language was given."""
 
     span: Span
     language: str
@@ -47,35 +49,38 @@ class Passage:
 
 
 def passages(windows: Sequence[Sequence[Judged]], before: str | None) -> list[Passage]:
-    """The windows, each given by its parts, and those in two languages in several passages.
+    """The passages of the windows, each of which is given as its parts. A window in two languages becomes several passages.
 
-    before: the language of what precedes the first window, None at the start.
+    before: the language of the speech before the first window; None at the start.
     """
-    spoken = iter(settled([part for parts_of in windows for part in parts_of], before))
-    found: list[Passage] = []
+    languages = iter(settled([part for parts_of in windows for part in parts_of], before))
+    result: list[Passage] = []
     for parts_of in windows:
-        for language, run in groupby(zip(parts_of, islice(spoken, len(parts_of)), strict=True), key=lambda pair: pair[1]):
+        for language, run in groupby(zip(parts_of, islice(languages, len(parts_of)), strict=True), key=lambda pair: pair[1]):
             same = [part for part, _ in run]
             probability = sum(p.weight * p.probabilities.get(language, 0.0) for p in same) / sum(p.weight for p in same)
-            found.append(Passage((same[0].span[0], same[-1].span[1]), language, probability))
-    return found
+            result.append(Passage((same[0].span[0], same[-1].span[1]), language, probability))
+    return result
 
 
-def main_language(found: Sequence[Passage]) -> tuple[str, float | None]:
-    """The language that is spoken longest, and its probability over all that is in it; None where it was given."""
+def main_language(passages: Sequence[Passage]) -> tuple[str, float | None]:
+    """The language that is spoken longest, and its mean probability over its passages, None if it was given."""
     seconds: dict[str, float] = {}
-    for p in found:
+    for p in passages:
         seconds[p.language] = seconds.get(p.language, 0.0) + p.span[1] - p.span[0]
     language = max(seconds, key=lambda code: seconds[code])
-    spoken = [p for p in found if p.language == language]
-    known = [(p.probability, p.span[1] - p.span[0]) for p in spoken if p.probability is not None]
-    if not known:
+    spoken = [p for p in passages if p.language == language]
+    detected = [(p.probability, p.span[1] - p.span[0]) for p in spoken if p.probability is not None]
+    if not detected:
         return language, None
-    return language, sum(p * length for p, length in known) / sum(length for _, length in known)
+    return language, sum(p * length for p, length in detected) / sum(length for _, length in detected)
 
 
 def parts(regions: Sequence[Span]) -> list[Span]:
-    """Neighbouring regions joined until each is `PART` seconds long: always the shortest with the nearer of its neighbours."""
+    """The regions, joined into parts of at least `PART` seconds, except where a part would exceed `LONGEST_PART` seconds.
+
+    The shortest region is joined first, with the nearer of its neighbours.
+    """
     joined = list(regions)
     short = [span for span in joined if span[1] - span[0] < PART]
     while short and len(joined) > 1:
@@ -94,24 +99,24 @@ def parts(regions: Sequence[Span]) -> list[Span]:
     return joined
 
 
-def settled(heard: Sequence[Judged], before: str | None) -> list[str]:
-    """The most likely language of each, given what a change costs, and what language went `before`."""
-    if not heard:
+def settled(judged: Sequence[Judged], before: str | None) -> list[str]:
+    """The language of each stretch in the most likely sequence, given the cost of a change and the language `before` it."""
+    if not judged:
         return []
-    languages = sorted({likeliest(h.probabilities)[0] for h in heard} | ({before} if before else set()))
+    languages = sorted({likeliest(j.probabilities)[0] for j in judged} | ({before} if before else set()))
     scores = {code: 0.0 if before in (code, None) else -CHANGE for code in languages}
     ways: list[dict[str, str]] = []
     end = -math.inf
-    for h in heard:
-        change = CHANGE + WITHIN * max(0.0, 1 - (h.span[0] - end) / PAUSE)
-        # Of equally good ways the one without a change, and then the first by name: the same input gives the same answer.
+    for j in judged:
+        change = CHANGE + WITHIN * max(0.0, 1 - (j.span[0] - end) / PAUSE)
+        # Of equally good ways this takes the one without a change, then the first by name, so the result is reproducible.
         way = {code: _best_before(code, scores, change) for code in languages}
         scores = {
-            code: scores[last] - change * (last != code) + h.weight * math.log(max(_LEAST, h.probabilities.get(code, 0.0)))
+            code: scores[last] - change * (last != code) + j.weight * math.log(max(_LEAST, j.probabilities.get(code, 0.0)))
             for code, last in way.items()
         }
         ways.append(way)
-        end = h.span[1]
+        end = j.span[1]
     path = [max(languages, key=lambda code: scores[code])]
     for way in reversed(ways[1:]):
         path.append(way[path[-1]])

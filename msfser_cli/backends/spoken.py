@@ -1,8 +1,9 @@
-"""Numbers, money and percentages as they are said, so that an aligner that knows letters alone can look for them.
+"""Spells out numbers, money and percentages as they are spoken, because an aligner knows only letters.
 
-Rules and words of numbers are those of Unicode's CLDR (unicode-rbnf), for some eighty languages. A four-digit number from 1100 to
-2099 is said as a year, a fraction digit by digit, a long number or one that starts with 0 likewise; names of units of money and
-the like are known in a few languages, and left out in others: what is not searched for is not found, and harms little.
+The rules and words for numbers are those of Unicode's CLDR (unicode-rbnf), for some eighty languages. A four-digit number from
+1100 to 2099 is spoken as a year. A fraction, a long number and a number that starts with 0 are spoken digit by digit. Currencies
+and signs such as % have names in a few languages. In the others they are left out, so they are not aligned, which does little
+harm.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from functools import lru_cache
 from typing import Any
 
 NUMBER = r"\d+(?:[.,'’\u00a0\u202f٫٬]\d+)*"
-"""A run of digits with separators in it."""
+"""A run of digits with separators."""
 
 _PIECES = re.compile(rf"(?P<number>{NUMBER})(?P<suffix>[^\W\d_]*)|(?P<symbol>[%$€£&+])|(?P<letters>[^\W\d_]+(?:['’][^\W\d_]+)*)")
 _SAID = re.compile(r"[\s\u00ad\u200b\-‐・]+")
 _ENGINES = {"nb": "no", "tl": "fil"}
-"""Where CLDR has a language by another code than Whisper."""
+"""Whisper's code of a language -> CLDR's, where they differ."""
 _POINT = frozenset({"en", "he", "hi", "ja", "ko", "ml", "ms", "te", "th", "tl", "ur", "yue", "zh"})
 """Languages that write 3.14; the others write 3,14."""
 _NO_YEARS = frozenset({"ja", "yue", "zh"})
@@ -48,16 +49,16 @@ _NAMES = {
 
 @lru_cache(maxsize=65_536)
 def spoken(word: str, language: str) -> tuple[str, ...]:
-    """`word` as the words that are said: ("nineteen", "eighty", "four") for 1984; the word itself where nothing is to spell out.
+    """The spoken words of `word`, such as ("nineteen", "eighty", "four") for 1984. Without numbers and signs, `word` itself.
 
-    Numbers of a language that CLDR has no rules for stay as they are.
+    A number also stays as it is if CLDR has no rules for the language.
     """
     pieces = list(_PIECES.finditer(word))
     if not any(piece["number"] or piece["symbol"] for piece in pieces):
         return (word,)
     said: list[str] = []
     names = _NAMES.get(language, {})
-    money = ""  # is written before the amount, and said after it
+    money = ""  # written before the amount, spoken after it
     for i, piece in enumerate(pieces):
         if piece["symbol"]:
             name = names.get(piece["symbol"], "")
@@ -80,7 +81,7 @@ def _number(digits: str, suffix: str, money: str, language: str) -> list[str]:
         return _say(whole[0], language, "ORDINAL")
     words: list[str] = []
     for part in whole:
-        alone = (len(whole) > 1 or part == digits) and not money  # and not 1,984
+        alone = (len(whole) > 1 or part == digits) and not money  # 1,984 is not a year
         year = alone and len(part) == 4 and 1100 <= int(part) <= 2099 and language not in _NO_YEARS
         words += _say(part, language, "YEAR" if year else "CARDINAL")
     if fraction and money:
@@ -91,7 +92,10 @@ def _number(digits: str, suffix: str, money: str, language: str) -> list[str]:
 
 
 def _parsed(digits: str, language: str) -> tuple[list[str], str]:
-    """The whole numbers and the decimals in a run of digits: ["1234"], "5" for 1,234.5; several where it is no one number."""
+    """The whole numbers and the decimals in a run of digits: ["1234"], "5" for 1,234.5.
+
+    A run that is not one number, such as a date, gives several whole numbers.
+    """
     parts, marks = re.split(r"\D", digits), re.findall(r"\D", digits)
     decimal = {"٫", "." if language in _POINT else ","}
     in_threes = [len(parts[0]) <= 3, *(len(part) == 3 for part in parts[1:])]
@@ -103,7 +107,7 @@ def _parsed(digits: str, language: str) -> tuple[list[str], str]:
 
 
 def _say(digits: str, language: str, purpose: str) -> list[str]:
-    """The words of a number; none where there are no rules for it."""
+    """The words of a number. Empty if CLDR has no rules for it."""
     if len(digits) > _MOST_DIGITS or (len(digits) > 1 and int(digits[0]) == 0):
         return _one_by_one(digits, language)
     return list(_words(int(digits), language, purpose))
@@ -124,14 +128,14 @@ def _words(number: int, language: str, purpose: str) -> tuple[str, ...]:
     for kind in (purpose, "CARDINAL"):
         try:
             return tuple(_SAID.split(engine.format_number(number, FormatPurpose[kind]).text.strip()))
-        except (ValueError, RbnfError):  # it has no rules for this purpose, or for this number
+        except (ValueError, RbnfError):  # no rules for this purpose, or for this number
             continue
     return ()
 
 
 @lru_cache(maxsize=8)
 def _engine(language: str) -> Any:
-    """The rules of a language; None where there are none."""
+    """The rules of a language. None if CLDR has no rules for it."""
     from unicode_rbnf import RbnfEngine
 
     try:

@@ -1,4 +1,4 @@
-"""Whisper on CTranslate2, loaded once and shared by recognition and word alignment."""
+"""Whisper on CTranslate2. It is loaded once, and recognition and word alignment share it."""
 
 from __future__ import annotations
 
@@ -22,30 +22,37 @@ if TYPE_CHECKING:
 
 FRAMES_PER_SECOND = 100
 MAX_FRAMES = 30 * FRAMES_PER_SECOND
-"""The longest stretch that Whisper's encoder takes: 30 s of log-mel frames."""
+"""The longest input of Whisper's encoder: 30 s of log-mel frames."""
 
 MAX_TOKENS = 443
-"""Text tokens that the decoder reads at once: its 448 positions less those of the prompt and of the end."""
+"""The most text tokens that the decoder reads at once: its 448 positions minus those of the prompt and the end."""
 SHORTEST_PADDED, SILENCE_AFTER = 10.0, 1.0
-"""A clip decoded at its own length repeats itself; with so much silence after it, and at least so long, it does not."""
+"""Seconds. msfser pads each clip to at least the first, with at least the second as silence at its end.
+
+Without padding, Whisper decodes the same text repeatedly.
+"""
 
 _INCOMPLETE = "\ufffd"
-"""What a character is decoded to as long as some of its bytes are in tokens to come."""
+"""Stands for a character of which some bytes are in the tokens that follow."""
 _MEDIAN_FILTER = 7
-"""Frames over which attention is smoothed before times are read from it: OpenAI's own."""
+"""The width in frames of the filter that smooths the attention from which times are read (OpenAI's own value)."""
 _STATES_PER_SECOND = FRAMES_PER_SECOND / 2
-"""Of the encoder: it makes one state of two log-mel frames."""
+"""The encoder makes one state from two log-mel frames."""
 
 
 class Whisper:
-    """A loaded model: log-mel features, encoder states, language, tokens, and word times, each computed once and passed on."""
+    """A loaded model. It computes log-mel features, encoder states, languages, tokens and word times.
+
+    Callers pass each result to the next step, so nothing is computed twice.
+    """
 
     def __init__(self, folder: Path) -> None:
         from faster_whisper import WhisperModel
 
         device, precision = _device()
-        # Not int8 on a CPU: its rounding turns the last digit of a feature, which depends on the machine and its threads, into a
-        # visible difference of the acoustic vector; and with two threads it is no faster. More threads than cores are slower.
+        # Not int8 on a CPU. The last digit of a feature depends on the machine and its threads, and the rounding of int8 turns
+        # that into a visible difference of the acoustic vector. With two threads int8 is also not faster. More threads than
+        # cores are slower.
         self._model: Any = WhisperModel(
             str(folder),
             device=device,
@@ -58,15 +65,15 @@ class Whisper:
 
     @property
     def model(self) -> Any:
-        """The faster-whisper model, whose weights whisperX's recogniser shares."""
+        """The faster-whisper model. whisperX's recogniser shares its weights."""
         return self._model
 
     def features(self, samples: np.ndarray) -> np.ndarray:
-        """Log-mel frames of `samples` (float32 [n], 16 kHz): float32 [mels, n / 160], normalised to the loudest frame."""
+        """The log-mel frames of `samples` (float32 [n], 16 kHz): float32 [mels, n / 160], normalised to the loudest frame."""
         return log_mel(self._model.feature_extractor, samples)
 
     def encode(self, features: Sequence[np.ndarray], frames: int) -> Any:
-        """Encoder states of a batch, each item padded with silence to `frames` (even, at most MAX_FRAMES)."""
+        """The encoder states of a batch. Each item is padded with silence to `frames` (even, at most MAX_FRAMES)."""
         batch = np.stack([np.pad(f[:, :frames], ((0, 0), (0, max(0, frames - f.shape[1])))) for f in features])
         return self._model.encode(batch)
 
@@ -76,23 +83,23 @@ class Whisper:
         return [{token.strip("<|>"): float(probability) for token, probability in item} for item in results]
 
     def passages(self, encoded: Any, windows: Sequence[Span], regions: Sequence[Span], before: str | None) -> list[Passage]:
-        """The encoded windows of a batch in passages of one language each. Times are in seconds.
+        """The encoded windows of a batch, cut into passages of one language each. Times are in seconds.
 
-        regions: where somebody speaks. before: the language of what precedes the windows, None at the start.
+        regions: where there is speech. before: the language of the speech before these windows; None at the start.
         """
         import ctranslate2
 
         states = np.asarray(encoded.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu))
-        heard: list[list[Judged]] = []
+        judged: list[list[Judged]] = []
         for state, (start, end) in zip(states, windows, strict=True):
             spans = parts([r for r in regions if start <= r[0] and r[1] <= end])
-            heard.append([])
+            judged.append([])
             for first, last in spans:
                 own = state[round((first - start) * _STATES_PER_SECOND) : max(round((last - start) * _STATES_PER_SECOND), 1)]
                 own = np.ascontiguousarray(own if len(spans) > 1 else state)[np.newaxis]
                 [probabilities] = self.languages(ctranslate2.StorageView.from_array(own))
-                heard[-1].append(Judged((first, last), probabilities))
-        return passages(heard, before)
+                judged[-1].append(Judged((first, last), probabilities))
+        return passages(judged, before)
 
     def detect(self, samples: Samples) -> tuple[str, float]:
         """The language of the first 30 s of `samples`, and its probability."""
@@ -102,25 +109,25 @@ class Whisper:
 
     @property
     def multilingual(self) -> bool:
-        """Whether the model knows more than English."""
+        """Whether the model knows other languages than English."""
         return bool(self._model.model.is_multilingual)
 
     @functools.lru_cache(maxsize=128)  # noqa: B019 - one Whisper lives as long as the process
     def tokenizer(self, language: str) -> Any:
-        """The tokenizer that prompts for `language`; ValueError for a language that Whisper does not know."""
+        """The tokenizer that prompts for `language`. Raises ValueError if Whisper does not know it."""
         from faster_whisper.tokenizer import Tokenizer
 
         return Tokenizer(self._model.hf_tokenizer, self.multilingual, task="transcribe", language=language)
 
     def require(self, language: str | None) -> None:
-        """UsageError for a language that Whisper does not know."""
+        """Raise UsageError if Whisper does not know the language."""
         try:
             self.tokenizer(language or "en")
         except ValueError as error:
-            raise UsageError(f"language must be one that Whisper knows, such as en, not {language!r}") from error
+            raise UsageError(f"Whisper does not know the language {language!r}; give one of its codes, such as en") from error
 
     def decode(self, encoded: Any, count: int, language: str, *, beam_size: int, no_repeat: int = 0) -> list[Decoded]:
-        """The most likely tokens of each of `count` items, by beam search without sampling."""
+        """The most likely tokens of each of `count` items, from a beam search without sampling."""
         from faster_whisper.transcribe import get_suppressed_tokens
 
         tokenizer = self.tokenizer(language)
@@ -141,31 +148,35 @@ class Whisper:
         ]
 
     def word_times(self, encoded: Any, tokens: list[list[int]], frames: list[int], language: str) -> list[list[Word]]:
-        """Words and their times within each item, from the decoder's cross-attention; `frames` are the real ones.
+        """The words of each item with their times in it, from the decoder's cross-attention.
 
-        The words are those of the text that the tokens decode to, however many tokens a word has. A word lasts from its first to
-        its last token that is heard: the time of punctuation is that of the pause.
+        frames: the length of each item without padding. The words are those of the text that the tokens decode to; a word may
+        have several tokens. A word lasts from its first to its last spoken token, because the time of punctuation is that of
+        the pause.
         """
-        # A decoder caught in a loop writes more than it can read again; what is over gets no times, and so no words.
+        # A decoder in a loop writes more tokens than it can read. The excess tokens get no times, and so become no words.
         tokens = [t[:MAX_TOKENS] for t in tokens]
         tokenizer = self.tokenizer(language)
         results = self._model.model.align(encoded, tokenizer.sot_sequence, tokens, frames, median_filter_width=_MEDIAN_FILTER)
         return [_timed(tokenizer, t, result) if t else [] for t, result in zip(tokens, results, strict=True)]
 
     def _try(self) -> None:
-        """Encode silence: ModelError where the GPU cannot, such as for want of a library. It would fail on each recording."""
+        """Encode silence. Raises ModelError if the GPU cannot, for example because a library is missing.
+
+        Otherwise every recording would fail.
+        """
         try:
             self.encode([self.features(np.zeros(SAMPLE_RATE_HZ, np.float32))], FRAMES_PER_SECOND)
         except RuntimeError as error:
             if is_shortage(error):
                 raise
             raise ModelError(
-                f"Whisper cannot run on the GPU: {error}; install what is missing, or run with CUDA_VISIBLE_DEVICES= on the CPU"
+                f"Whisper cannot run on the GPU ({error}); repair the CUDA setup, or set CUDA_VISIBLE_DEVICES= to use the CPU"
             ) from error
 
 
 class Decoded:
-    """Text tokens of one item, the mean log-probability per token, and the probability that nobody spoke."""
+    """The text tokens of one item, the mean log-probability per token, and the probability that there is no speech."""
 
     __slots__ = ("log_probability", "no_speech", "tokens")
 
@@ -176,28 +187,28 @@ class Decoded:
 
 
 def _device() -> tuple[str, str]:
-    """Where CTranslate2 computes, and in which precision: on a GPU if there is one, in float16 if that GPU is good at it."""
+    """The device and the precision for CTranslate2: a GPU if there is one, and float16 if that GPU supports it."""
     import ctranslate2
 
     if ctranslate2.get_cuda_device_count() == 0:
         return "cpu", "float32"
-    import torch  # noqa: F401 - loads the cuBLAS that came with it; CTranslate2 looks for one by name, and brings none
+    import torch  # noqa: F401 - loads its own cuBLAS, which CTranslate2 then finds by name; CTranslate2 has none
 
     return "cuda", "float16" if "float16" in ctranslate2.get_supported_compute_types("cuda") else "float32"
 
 
 def _timed(tokenizer: Any, tokens: list[int], alignment: Any) -> list[Word]:
-    """The words of the text of `tokens`, with the times at which the `alignment` moves on to their tokens."""
+    """The words of the text of `tokens`. Their times are those at which the `alignment` moves on to their tokens."""
     text, owners = _text_by_token(tokenizer, tokens)
     text_steps, states = np.array(alignment.alignments).T
     moves = np.diff(text_steps, prepend=text_steps[0] - 1) > 0
-    begins = states[moves] / _STATES_PER_SECOND  # of each token, and of the end
+    begins = states[moves] / _STATES_PER_SECOND  # the start of each token, and of the end
     words: list[Word] = []
     at = 0
     for blank, word in split(text):
         at += len(blank)
-        heard = [owners[at + i] for i, character in enumerate(word) if is_said(character)]
-        first, last = heard[0][0], heard[-1][1]
+        spoken = [owners[at + i] for i, character in enumerate(word) if is_said(character)]
+        first, last = spoken[0][0], spoken[-1][1]
         at += len(word)
         score = float(np.mean(alignment.text_token_probs[first : last + 1]))
         words.append(Word(word, float(begins[first]), float(begins[last + 1]), score, blank=blank))
@@ -205,7 +216,7 @@ def _timed(tokenizer: Any, tokens: list[int], alignment: Any) -> list[Word]:
 
 
 def _text_by_token(tokenizer: Any, tokens: list[int]) -> tuple[str, list[tuple[int, int]]]:
-    """The text of `tokens`, and for each of its characters the first and last token that it is of: it may be of several."""
+    """The text of `tokens`, and for each character the indices of its first and last token: its bytes may be in several."""
     owners: list[tuple[int, int]] = []
     text = ""
     for i in range(len(tokens)):
@@ -218,21 +229,21 @@ def _text_by_token(tokenizer: Any, tokens: list[int]) -> tuple[str, list[tuple[i
 
 
 def log_mel(extractor: Any, samples: np.ndarray) -> np.ndarray:
-    """Log-mel frames of `samples` (float32 [n], 16 kHz) by faster-whisper's extractor: float32 [mels, n / 160]."""
+    """The log-mel frames of `samples` (float32 [n], 16 kHz) from faster-whisper's extractor: float32 [mels, n / 160]."""
     frames = max(2, round(len(samples) / SAMPLE_RATE_HZ * FRAMES_PER_SECOND))
     needed = frames * SAMPLE_RATE_HZ // FRAMES_PER_SECOND
-    # The extractor reflects 200 samples at each edge and drops the last frame of what it pads.
+    # The extractor reflects 200 samples at each edge, and drops the last frame of the padded samples.
     samples = np.pad(samples, (0, max(0, needed - len(samples))))
     return np.asarray(extractor(samples)[:, :frames], dtype=np.float32)
 
 
 def padded_frames(features: Sequence[np.ndarray]) -> int:
-    """The frames to which a batch is padded: its longest item and `SILENCE_AFTER`, and at least `SHORTEST_PADDED`."""
+    """The length in frames to which a batch is padded: its longest item plus `SILENCE_AFTER`, at least `SHORTEST_PADDED`."""
     needed = max(f.shape[1] for f in features) + round(SILENCE_AFTER * FRAMES_PER_SECOND)
     return int(min(MAX_FRAMES, max(needed + needed % 2, round(SHORTEST_PADDED * FRAMES_PER_SECOND))))
 
 
 @functools.lru_cache(maxsize=2)
 def load_whisper(folder: Path) -> Whisper:
-    """The model in `folder`, loaded once a process."""
+    """The model in `folder`, loaded once in each process."""
     return Whisper(folder)

@@ -1,4 +1,4 @@
-"""Which languages a converted Whisper knows, by its files; nothing is loaded."""
+"""Finds the languages that a converted Whisper model knows, from its files and without loading it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 MULTILINGUAL = 51_865
-"""Tokens of a Whisper for many languages; one for English alone has fewer, and one that tells Cantonese apart has more."""
+"""The number of tokens of a multilingual Whisper model. An English-only model has fewer, and a model with Cantonese has more."""
 
 
 def known_languages(folder: Path) -> frozenset[str] | None:
-    """The codes of the languages that the model in `folder` knows; None where its vocabulary cannot be read."""
+    """The codes of the languages that the model in `folder` knows. None if its vocabulary cannot be read."""
     from faster_whisper.tokenizer import _LANGUAGE_CODES
 
     try:

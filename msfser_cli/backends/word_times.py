@@ -1,4 +1,4 @@
-"""Times for words whose text is known: from Whisper's attention, regrouped as the text has them, or interpolated."""
+"""Times for the words of a known text: from Whisper's attention, or interpolated."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from msfser_cli.store.audio import Samples
 
 LONGEST_ALIGNED = 30.0
-"""Seconds of audio that a text is aligned to at once."""
+"""The longest audio, in seconds, that a text is aligned to."""
 
 
 def align_by_attention(whisper: Whisper, samples: Samples, text: str, language: str | None) -> Transcript:
-    """Times for the words of `text`; interpolated, and marked so, where the clip is over 30 s or the text over `MAX_TOKENS`."""
+    """Times for the words of `text`.
+
+    If the clip is longer than `LONGEST_ALIGNED` or the text has more than `MAX_TOKENS` tokens, the times are interpolated, and
+    the words are marked as not aligned.
+    """
     probability: float | None = None
     duration = len(samples) / SAMPLE_RATE_HZ
     features = whisper.features(samples[: round(LONGEST_ALIGNED * SAMPLE_RATE_HZ)])
@@ -38,7 +42,7 @@ def align_by_attention(whisper: Whisper, samples: Samples, text: str, language: 
 
 
 def interpolated(text: str, start: float, end: float) -> list[Word]:
-    """The words of `text` spread over `start` to `end` in proportion to their letters, marked as not aligned."""
+    """The words of `text`, spread from `start` to `end` in proportion to their lengths, and marked as not aligned."""
     words = split(text)
     edges = np.cumsum([0, *(len(w) + 1 for _, w in words)]) / max(1, sum(len(w) + 1 for _, w in words))
     times = start + edges * (end - start)
@@ -46,27 +50,28 @@ def interpolated(text: str, start: float, end: float) -> list[Word]:
 
 
 def shifted(word: Word, offset: float, limit: float) -> Word:
-    """`word` moved by `offset` seconds, and kept between `offset` and `limit`."""
+    """`word` moved by `offset` seconds, and cut to the time from `offset` to `limit`."""
     start = min(offset + max(word.start, 0.0), limit)
     return replace(word, start=start, end=max(start, min(offset + word.end, limit)))
 
 
 def in_passage(word: Word, passage: Passage) -> Word:
-    """`word` with the language of the passage that it is in."""
+    """`word` with the language of `passage`."""
     return replace(word, language=passage.language, language_probability=passage.probability)
 
 
 def continued(words: list[Word], more: list[Word]) -> list[Word]:
-    """`words`, then those of the next window, with a blank between the two where their script has any."""
+    """`words` and then those of the next window, `more`, with a blank between the two if their script has blanks."""
     if words and more and not more[0].blank:
         more = [replace(more[0], blank=blank_between(words[-1].word, more[0].word)), *more[1:]]
     return words + more
 
 
 def regrouped(pieces: list[Word], text: str) -> list[Word]:
-    """The aligned `pieces` as the words of `text`, matched letter by letter: the recogniser may spell or split it differently.
+    """The words of `text`, with times from the aligned `pieces`.
 
-    Words that share a piece share its time in proportion to their letters.
+    Both are matched letter by letter, because the recogniser may spell or split the words differently. If several words share a
+    piece, they share its time in proportion to their letters.
     """
     letters: list[Word] = []
     for piece in pieces:

@@ -1,11 +1,12 @@
-"""How a text is written: which words it has, and where they stand in it.
+"""The words of a text, and their places in it.
 
-A word is what stands between blanks, with its punctuation: "mother-in-law", "o'clock", "$120.99", "(well,". It has a letter or a
-digit; what stands alone and has neither ("–", "?", "%") belongs to the word before it, or after it where it opens something, and
-the blank between them stays in the word: "vous ?", "3,5 %".
+A word is the characters between two blanks, punctuation included: "mother-in-law", "o'clock", "$120.99", "(well,". It contains a
+letter or a digit. A piece without either ("–", "?", "%") belongs to the word before it; an opening mark belongs to the word after
+it. The blank between the piece and its word stays in the word: "vous ?", "3,5 %".
 
-In scripts without blanks (Chinese, Thai, Lao, Burmese, Khmer) a word is one of ICU's dictionaries. In Japanese it is a bunsetsu:
-a word with its particles and endings, as children's books are spaced. ICU breaks lines at these.
+In Chinese, Thai, Lao, Burmese and Khmer, which are written without blanks, a word is an entry of ICU's dictionaries. In Japanese
+it is a bunsetsu: a word with its particles and endings, the unit between the blanks in children's books. ICU's phrase line breaks
+are the ends of bunsetsu.
 """
 
 from __future__ import annotations
@@ -24,22 +25,23 @@ _UNSPACED = (
 _IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 _KANA = re.compile(r"[\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f]")
 _CLAUSE = re.compile(r"[「『（〈《【“‘]*[^「『（〈《【“‘」』）〉》】”’。、！？…，．]+[」』）〉》】”’。、！？…，．]*|.")
-"""A stretch of Japanese between punctuation, which ICU's phrases run across."""
+"""A stretch of Japanese between punctuation. msfser cuts there first, because ICU's phrases extend across punctuation."""
 _HANGUL = re.compile(r"[\u1100-\u11ff\uac00-\ud7af]")
 _SAID_SIGNS = frozenset("%‰&@#°§")
 _OPENING = ("Ps", "Pi")
 
 Span = tuple[int, int]
-"""A stretch of a text: its first character, and the one after its last."""
+"""A stretch of a text: the index of its first character, and of the one after its last."""
 
 
 def split(text: str) -> list[tuple[str, str]]:
-    """The words of `text`, each with the blank before it ("" for none): they make up the text, the blank at its end aside.
+    """The words of `text`, each as (blank before it, word). The blank is "" if two words touch.
 
-    No word at all where the text has neither letter nor digit.
+    Joined in order, the blanks and words are the text without the blank at its end. A text without letters and digits has no
+    words.
     """
     words: list[tuple[str, str]] = []
-    held = ""  # what opens, and waits for its word
+    held = ""  # opening marks that wait for their word
     before = 0
     for start, end in _pieces(text):
         blank, piece = text[before:start], text[start:end]
@@ -60,26 +62,26 @@ def split(text: str) -> list[tuple[str, str]]:
 
 
 def places(text: str, words: Sequence[str]) -> list[Span] | None:
-    """Where each of `words` stands in `text`, one after the other; None where they and blanks do not make up the text."""
-    found: list[Span] = []
+    """The place of each of `words` in `text`, in order. None if the text has characters beside these words and blanks."""
+    spans: list[Span] = []
     at = 0
     for word in words:
         at = _skip_blank(text, at)
         if not text.startswith(word, at):
             return None
-        found.append((at, at + len(word)))
+        spans.append((at, at + len(word)))
         at += len(word)
-    return found if _skip_blank(text, at) == len(text) else None
+    return spans if _skip_blank(text, at) == len(text) else None
 
 
 def bare(text: str, span: Span) -> Span:
-    """`span` of `text` without the punctuation and blanks at its ends; empty where it has nothing else."""
+    """`span` of `text` without the punctuation and blanks at its ends. Empty if it has no other characters."""
     kept = [i for i in range(*span) if is_said(text[i])]
     return (kept[0], kept[-1] + 1) if kept else (span[0], span[0])
 
 
 def is_said(character: str) -> bool:
-    """Whether a character is heard: a letter with its marks, a digit, or a sign that is read out, such as % and $."""
+    """Whether a character is pronounced: a letter or its mark, a digit, or a sign that is read out, such as % or $."""
     return character in _SAID_SIGNS or unicodedata.category(character)[0] in "LMN" or is_sign(character)
 
 
@@ -89,21 +91,21 @@ def is_sign(character: str) -> bool:
 
 
 def joined(words: Sequence[str]) -> str:
-    """The text of `words` whose blanks are not known."""
+    """The text of `words`, with a blank between two words if their script has blanks."""
     return "".join(blank + word for blank, word in zip(map(blank_between, ["", *words], words), words, strict=False))
 
 
 def blank_between(before: str, after: str) -> str:
-    """What stands between two words that follow one another: a blank, or nothing in a script without any."""
+    """The blank between two successive words; "" in a script without blanks, or if either word is empty."""
     if not before or not after or _IS_UNSPACED.match(before[-1]) or _IS_UNSPACED.match(after[0]):
         return ""
     return " "
 
 
 def _pieces(text: str) -> Iterator[Span]:
-    """What stands between blanks; of a script without blanks, the words."""
+    """The pieces between blanks. In a script without blanks, a piece is a word."""
     for chunk in _CHUNK.finditer(text):
-        # Korean is written with blanks, a name in Han characters or not.
+        # Korean is written with blanks, also where a name is in Han characters.
         if not _IS_UNSPACED.search(chunk[0]) or _HANGUL.search(text):
             yield chunk.span()
             continue
@@ -111,7 +113,7 @@ def _pieces(text: str) -> Iterator[Span]:
         within = _within_characters(chunk[0])
         for piece in _segmented(chunk[0], japanese=bool(_KANA.search(text))):
             at += len(piece)
-            # Of what is written in another script beside it, only the side that touches it is cut off.
+            # A stretch in another script is cut only at the side that touches an unspaced character.
             touches = at == chunk.end() or _IS_UNSPACED.match(text[at]) or _IS_UNSPACED.match(text[at - 1])
             if touches and at - chunk.start() not in within:
                 yield start, at
@@ -127,7 +129,7 @@ def _segmented(text: str, *, japanese: bool) -> list[str]:
 
 
 def _within_characters(text: str) -> set[int]:
-    """Where one would cut into what a reader takes for a character: a letter and its marks."""
+    """The places within a grapheme cluster, that is, within a letter and its marks."""
     from icu4py.breakers import CharacterBreaker
 
     return set(range(1, len(text))) - set(accumulate(map(len, CharacterBreaker(text, "und"))))

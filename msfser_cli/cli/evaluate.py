@@ -48,9 +48,9 @@ def evaluate(
     a part of a recording from start to end, or to a whole recording. The score of
     a recording is the mean of its utterances, weighted by duration.
 
-    The intervals come from a bootstrap of whole speakers, because what one person
-    says varies together. If no speaker is known, msfser resamples podcasts
-    (MSP-Podcast) or recordings.
+    The intervals come from a bootstrap of whole speakers, because the utterances
+    of one speaker are not independent. If no speaker is known, msfser resamples
+    podcasts (MSP-Podcast) or recordings.
 
     --submission writes a row for every recording in the scores, or with --split
     for the recordings of that split. It works without --gold.

@@ -67,7 +67,8 @@ Prune = Annotated[bool, _option("prune", "Remove recordings from the output that
 MaxFailed = Annotated[
     float,
     _option(
-        "max-failed", "Stop with exit code 7 if more than this share fail, in a row: likely a disk or setup problem.", _RUN,
+        "max-failed", "Stop with exit code 7 if more than this share of recordings fail, and at least ten in a row: the cause is "
+        "then likely a disk or setup problem.", _RUN,
         metavar="SHARE", min=0,
     ),
 ]
@@ -100,13 +101,13 @@ Diarize = Annotated[
 Channels = Annotated[
     str | None,
     _setting(
-        "channels", "Mix the channels; or split: rows for each channel, for one speaker a channel; or hear one: first, or its "
-        "number from 0.", _WORDS, metavar="mix|split|first|N",
+        "channels", "Channels to use: all mixed (mix), each by itself (split: for one speaker on each channel), the first, or "
+        "the one with this number, from 0.", _WORDS, metavar="mix|split|first|N",
     ),
 ]
 AudioTrack = Annotated[
     int | None,
-    _setting("audio-track", "Hear this audio track, numbered from 0, instead of the default one.", _WORDS, metavar="N", min=0),
+    _setting("audio-track", "Use this audio track, numbered from 0. Without it, the default track.", _WORDS, metavar="N", min=0),
 ]
 Language = Annotated[
     str | None, _setting("language", "Language of all recordings, such as en. Without it, msfser detects the language.", _WORDS,

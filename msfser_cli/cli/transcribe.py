@@ -50,7 +50,7 @@ def transcribe(
 ) -> None:
     """Transcribe recordings: find speech, recognise words with times, cut utterances.
 
-    msfser detects which language is spoken where. Run the same command again,
+    msfser detects the language of each passage. Run the same command again,
     and it does only what is new or changed.
 
     Example: msfser transcribe ./corpus --out utterances.parquet

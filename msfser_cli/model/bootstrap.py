@@ -8,7 +8,7 @@ The interval is the expanded percentile interval (Hesterberg 2015, "What teacher
 resamples' percentiles, but further out than 2.5 and 97.5. How far follows from Student's t and from the 1/n variance of the
 bootstrap, which matter with few clusters. It needs no transformation, so it also works for differences of CCCs.
 
-On simulated speakers with their own offsets and slopes, it holds the true CCC nearly as often as it should. Plain percentiles and
+On simulated speakers with their own offsets and slopes, it holds the true CCC at almost the nominal rate. Plain percentiles and
 BCa do so less often, and intervals that ignore clusters much less often. A symmetric bootstrap-t does so slightly more often, but
 is longer. tests/model/test_bootstrap.py repeats this on a small scale.
 """

@@ -117,7 +117,7 @@ class Chain:
 
     @property
     def hearing(self) -> dict[str, Any]:
-        """How `transcribe` hears recordings, as arguments of `store.audio.decode`."""
+        """The arguments of `store.audio.decode` that the settings of `transcribe` give."""
         return hearing_of(st.as_dict(self.settings["transcribe"]))
 
     def known_languages(self) -> frozenset[str] | None:
@@ -132,12 +132,12 @@ class Chain:
 
 
 def hearing_of(transcribe: Mapping[str, Any]) -> dict[str, Any]:
-    """How recordings were heard, as arguments of `store.audio.decode`, from the settings of `transcribe` in a lineage."""
+    """The arguments of `store.audio.decode` that a lineage's settings of `transcribe` give. Empty if it has none of them."""
     return {name: transcribe[name] for name in ("channels", "audio_track") if name in transcribe}
 
 
 def _by_channel(step: Step) -> Step:
-    """`step` for rows of several channels of a recording: each row is heard in its own channel."""
+    """`step` for a recording with rows of several channels. It gets the rows of each channel with the audio of that channel."""
 
     def each(recording: Recording, audio: Audio, rows: list[Row]) -> list[Row]:
         places: dict[int | None, list[int]] = {}
@@ -293,9 +293,9 @@ def _transcribe(settings: st.TranscribeSettings, chain: Chain) -> Step:
 
 
 def _total(seconds: Iterable[float | None]) -> float | None:
-    """The sum; None if one of them is unknown."""
-    known = list(seconds)
-    return None if None in known else round(sum(s for s in known if s is not None), 3)
+    """The sum, or None if one of the values is None."""
+    values = list(seconds)
+    return None if None in values else round(sum(s for s in values if s is not None), 3)
 
 
 def _emphasize(settings: st.EmphasizeSettings, chain: Chain) -> Step:

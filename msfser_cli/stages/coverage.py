@@ -1,4 +1,4 @@
-"""How much of the speech in a recording has words: speech that a recogniser passes over leaves no other trace."""
+"""Measures how much of the speech in a recording has words. Nothing else shows that a recogniser missed speech."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ Span = tuple[float, float]
 
 
 def seconds(spans: Iterable[Span]) -> float:
-    """The total length of the spans; where they overlap, it counts once."""
+    """The total length of the spans. Overlaps count once."""
     return sum(end - start for start, end in _joined(spans))
 
 
 def seconds_with_words(speech: Iterable[Span], words: Sequence[Span]) -> float:
-    """How much of `speech` is no further than `NEAR_A_WORD` from one of the `words`. All spans are (start, end) in seconds."""
+    """The seconds of `speech` that are at most `NEAR_A_WORD` from one of the `words`. All spans are (start, end) in seconds."""
     near = _joined((start - NEAR_A_WORD, end + NEAR_A_WORD) for start, end in words)
     return _overlap(_joined(speech), near)
 
 
 def is_missing(speech_seconds: float, transcribed_seconds: float) -> bool:
-    """Whether so much speech has no words that the user is told: a tenth of it or 30 s, and no less than 1 s."""
+    """Whether the summary counts the recording: a tenth of its speech or 30 s has no words, and at least 1 s."""
     return speech_seconds - transcribed_seconds >= max(1.0, min(0.1 * speech_seconds, 30.0))
 
 
 def _joined(spans: Iterable[Span]) -> list[Span]:
-    """The spans in order, those that overlap joined."""
+    """The spans in order. Spans that overlap or touch are joined."""
     joined: list[Span] = []
     for start, end in sorted(spans):
         if joined and start <= joined[-1][1]:
@@ -38,7 +38,7 @@ def _joined(spans: Iterable[Span]) -> list[Span]:
 
 
 def _overlap(left: Sequence[Span], right: Sequence[Span]) -> float:
-    """The seconds that are in a span of either side. The spans of a side are in order and do not overlap."""
+    """The seconds that both sides have in common. The spans of each side are in order and do not overlap."""
     total, i, j = 0.0, 0, 0
     while i < len(left) and j < len(right):
         total += max(0.0, min(left[i][1], right[j][1]) - max(left[i][0], right[j][0]))

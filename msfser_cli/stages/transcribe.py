@@ -1,4 +1,4 @@
-"""transcribe: from a recording's audio to utterances with timed words."""
+"""The stage transcribe: from the audio of a recording to utterances with timed words."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SENTENCE_END = ".?!…。！？"
 CLAUSE_END = ",;:،、，；："
 CLOSING = "\"'”’»)]"
 MARGIN = 0.1
-"""Seconds kept before the first and after the last word: word times cut into soft onsets and endings."""
+"""Seconds kept before the first and after the last word, because word times cut off soft onsets and endings."""
 NEAR = 1.0
-"""A short utterance joins a neighbour no further away than this, in seconds."""
+"""A short utterance joins a neighbour that is at most this far away, in seconds."""
 
-_SHOWN = 20  # segments that a note names
+_SHOWN = 20  # the most segments that a note names
 
 
 @dataclass(frozen=True)
 class Segment:
-    """What a manifest says of a stretch of a recording: times in seconds, its text, speaker and language, where given.
+    """A manifest's data on a stretch of a recording: start and end in seconds, text, speaker and language. None: not given.
 
-    place: where it stands in the manifest, such as `line 3`, for messages; it does not change the work.
+    place: the place in the manifest, such as `line 3`, for messages only.
     """
 
     start: float | None = None
@@ -45,7 +45,7 @@ class Segment:
 
     @property
     def is_utterance(self) -> bool:
-        """Whether the manifest itself marks off an utterance, by times or by text."""
+        """Whether the segment is one utterance, because the manifest gives its times or its text."""
         return self.start is not None or self.end is not None or self.text is not None
 
 
@@ -53,25 +53,25 @@ def transcribe(
     recording_id: str, audio: Audio, segments: Sequence[Segment], transcriber: Transcriber, settings: TranscribeSettings,
     diarizer: Diarizer | None = None,
 ) -> list[Row]:  # fmt: skip
-    """The utterances of one recording, in order, with the columns of `schemas.TRANSCRIBE`; none where nobody speaks.
+    """The utterances of one recording, in order, with the columns of `schemas.TRANSCRIBE`. Without speech there are no rows.
 
-    A segment that has times or a text is one utterance as given; otherwise utterances are cut by `settings.unit`. With a
-    `diarizer`, the speaker is the one who is heard most, unless the segment names one, and utterances that are cut have only one.
-    A segment whose times do not fit the recording is left out, and noted in the `audio`. Raises RecordingError if none fits.
-    Sets the seconds of speech and of transcribed speech of the `audio`.
+    A segment with times or a text is one utterance. Otherwise `settings.unit` says how utterances are cut. With a `diarizer`,
+    the speaker of an utterance is the one who talks longest in it, unless the segment names one; utterances that are cut have
+    one speaker each. If the times of a segment do not fit the recording, the segment is left out, with a note in the `audio`.
+    Raises RecordingError if no segment fits. Sets `speech_seconds` and `transcribed_seconds` of the `audio`.
     """
     rows: list[Row] = []
     regions: list[coverage.Span] | None = []
     spoken: list[coverage.Span] = []
     if not segments and not round(audio.duration, 3):
         audio.speech_seconds = audio.transcribed_seconds = 0.0
-        return rows  # nobody speaks within half a millisecond
+        return rows  # half a millisecond is too short for speech
     stretches = _fitting(segments or (Segment(),), audio)
-    heard = levelled(audio)
-    turns = cache(lambda: diarizer.turns(heard.samples) if diarizer else [])  # of the whole recording, and only where it is asked
+    level = levelled(audio)
+    turns = cache(lambda: diarizer.turns(level.samples) if diarizer else [])  # of the whole recording, and only if needed
     for segment, start, end in stretches:
         language = segment.language or settings.language
-        samples = heard.stretch(start, end)
+        samples = level.stretch(start, end)
         if segment.text is not None:
             transcript = transcriber.align(samples, segment.text, language)
         else:
@@ -99,18 +99,19 @@ def transcribe(
     return [{"recording_id": recording_id, "utterance_id": f"{recording_id}#{i:04d}", **row} for i, row in enumerate(rows)]
 
 
-def joined(recording_id: str, segments: Sequence[Segment], heard: Mapping[int | None, list[Row]]) -> list[Row]:
-    """The rows of the channels of one recording, by channel, as rows of the recording, numbered in the order of their start.
+def joined(recording_id: str, segments: Sequence[Segment], by_channel: Mapping[int | None, list[Row]]) -> list[Row]:
+    """The rows of the channels of one recording, joined and numbered in the order of their start.
 
-    Each has its `channel`, and of several channels a speaker, CHANNEL_0 and so on, unless a manifest names one. Where a manifest
-    marks off an utterance, it is a row of each channel in which words are recognised, or of one if there are none; with a text,
-    it is a row of the channel that the text fits best.
+    by_channel: channel -> rows. Each row gets its `channel`. If there are several channels, it also gets a speaker, CHANNEL_0
+    and so on, unless the manifest names one. An utterance with times from the manifest becomes a row for each channel in which
+    words are recognised, or a row of the first channel if no channel has words. An utterance with a text from the manifest
+    becomes a row of the channel that the text fits best.
     """
-    if len(heard) == 1:
-        return [{**row, "channel": channel} for channel, rows in heard.items() for row in rows]
+    if len(by_channel) == 1:
+        return [{**row, "channel": channel} for channel, rows in by_channel.items() for row in rows]
     named, texts = ({getattr(segment, name) for segment in segments} for name in ("speaker", "text"))
     same_times: dict[tuple[float, float], list[Row]] = {}
-    for channel, rows in heard.items():
+    for channel, rows in by_channel.items():
         for row in rows:
             if row["speaker"] is None or row["speaker"] not in named:
                 row["speaker"] = "_".join(filter(None, [f"CHANNEL_{channel}", row["speaker"]]))
@@ -125,24 +126,24 @@ def joined(recording_id: str, segments: Sequence[Segment], heard: Mapping[int | 
 
 
 def _fit(row: Row) -> float:
-    """The mean score of a row's words, 0 for none."""
+    """The mean score of a row's words; 0 if it has no words."""
     scores = [word["score"] or 0.0 for word in row["words"]]
     return sum(scores) / len(scores) if scores else 0.0
 
 
 def speaker_of(start: float, end: float, turns: Sequence[Turn]) -> str | None:
-    """Who is heard longest from `start` to `end`, else nearest to it; None where nobody is heard at all.
+    """The speaker who talks longest from `start` to `end`, or else the one nearest to that time. None if there are no turns.
 
     The turns are in order and do not overlap.
     """
-    heard: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     first = bisect_right(turns, start, key=lambda turn: turn.end)
     for turn in turns[first:]:
         if turn.start >= end:
             break
-        heard[turn.speaker] = heard.get(turn.speaker, 0.0) + min(end, turn.end) - max(start, turn.start)
-    if heard:
-        return max(heard, key=lambda speaker: heard[speaker])
+        seconds[turn.speaker] = seconds.get(turn.speaker, 0.0) + min(end, turn.end) - max(start, turn.start)
+    if seconds:
+        return max(seconds, key=lambda speaker: seconds[speaker])
     near = turns[max(0, first - 1) : first + 1]
     return min(near, key=lambda turn: max(turn.start - end, start - turn.end)).speaker if near else None
 
@@ -150,11 +151,12 @@ def speaker_of(start: float, end: float, turns: Sequence[Turn]) -> str | None:
 def utterances(
     words: Sequence[Word], start: float, end: float, settings: TranscribeSettings
 ) -> list[tuple[list[Word], float, float]]:
-    """Groups of words with their start and end, cut at pauses, sentence ends and where the speaker or the language changes, never
-    in a word, within `start`..`end`.
+    """Groups of words with their start and end, within `start`..`end`.
 
-    Groups under `min_utterance` join their nearest neighbour of the same speaker and language. Those over `max_utterance` are cut
-    at their longest pause, a clause end counting as one. A single word longer than that stays as it is.
+    Words are cut into groups at pauses, at sentence ends, and where the speaker or the language changes, but never within a
+    word. A group shorter than `min_utterance` joins its nearest neighbour of the same speaker and language. A group longer than
+    `max_utterance` is cut at its longest pause; the end of a clause adds half of `pause` to the pause after it. A single word
+    longer than that is not cut.
     """
     groups: list[list[Word]] = []
     for word in words:
@@ -190,7 +192,10 @@ def _same_voice(left: Word, right: Word) -> bool:
 
 
 def _joined(groups: list[list[Word]], settings: TranscribeSettings) -> list[list[Word]]:
-    """Short groups joined to the nearer neighbour of the same speaker and language, if near and not too long together."""
+    """The groups, with each short one joined to its nearer neighbour of the same speaker and language.
+
+    Groups stay apart if they are more than `NEAR` apart, or longer than `max_utterance` together.
+    """
     groups = list(groups)
     i = 0
     while i < len(groups):
@@ -229,7 +234,10 @@ def _split(group: list[Word], settings: TranscribeSettings) -> list[list[Word]]:
 
 
 def _fitting(segments: Sequence[Segment], audio: Audio) -> list[tuple[Segment, float, float]]:
-    """The segments that fit the recording, with their times; the `audio` notes the others. RecordingError if none fits."""
+    """The segments that fit the recording, with their times. The others are left out, with a note in the `audio`.
+
+    Raises RecordingError if no segment fits.
+    """
     timed = [(segment, _times(segment, audio.duration)) for segment in segments]
     misfits = [segment for segment, times in timed if times is None]
     if misfits:
@@ -245,9 +253,9 @@ def _fitting(segments: Sequence[Segment], audio: Audio) -> list[tuple[Segment, f
 
 
 def _times(segment: Segment, duration: float) -> tuple[float, float] | None:
-    """Start and end of a segment in seconds; None if they are not within the recording."""
+    """Start and end of a segment in seconds. None if they are not within the recording."""
     start = 0.0 if segment.start is None else segment.start
-    # Manifests round their times: a last frame's worth beyond the end is the end.
+    # Manifests round their times, so an end up to 0.1 s after the recording's counts as the recording's.
     end = duration if segment.end is None else (duration if duration < segment.end <= duration + 0.1 else segment.end)
     fits = 0 <= round(start, 3) < round(end, 3) <= round(duration, 3)
     return (round(start, 3), round(end, 3)) if fits else None
@@ -259,13 +267,13 @@ def _moved(word: Word, offset: float) -> Word:
 
 
 def _language(transcript: Transcript, words: Sequence[Word]) -> tuple[str, float | None]:
-    """The language in which most of the words are, and the mean of its probabilities over them."""
+    """The language of most of the words, and its mean probability over these words."""
     overall = (transcript.language, transcript.language_probability)
     spoken = [(w.language, w.language_probability) if w.language else overall for w in words] or [overall]
     languages = [language for language, _ in spoken]
     language = max(dict.fromkeys(languages), key=languages.count)
-    known = [p for code, p in spoken if code == language and p is not None]
-    return language, round(sum(known) / len(known), 4) if known else None
+    probabilities = [p for code, p in spoken if code == language and p is not None]
+    return language, round(sum(probabilities) / len(probabilities), 4) if probabilities else None
 
 
 def _row(speaker: str | None, transcript: Transcript, words: Sequence[Word], start: float, end: float, text: str | None) -> Row:

@@ -1,4 +1,4 @@
-"""Recordings: any container or codec that PyAV reads, as mono float32 at 16 kHz."""
+"""Reads recordings in any container and codec that PyAV knows, as mono float32 at 16 kHz."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ AUDIO_SUFFIXES = (
     ".tak", ".tp", ".trp", ".ts", ".tta", ".vob", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wtv",
     ".wv",
 )  # fmt: skip
-"""The names that a scan of a folder takes, in any case; a file that is named outright may have any other."""
+"""The suffixes of the files that a scan of a folder takes, in any case. A file that the user names may have another."""
 
 MAX_BYTES = 64 << 30
-"""A larger file is refused unread: it may be a hole of any size."""
+"""A larger file is refused before it is read. A sparse file may claim any size."""
 
 _BLOCK = 1 << 20
 
 
 class Samples(Protocol):
-    """Samples of which only what is sliced is in memory: float32, mono, 16 kHz, nominally in [-1, 1]. An array is one, too."""
+    """Samples: float32, mono, 16 kHz, nominally in [-1, 1]. A slice of them is an array in memory. An array also fits."""
 
     def __len__(self) -> int: ...
 
@@ -49,7 +49,7 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class _Stretch:
-    """The samples of `whole` from `first` to before `last`."""
+    """The samples of `whole` from `first` up to, but without, `last`."""
 
     whole: Samples
     first: int
@@ -65,20 +65,20 @@ class _Stretch:
 
 @dataclass
 class Audio:
-    """A decoded recording; as it may be of any length, no more of its samples is to be sliced at once than is needed."""
+    """A decoded recording, or one channel of it. It may be hours long, so slice only the samples that you need."""
 
     samples: Samples
     channel: int | None = None
-    """The number of the recording's channel that this is; None for a mix."""
+    """The number of the channel; None for a mix."""
     channels: tuple[Audio, ...] = ()
-    """Where a recording was split: each channel that is worth hearing. `samples` is the first of them then."""
+    """If the recording was split: its channels, without silent ones and copies. `samples` are then those of the first."""
     notes: list[str] = field(default_factory=list)
-    """What a reader should know of how the recording was read, a sentence each: the ledger's `note`. Stages may add to it."""
+    """Sentences for the user about the recording: the ledger's `note`. Stages may add to them."""
     incomplete: str | None = None
-    """Why a part of the recording gets no rows, one of `errors.REASONS`: the ledger's `reason` beside the status `done`."""
+    """Why a part of the recording gets no rows, one of `errors.REASONS`. It is the ledger's `reason` beside the status `done`."""
     speech_seconds: float | None = None
     transcribed_seconds: float | None = None
-    """The columns of the ledger, once the recording is transcribed."""
+    """The ledger's columns of these names; None until the recording is transcribed."""
     _derived: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -88,38 +88,39 @@ class Audio:
 
     @property
     def parts(self) -> tuple[Audio, ...]:
-        """What is to be heard: each channel, or all of the recording."""
+        """The channels to process, or the recording itself if it was not split."""
         return self.channels or (self,)
 
     def of_channel(self, channel: int | None) -> Audio:
-        """What a row with this `channel` was heard in. RecordingError where the recording has no such channel."""
+        """The audio for rows with this `channel`. Raises RecordingError if it was not decoded."""
         for audio in self.parts:
             if audio.channel == channel:
                 return audio
-        raise RecordingError("no_channel", f"its rows are of channel {channel}, which was not decoded; transcribe it again")
+        which = "the mix of the channels" if channel is None else f"channel {channel}"
+        raise RecordingError("no_channel", f"its rows are of {which}, which was not decoded; transcribe the recording again")
 
     def clip(self, start: float, end: float) -> np.ndarray:
         """The samples from `start` to `end` seconds, float32 [n]."""
         return self.samples[round(start * SAMPLE_RATE_HZ) : round(end * SAMPLE_RATE_HZ)]
 
     def stretch(self, start: float, end: float) -> Samples:
-        """The samples from `start` to `end` seconds, none of them in memory yet."""
+        """The samples from `start` to `end` seconds. They are read when they are sliced."""
         return _Stretch(self.samples, round(start * SAMPLE_RATE_HZ), min(round(end * SAMPLE_RATE_HZ), len(self.samples)))
 
     def derived(self, key: str, compute: Callable[[Samples], T]) -> T:
-        """What `compute` makes of the samples, computed once: two stages that need the pitch track share it."""
+        """`compute(samples)`, computed once for each `key`. Stages share the result, for example the pitch track."""
         if key not in self._derived:
             self._derived[key] = compute(self.samples)
         return self._derived[key]  # type: ignore[no-any-return]
 
 
 def is_audio_name(path: Path) -> bool:
-    """Whether a scan of a folder takes a file of this name: a suffix of `AUDIO_SUFFIXES`, and not a hidden file."""
+    """Whether a scan of a folder takes this file: it has a suffix of `AUDIO_SUFFIXES`, and is not hidden."""
     return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
 
 
 def file_sha256(path: Path) -> tuple[str, int]:
-    """The hash of a file's content, in hex, and its size in bytes. RecordingError: missing, unreadable."""
+    """The sha256 of a file's content, in hex, and its size in bytes. Raises RecordingError: missing, unreadable, too_large."""
     digest, size = hashlib.sha256(), 0
     with _open(path) as file:
         try:
@@ -127,40 +128,42 @@ def file_sha256(path: Path) -> tuple[str, int]:
                 digest.update(block)
                 size += len(block)
         except OSError as error:
-            raise RecordingError("unreadable", _why(error)) from error
+            raise RecordingError("unreadable", f"msfser cannot read it ({_why(error)})") from error
     return digest.hexdigest(), size
 
 
 def decode(path: Path, output: Path | None = None, *, channels: str = "mix", audio_track: int | None = None) -> Audio:
-    """An audio track of a file at 16 kHz, at the times of its container, without what lies below any voice (`store.rumble`).
+    """An audio track of a file at 16 kHz, at the times of its container, without the rumble below any voice (`store.rumble`).
 
-    `channels` and `audio_track` are those of `settings.TranscribeSettings`: a mix (`store.channels`), a channel, or all of them;
-    a track by its number, or the likeliest (`store.tracks`). Levels are left as they are, also beyond full scale.
+    `channels` and `audio_track` are as in `settings.TranscribeSettings`: a mix (`store.channels`), one channel or all channels;
+    a track by its number, or the likeliest (`store.tracks`). Levels are not changed, also beyond full scale.
 
-    It is decoded in a process of its own (`store.decoder`) into a nameless file beside `output`, or where the system has its
-    temporary files. Every failure is a RecordingError: missing, unreadable, empty, too_large, not_audio, no_audio_stream,
-    no_channel, no_samples, bad_samples, too_long, timeout, decoder_crashed, and decode_error when the decoder gave up or the file
-    is shorter than it says (`store.containers` knows what says so). Damage within is silence of its length, and noted. What was
-    cut from a format that states neither size nor length is not missed. ResourceError when the machine refuses.
+    A process of its own decodes the file (`store.decoder`), into a nameless file beside `output`, or in the system's folder for
+    temporary files. Damage within the recording becomes silence of the same length, with a note.
+
+    Raises RecordingError for every failure of the recording: missing, unreadable, empty, too_large, not_audio, no_audio_stream,
+    no_channel, no_samples, bad_samples, too_long, timeout, decoder_crashed, decode_error. decode_error means that the decoder
+    gave up, or that the file is shorter than its headers say (see `store.containers`). Some formats state neither size nor
+    length; a file of these that was cut short is not noticed. Raises ResourceError if the machine runs short.
     """
     with _open(path) as source:
         if os.fstat(source.fileno()).st_size == 0:
-            raise RecordingError("empty", "the file has no bytes")
+            raise RecordingError("empty", "the file has no bytes; copy it again")
         with scratch(output) as file, resources(output or Path(tempfile.gettempdir())):
             decoded = _decoder.decode(source.fileno(), file.fileno(), channels, audio_track)
-            heard = []
+            parts = []
             for number in decoded.channels:
                 place = number if number is not None and decoded.width > 1 else 0
                 samples = _OnDisk(os.dup(file.fileno()), decoded.samples, decoded.width, place)
-                heard.append(Audio(samples, number, notes=decoded.notes))
-            return replace(heard[0], channels=tuple(heard)) if channels == "split" else heard[0]
+                parts.append(Audio(samples, number, notes=decoded.notes))
+            return replace(parts[0], channels=tuple(parts)) if channels == "split" else parts[0]
 
 
 class _OnDisk:
-    """The samples of one of `width` channels in an open file, which ends with this object."""
+    """The samples of one of `width` channels in an open file. The file is closed when this object is freed."""
 
     def __init__(self, descriptor: int, count: int, width: int, channel: int) -> None:
-        # No method of ours is to close it: a signal would raise in there, where nothing can catch it.
+        # FileIO closes itself. In a __del__ here, a signal handler could raise, and nothing could catch that.
         self._file, self._count, self._width, self._channel = io.FileIO(descriptor), count, width, channel
 
     def __len__(self) -> int:
@@ -173,30 +176,31 @@ class _OnDisk:
         while rest:
             read = os.preadv(self._file.fileno(), [rest], last * 4 * self._width - len(rest))
             if not read:
-                raise ResourceError("the file of decoded samples is shorter than it was")
+                raise ResourceError("the temporary file of decoded samples became shorter during the run; run the command again")
             rest = rest[read:]
         return np.ascontiguousarray(samples[::step, self._channel])
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open a regular file; anything else could block or never end."""
+    """Open a regular file. Anything else could block, or have no end."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise RecordingError("missing", _why(error)) from error
+        raise RecordingError("missing", f"the file does not exist ({_why(error)})") from error
     except OSError as error:
         if is_shortage(error):
-            raise ResourceError(f"{path}: cannot read: {_why(error)}") from error
-        raise RecordingError("unreadable", _why(error)) from error
+            raise ResourceError(f"{path}: cannot open it ({_why(error)}); end other programs and run it again") from error
+        raise RecordingError("unreadable", f"msfser cannot open it ({_why(error)})") from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
         os.close(descriptor)
         if stat.S_ISREG(status.st_mode):
-            raise RecordingError("too_large", f"{status.st_size} bytes, and at most {MAX_BYTES} are read")
-        raise RecordingError("unreadable", "not a regular file")
+            problem = f"the file has {status.st_size} bytes, more than the limit of {MAX_BYTES}; split it into shorter recordings"
+            raise RecordingError("too_large", problem)
+        raise RecordingError("unreadable", "it is not a regular file")
     return os.fdopen(descriptor, "rb")
 
 
 def _why(error: BaseException) -> str:
-    """The error in words, without the file's name: the ledger has it already, and it differs from machine to machine."""
+    """The text of the error without the file's path, which the ledger has already, and which differs between machines."""
     return str(getattr(error, "strerror", None) or error)

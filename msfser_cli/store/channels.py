@@ -1,8 +1,8 @@
-"""From a recording's channels to what is heard: a mix in which nothing cancels out, or each channel by itself.
+"""Makes a mix of a recording's channels in which they do not cancel each other out, or splits them.
 
-The weights of a mix are those of the standard downmix (ITU-R BS.775): the centre, where the dialogue is, at 1, left and right at
-0.71, the surrounds at 0.5, and nothing of the channel for low-frequency effects. They are scaled to a sum of 1: a mix is a mean,
-and never beyond what its parts have.
+The weights of a mix are those of the standard downmix (ITU-R BS.775): 1 for the centre, which has the dialogue, 0.71 for left and
+right, 0.5 for the surrounds, 0 for low-frequency effects. They are scaled to a sum of 1. The mix is therefore a mean, and never
+exceeds the largest of its channels.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ _WEIGHTS = {
 }  # fmt: skip
 _SURROUND = 0.5
 
-_BLOCK = SAMPLE_RATE_HZ // 2  # channels are weighed against each other in blocks of half a second
+_BLOCK = SAMPLE_RATE_HZ // 2  # cancellation is tested in blocks of half a second
 _FADE = SAMPLE_RATE_HZ // 50
 _CANCELS, _HOLDS = 0.25, 0.5
-"""A mix with less of the energy that its parts would have if they were independent is not heard, until it has more than that."""
+"""Shares of the energy that the mix would have if its channels were independent.
+
+Below the first, one channel replaces the mix, until the mix reaches the second again.
+"""
 _INAUDIBLE = 1e-10  # -100 dBFS
-_PART = SAMPLE_RATE_HZ // 10  # who is heard when is told in parts of a tenth of a second
+_PART = SAMPLE_RATE_HZ // 10  # the loudest channel is found for each tenth of a second
 _MOST_COMPARED = 8  # channels
-_NOTED_S = 1.0
+_NOTED_S = 1.0  # shorter cancellation gets no note
 
 
 def weights(layout: Sequence[str]) -> np.ndarray:
-    """The share of each channel in a mix, float32 [channels], of sum 1; equal where a layout does not name them all."""
+    """The share of each channel in a mix, float32 [channels], with a sum of 1. Equal if a channel of the layout has no name."""
     if any(name == "NONE" for name in layout):
         return np.full(len(layout), 1 / len(layout), np.float32)
     shares = np.array([_WEIGHTS.get(name, _SURROUND) for name in layout], np.float32)
@@ -43,8 +46,8 @@ def weights(layout: Sequence[str]) -> np.ndarray:
 class Mixer:
     """Mixes a stream of blocks, float32 [n, channels] at 16 kHz, into one channel of the same length.
 
-    Where the channels cancel each other out (one of them has the wrong polarity), one is heard in place of the mix as long
-    as they do: the centre of a layout that has one, else the loudest.
+    While the channels cancel each other out, because one has the wrong polarity, a single channel replaces the mix. This is the
+    centre if the layout has one and it is loud enough, else the loudest.
     """
 
     def __init__(self, layout: Sequence[str]) -> None:
@@ -57,7 +60,7 @@ class Mixer:
         self._compared = _Comparison(len(layout)) if self._centre is None and 1 < len(layout) <= _MOST_COMPARED else None
 
     def push(self, block: np.ndarray) -> Iterator[np.ndarray]:
-        """Take a block, and give what of the mix is finished by now, float32 [n]."""
+        """Take a block, and yield the finished part of the mix, float32 [n]."""
         if len(self._weights) == 1:
             yield block[:, 0]
             return
@@ -71,20 +74,20 @@ class Mixer:
             self._waiting, self._count = [held[whole:]], len(held) - whole
 
     def flush(self) -> Iterator[np.ndarray]:
-        """The rest of the mix; the stream ends here, or goes on after a gap."""
+        """Yield the rest of the mix. The stream ends here, or continues after a gap."""
         if self._count:
             yield self._mixed(np.concatenate(self._waiting))
         self._waiting, self._count = [], 0
 
     def notes(self) -> list[str]:
-        """What a reader should know of the channels."""
+        """Sentences for the user about the channels."""
         notes = []
         if (seconds := sum(self._cancelled.values())) >= _NOTED_S:
             taken = max(self._cancelled, key=lambda channel: self._cancelled[channel])
-            notes.append(f"its channels cancel each other out: for {seconds:.1f} s, channel {taken} was heard and not their mix")
+            notes.append(f"its channels cancel each other out; for {seconds:.1f} s, channel {taken} replaces their mix")
         if self._compared and (pair := self._compared.different()):
             one, other = pair
-            notes.append(f"its channels {one} and {other} hold different sound: if each is a speaker's, use --channels split")
+            notes.append(f"its channels {one} and {other} hold different sound; if each is one speaker's, use --channels split")
         return notes
 
     def _mixed(self, block: np.ndarray) -> np.ndarray:
@@ -101,24 +104,24 @@ class Mixer:
                 self._cancelled[self._taken] = self._cancelled.get(self._taken, 0.0) + len(block) / SAMPLE_RATE_HZ
             else:
                 self._taken = None
-        heard = mix if self._taken is None else block[:, self._taken]
+        new = mix if self._taken is None else block[:, self._taken]
         if before == self._taken:
-            return np.ascontiguousarray(heard)
+            return np.ascontiguousarray(new)
         old = mix if before is None else block[:, before]
         fade = np.minimum(np.arange(len(block), dtype=np.float32) / _FADE, 1)
-        return np.asarray(old * (1 - fade) + heard * fade)
+        return np.asarray(old * (1 - fade) + new * fade)
 
     def _loudest(self, energies: np.ndarray) -> int:
-        heard = np.where(self._weights > 0, energies, 0)
-        if self._centre is not None and heard[self._centre] >= 0.01 * heard.max():
+        energies = np.where(self._weights > 0, energies, 0)
+        if self._centre is not None and energies[self._centre] >= 0.01 * energies.max():
             return self._centre
-        if self._taken is not None and heard[self._taken] >= 0.25 * heard.max():
+        if self._taken is not None and energies[self._taken] >= 0.25 * energies.max():
             return self._taken
-        return int(np.argmax(heard >= 0.5 * heard.max()))  # of those that are about as loud, the first
+        return int(np.argmax(energies >= 0.5 * energies.max()))  # the first of several that are about as loud
 
 
 class _Comparison:
-    """Whether channels hold different speech: each is by far the loudest at times, and they have little in common."""
+    """Finds two channels with different speech: each is by far the loudest at times, and their correlation is low."""
 
     _LEAST_SHARE, _LEAST_S = 0.05, 0.3
     _LOUDER, _ACTIVE = 10.0, 10**-2.5
@@ -135,7 +138,7 @@ class _Comparison:
         self._levels.append(np.square(parts).mean(axis=1, dtype=np.float32))
 
     def different(self) -> tuple[int, int] | None:
-        """Two such channels."""
+        """The numbers of two such channels, or None."""
         levels = np.concatenate(self._levels) if self._levels else np.zeros((0, 2), np.float32)
         if not len(levels):
             return None
@@ -152,7 +155,7 @@ class _Comparison:
 
 
 class Splitter:
-    """Hands every channel of a stream on, and says which of them are worth hearing."""
+    """Passes on every channel of a stream, and finds those that are silent or copies of others."""
 
     _SAME = 0.999
     _SILENT_DB = 1e-12
@@ -162,7 +165,7 @@ class Splitter:
         self._count = 0
 
     def push(self, block: np.ndarray) -> Iterator[np.ndarray]:
-        """The block, float32 [n, channels], as it is."""
+        """Yield the block, float32 [n, channels], unchanged."""
         self._products += block.T.astype(np.float64) @ block
         self._count += len(block)
         yield block
@@ -172,7 +175,7 @@ class Splitter:
         return iter(())
 
     def kept(self) -> tuple[list[int | None], list[str]]:
-        """The channels that are neither silent nor the same sound as an earlier one, at least one; and what to say of it."""
+        """The channels that are neither silent nor a copy of an earlier one, at least one of them; and notes for the user."""
         energies = np.diag(self._products)
         kept: list[int] = []
         same: list[int] = []
@@ -181,5 +184,6 @@ class Splitter:
                 continue
             related = [abs(self._products[channel, k]) / np.sqrt(energy * energies[k]) > self._SAME for k in kept]
             (same if any(related) else kept).append(channel)
-        which = f"channel {same[0]} was" if len(same) == 1 else f"{len(same)} channels were"
-        return [*kept] or [0], [f"{which} left out as a copy of another"] if same else []
+        one = len(same) == 1
+        note = f"channel {same[0]} is a copy of another" if one else f"{len(same)} channels are copies of others"
+        return [*kept] or [0], [f"{note} and was left out" if one else f"{note} and were left out"] if same else []

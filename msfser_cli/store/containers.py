@@ -1,7 +1,7 @@
-"""How many bytes a file must have by what it says itself: what is shorter was cut, whatever a decoder still makes of it.
+"""Finds the size that a file must have by its own headers. A shorter file was cut short, even if a decoder accepts it.
 
-Only the sizes of the parts that hold the sound count: those of the whole are wrong in many files that lack nothing. A size that a
-live recorder leaves open says nothing, and some formats state none: MP3 without a count of its bytes, ADTS, AMR, MPEG-TS.
+Only the sizes of the parts with the sound count, because the size of the whole is wrong in many complete files. A live recorder
+leaves sizes open. Some formats state no size: MP3 without a count of its bytes, ADTS, AMR, MPEG-TS.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import BinaryIO, NamedTuple
 
 _MOST_PARTS = 1_000_000
 _LEAST_RF64 = 12 + 36 + 24 + 8  # the headers before the sound
-_LARGEST_PAGE = 27 + 255 + 255 * 255  # of Ogg
-_LARGEST_FRAME = 1_441  # of MP3: encoders do not agree on which frames they count
-_NO_HOLE = 2 * _LARGEST_FRAME  # at either end: a first frame without sound, a last one that was cut
+_LARGEST_PAGE = 27 + 255 + 255 * 255  # bytes of Ogg
+_LARGEST_FRAME = 1_441  # bytes of MP3; the tolerance for its count, because encoders disagree on which frames they count
+_NO_HOLE = 2 * _LARGEST_FRAME  # less at either end is no loss: a first frame without sound, a last frame that was cut
 _TAG = re.compile(rb"ID3[\2-\4][\0-\x20].[\0-\x7f]{4}|APETAGEX[\xd0\xe8]\x07\0\0.{4}|TAG(?=[\x20-\xff\0])", re.DOTALL)
 _TAG_HEADER = 16
 _RATES = (44_100, 48_000, 32_000, 0)
-_VERSIONS = {3: 1.0, 2: 0.5, 0: 0.25}  # of MPEG, by their number, and their rates to those of the first
+_VERSIONS = {3: 1.0, 2: 0.5, 0: 0.25}  # number of the MPEG version -> its sample rates relative to those of MPEG-1
 _SEARCHED = 1 << 20
 
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -29,10 +29,10 @@ _W64_DATA = b"data" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
 
 def stated_size(file: BinaryIO) -> int:
-    """The bytes that `file` must have at least to be whole; 0 where it does not say. Leaves the file at its start."""
+    """The least size in bytes of `file` if it is complete; 0 if it does not state a size. Leaves the file at its start."""
     try:
         return _stated_size(file)
-    except (struct.error, IndexError):  # it ends within the header that would say it
+    except (struct.error, IndexError):  # the file ends within the header
         return 0
     finally:
         file.seek(0)
@@ -45,10 +45,11 @@ def _stated_size(file: BinaryIO) -> int:
         riff = int.from_bytes(head[4:8], "little")
         beyond = file.seek(0, os.SEEK_END) - (riff + 8)
         if beyond > 0 and beyond % (1 << 32) == 0:
-            return riff + 8 + beyond + (1 << 32)  # the size did not fit, so that nobody knows what the file lacks
+            # The size overflowed its 32 bits, and FFmpeg would decode only its remainder. More than the file has: refused.
+            return riff + 8 + beyond + (1 << 32)
         return _end(_parts(file, 12, "<4sI"), b"LIST" if form == b"AVI " else b"data")
     if kind in (b"RF64", b"BW64"):
-        length = int.from_bytes(_read(file, 28, 8), "little")  # of the sound, in the first part
+        length = int.from_bytes(_read(file, 28, 8), "little")  # the length of the sound, which the first part states
         return 0 if _is_open(length) else _LEAST_RF64 + length
     if kind == b"FORM":
         return _end(_parts(file, 12, ">4sI"), b"SSND")
@@ -77,19 +78,19 @@ def _read(file: BinaryIO, place: int, length: int) -> bytes:
 
 
 def _is_open(length: int) -> bool:
-    """Whether a recorder writes this for a size that it does not know yet: nothing, or the largest number or nearly so."""
+    """Whether a recorder writes this for a size that it does not know yet: 0, or the largest number or nearly that."""
     return length == 0 or 0x7FFF_0000 <= length <= 0x8000_0100 or 0xFFFF_0000 <= length < 1 << 32 or length >= 1 << 62
 
 
 def _end(parts: Iterator[tuple[bytes, int]], *names: bytes) -> int:
-    """Where the last of the parts with one of these names ends."""
+    """The end of the last part that has one of these names; 0 if there is no such part."""
     return max((end for name, end in parts if name in names), default=0)
 
 
 def _parts(
     file: BinaryIO, place: int, header: str, *, even: int = 2, counts_header: bool = False
 ) -> Iterator[tuple[bytes, int]]:
-    """Name and end of each part of a file, from its header, which is name and length; up to one whose length is open."""
+    """Name and end of each part of a file, up to the first with an open length. A part begins with its name and length."""
     own = struct.calcsize(header)
     for _ in range(_MOST_PARTS):
         if len(block := _read(file, place, own)) < own:
@@ -111,14 +112,14 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         length, name = struct.unpack_from(">I4s", block)
         if length == 1:
             (length,) = struct.unpack_from(">Q", block, 8)
-        if length < 8:  # 0: up to the end of the file, however long that is
+        if length < 8:  # 0 means up to the end of the file, so no size is stated
             return
         place += length
         yield name, place
 
 
 def _segment(file: BinaryIO) -> int:
-    """Where the segment of a Matroska or WebM file ends."""
+    """The end of the segment of a Matroska or WebM file."""
     place = 4
     for identity in (b"", b"\x18\x53\x80\x67"):
         if _read(file, place, len(identity)) != identity:
@@ -135,7 +136,7 @@ def _segment(file: BinaryIO) -> int:
 
 
 def _last_page(file: BinaryIO) -> int:
-    """Where the last page of an Ogg file ends. That it is not marked as the last says nothing: Android marks none."""
+    """The end of the last page of an Ogg file. Its mark as the last page does not count, because Android does not set it."""
     start = max(0, file.seek(0, os.SEEK_END) - _LARGEST_PAGE)
     tail = _read(file, start, _LARGEST_PAGE)
     place = tail.rfind(b"OggS\0")
@@ -148,7 +149,7 @@ def _last_page(file: BinaryIO) -> int:
 
 
 class Counted(NamedTuple):
-    """What an MP3 says of itself: where its tags in front end, how many bytes follow and of how many seconds; 0: not said."""
+    """What an MP3 states: the end of the tags at its start, and the bytes and seconds after them. 0: not stated."""
 
     start: int
     length: int = 0
@@ -156,10 +157,10 @@ class Counted(NamedTuple):
 
 
 def counted(file: BinaryIO) -> Counted:
-    """What the first frame of an MP3 says that follows it. Leaves the file at its start."""
+    """The length of an MP3 as its first frame states it. Leaves the file at its start."""
     try:
         return _counted(file)
-    except IndexError:  # it ends within that frame
+    except IndexError:  # the file ends within that frame
         return Counted(0)
     finally:
         file.seek(0)
@@ -188,7 +189,7 @@ def _counted(file: BinaryIO) -> Counted:
 
 
 class Accounted:
-    """What became of the bytes of a file of bare frames (MP3, ADTS, AC-3), from its start on: sound, tags, or lost."""
+    """Counts the bytes of a file of bare frames (MP3, ADTS, AC-3) in order: each is sound, part of a tag, or lost."""
 
     def __init__(self, descriptor: int, longest: int) -> None:
         self._descriptor, self._longest = descriptor, longest
@@ -196,7 +197,7 @@ class Accounted:
         self.sound = self.lost = 0
 
     def add(self, place: int | None, length: int) -> int:
-        """A packet was sound; how many bytes in front of it, or in it beyond what a frame may have, were lost."""
+        """Count a packet of sound. Returns the lost bytes before it, and in it if it is longer than a frame can be."""
         lost = self.skip(place - self._place) if place is not None and place > self._place else 0
         if length > self._longest and self._frames:
             usual = self.sound // self._frames
@@ -208,7 +209,7 @@ class Accounted:
         return lost
 
     def skip(self, length: int) -> int:
-        """So many bytes were no sound; how many of them were in no tag, and so are lost."""
+        """Count `length` bytes that are not sound. Returns how many are lost, that is, not part of a tag."""
         end = self._place + length
         lost = self._untagged(self._place, end)
         if not self.sound and not self.lost and lost <= _NO_HOLE:
@@ -218,7 +219,7 @@ class Accounted:
         return lost
 
     def skip_to_end(self) -> int:
-        """What follows the last packet was no sound; how many bytes of it are lost."""
+        """Count the bytes after the last packet, which are not sound. Returns how many are lost."""
         rest = os.fstat(self._descriptor).st_size - self._place
         return self.skip(rest) if rest > _NO_HOLE else 0
 
@@ -240,7 +241,7 @@ class Accounted:
 def _tag_length(head: bytes) -> int:
     if head.startswith(b"ID3"):
         return 10 + _synchsafe(head[6:10])
-    if head.startswith(b"APETAGEX"):  # its header, or its footer where it has none
+    if head.startswith(b"APETAGEX"):  # its header, or the footer of a tag without a header
         return 32 + int.from_bytes(head[12:16], "little")
     return 128
 

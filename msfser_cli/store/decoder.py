@@ -1,4 +1,4 @@
-"""The decoder's process as the run sees it: it may be slow, ask for too much or crash, and costs one recording at most."""
+"""Runs the decoder in a process of its own. If it hangs, needs too much memory or crashes, only one recording fails."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 from msfser_cli.errors import RecordingError, ResourceError
 
 MEMORY_BYTES = 1 << 30
-"""The address space of the decoder's process, a fifth of which it needs to start."""
+"""The limit of the decoder process's address space. It needs a fifth of it to start."""
 
 GRACE_S = 60.0
-"""Seconds of a CPU that a recording may cost, besides a quarter of the time for which what was decoded of it plays."""
+"""The CPU seconds that a recording may take, in addition to a quarter of the duration that is decoded so far."""
 
 MAX_DURATION_S = 24 * 3600
-"""A recording that decodes to more is refused: a few kilobytes can claim years of silence."""
+"""A recording that decodes to more is refused, because a few kilobytes can claim years of silence."""
 
-# The path is the parent's own, so that nothing is imported from the folder in which the program happens to be called.
+# sys.path is the parent's own, so nothing is imported from the current folder.
 _PROGRAM = """import sys
 sys.path[:] = sys.argv[3:]
 from msfser_cli.store.decoding import serve
@@ -31,10 +31,9 @@ serve(int(sys.argv[1]), int(sys.argv[2]))"""
 
 
 class Decoded(NamedTuple):
-    """What is in the sink: so many samples of `width` channels, interleaved.
+    """The content of the sink: `samples` samples for each of `width` channels, interleaved.
 
-    channels: those of them that are worth hearing, by their number; [None] where there is a mix alone. notes: what a reader
-    should know of them.
+    channels: the numbers of those that are neither silent nor copies; [None] for a mix. notes: sentences for the user.
     """
 
     samples: int
@@ -44,7 +43,7 @@ class Decoded(NamedTuple):
 
 
 class Decoder:
-    """A process that decodes one recording after another; started when it is needed, and again when it ended."""
+    """A process that decodes one recording after another. It starts when it is first needed, and again after it ended."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,9 +53,10 @@ class Decoder:
         atexit.register(self.end)
 
     def decode(self, source: int, sink: int, channels: str, audio_track: int | None) -> Decoded:
-        """Write the samples of the open file `source` to the open file `sink`, float32; `channels` and `audio_track` say which.
+        """Decode the open file `source` to float32 samples in the open file `sink`.
 
-        RecordingError as `store.audio.decode`; OSError where `sink` cannot be written or no process started.
+        `channels` and `audio_track` are as in `settings.TranscribeSettings`. Raises RecordingError as `store.audio.decode` does,
+        and OSError if `sink` cannot be written or the process cannot be started.
         """
         with self._lock:
             while True:
@@ -66,7 +66,7 @@ class Decoder:
                     return Decoded(answer["samples"], answer["width"], answer["channels"], answer["notes"])
                 status = self.end()
                 if not answer and not fresh and status != -signal.SIGPROF:
-                    continue  # it had reached its last recording, or another one harmed it
+                    continue  # it had decoded its last recording, or an earlier recording had damaged it
                 break
         if not answer:
             raise _crash(status)
@@ -75,17 +75,17 @@ class Decoder:
         raise RecordingError(answer["reason"], answer["detail"])
 
     def end(self) -> int:
-        """End the process, if there is one; its status as `subprocess` has it."""
+        """End the process, if there is one. Returns its exit status as `subprocess` does."""
         process, connection = self._process, self._connection
         self._process = self._connection = None
         if process is None or connection is None:
             return 0
         connection.close()
-        process.kill()  # of no effect on one that ended already, whose status is the one to know
+        process.kill()  # has no effect if the process ended by itself; its own status is then returned
         return process.wait()
 
     def _ask(self, source: int, sink: int, channels: str, audio_track: int | None) -> dict[str, Any] | None:
-        """What the process answers; None when it ended over it."""
+        """The answer of the process. None if it ended without one."""
         connection = self._connection or self._start()
         os.lseek(source, 0, os.SEEK_SET)
         os.lseek(sink, 0, os.SEEK_SET)
@@ -108,11 +108,12 @@ class Decoder:
             )
         self._connection = ours
         if not _line(ours):
-            raise ResourceError(f"the process that decodes audio does not start (it ended with {self.end()})")
+            remedy = "free some memory, or run python -c 'import av' to see whether the installation is damaged"
+            raise ResourceError(f"the process that decodes audio does not start ({_ending(self.end())}); {remedy}")
         return ours
 
     def _forget(self) -> None:
-        """A fork has no part in its parent's conversation."""
+        """Close the connection in a forked process. Only the parent uses the decoder."""
         if self._connection:
             self._connection.close()
         self._process = self._connection = None
@@ -130,5 +131,10 @@ def _line(connection: socket.socket) -> bytes:
 
 def _crash(status: int) -> RecordingError:
     if status == -signal.SIGPROF:
-        return RecordingError("timeout", f"the decoder was not done after {GRACE_S:g} s of work and a quarter of what it decoded")
-    return RecordingError("decoder_crashed", signal.Signals(-status).name if status < 0 else f"exit code {status}")
+        limit = f"{GRACE_S:g} s of CPU time plus a quarter of the duration that was decoded"
+        return RecordingError("timeout", f"the decoder took longer than {limit}")
+    return RecordingError("decoder_crashed", f"the decoder crashed ({_ending(status)})")
+
+
+def _ending(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"exit code {status}"

@@ -1,7 +1,7 @@
-"""A recording at a usual level, whatever gain it was made with: the same words at any.
+"""Scales a recording to a fixed level, so that its gain does not change the words.
 
-A recogniser, a detector of speech and an encoder of speech react to level, and hear little in what is 40 dB down or many times
-beyond full scale. What is measured as loudness is the recording itself.
+A recogniser, a speech detector and a speech encoder react to the level, and miss speech that is 40 dB down or many times beyond
+full scale. Loudness is measured on the recording itself, not on the scaled one.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.audio import Audio, Samples
 
 TARGET_DB = -14.0
-"""The level, in dB of full scale, that the loud parts of a recording get."""
+"""The level of the loud parts after scaling, in dBFS."""
 
 MOST_DB = 60.0
-"""No recording is made louder by more: what is that faint is the noise of 16 bits."""
+"""The largest amplification. A recording that would need more holds only the quantisation noise of 16 bits."""
 
 _PART = SAMPLE_RATE_HZ // 10
 _BLOCK = _PART * 600
@@ -39,7 +39,7 @@ class _Scaled:
 
 
 def levelled(audio: Audio) -> Audio:
-    """The recording, or channel, scaled by one factor so that `level_db` of it is `TARGET_DB`."""
+    """The recording or channel, with all its samples multiplied by their `factor`."""
 
     def scaled(samples: Samples) -> Audio:
         return Audio(_Scaled(samples, factor(samples)), audio.channel, notes=audio.notes)
@@ -48,16 +48,17 @@ def levelled(audio: Audio) -> Audio:
 
 
 def factor(samples: Samples) -> np.float32:
-    """What `samples` are to be multiplied with, so that their `level_db` is `TARGET_DB`; 1 for digital silence."""
+    """The factor that scales `samples` to the `level_db` of `TARGET_DB`, at most `MOST_DB`. 1 for digital silence."""
     level = level_db(samples)
     return np.float32(1 if level is None else 10 ** (min(TARGET_DB - level, MOST_DB) / 20))
 
 
 def level_db(samples: Samples) -> float | None:
-    """The level of what is active, in dB of full scale; None for digital silence.
+    """The level of the active parts, in dBFS. None for digital silence.
 
-    Of tenths of a second, those 10 dB above the faintest tenth of them are active (all, where there are none), and of these the
-    level that one in ten exceeds counts: neither how long the pauses are changes it, nor one slam of a door.
+    The parts are tenths of a second. A part is active if its power is more than 10 dB above the 10th percentile of all parts;
+    if no part is, all are active. The result is the 90th percentile of the active parts, so neither the length of the pauses
+    nor a single bang changes it.
     """
     blocks = (samples[first : first + _BLOCK] for first in range(0, len(samples), _BLOCK))
     powers = np.array([power for block in blocks for power in _powers(block) if power > 0])
@@ -68,7 +69,7 @@ def level_db(samples: Samples) -> float | None:
 
 
 def _powers(block: np.ndarray) -> np.ndarray:
-    """Mean squares of the tenths of a second of `block`, float64 [n]; a last shorter one counts if there is no other."""
+    """The mean squares of the tenths of a second of `block`, float64 [n]. A shorter last part counts only if it is alone."""
     whole = len(block) // _PART * _PART
     parts = block[:whole].reshape(-1, _PART) if whole else block[None]
     return np.asarray(np.square(parts, dtype=np.float64).mean(axis=1))

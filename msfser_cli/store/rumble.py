@@ -1,6 +1,6 @@
-"""What lies below any voice, taken out of a recording: a constant offset, wind, steps, hum of machines.
+"""Removes the frequencies below any voice from a recording: a constant offset, wind, steps, the hum of machines.
 
-A person hears little or none of it, but a detector of speech, a recogniser and a measure of loudness react to all of it.
+People hardly hear them, but a speech detector, a recogniser and a measure of loudness react to them.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import numpy as np
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 CUTOFF_HZ = 50.0
-"""Half of the amplitude passes here, all of it (to 0.03 dB) above 65 Hz, the lowest voice, and 0.3 % of it below 35 Hz."""
+"""Half of the amplitude passes at this frequency. Above 65 Hz, the lowest voice, all of it passes (to 0.03 dB), and below 35 Hz
+at most 0.3 %."""
 
 _HALF = 800
 _FFT = 16_384
 _STEP = _FFT - 2 * _HALF
-_BETA = 4.55  # Kaiser's window: 50 dB down, within 15 Hz to either side of the cutoff
+_BETA = 4.55  # Kaiser window: 50 dB of attenuation at 15 Hz from the cutoff
 _SILENT = 3e-8
-"""Half a step of 24 bits: what rounding leaves of silence is silence."""
+"""Half a step of 24 bits. Smaller values are rounding errors, and become 0, so silence stays silent."""
 
 
 def _response() -> np.ndarray:
-    """The transfer function of the recording less its low-pass, float64 [_FFT / 2 + 1]. A symmetric filter shifts no phase."""
+    """The transfer function of 1 minus a low-pass, float64 [_FFT / 2 + 1, 1]. It is real, because the filter is symmetric."""
     places = np.arange(-_HALF, _HALF + 1)
     low = np.sinc(2 * CUTOFF_HZ / SAMPLE_RATE_HZ * places) * np.kaiser(len(places), _BETA)
     centred = np.zeros(_FFT)
@@ -33,7 +34,7 @@ def _response() -> np.ndarray:
 
 
 class HighPass:
-    """A zero-phase high-pass for a stream of blocks of samples, float32 [n, channels] at 16 kHz; as many come out as go in."""
+    """A zero-phase high-pass for a stream of blocks, float32 [n, channels] at 16 kHz. The output is as long as the input."""
 
     def __init__(self) -> None:
         self._response = _response()
@@ -42,7 +43,7 @@ class HighPass:
         self._before: np.ndarray | None = None
 
     def push(self, block: np.ndarray) -> Iterator[np.ndarray]:
-        """Take a block, and give what of the stream is finished by now."""
+        """Take a block, and yield the finished part of the stream."""
         self._waiting.append(block)
         self._count += len(block)
         while self._count >= _STEP + _HALF:
@@ -51,7 +52,7 @@ class HighPass:
             self._waiting, self._count = [held[_STEP:]], len(held) - _STEP
 
     def flush(self) -> Iterator[np.ndarray]:
-        """The rest of the stream, which ends here."""
+        """Yield the rest of the stream, which ends here."""
         if self._count:
             held = np.concatenate(self._waiting)
             for first in range(0, len(held), _STEP):  # at most two
@@ -61,7 +62,7 @@ class HighPass:
         self._waiting, self._count, self._before = [], 0, None
 
     def _filtered(self, block: np.ndarray, after: np.ndarray) -> np.ndarray:
-        if self._before is None:  # as if it had gone on at this level for ever
+        if self._before is None:  # before the start, the stream is taken as constant at the mean of its first block
             self._before = np.repeat(block.mean(axis=0, keepdims=True), _HALF, axis=0)
         stretch = np.concatenate([self._before, block, after])
         filtered = np.fft.irfft(np.fft.rfft(stretch, _FFT, axis=0) * self._response, _FFT, axis=0)[_HALF : _HALF + len(block)]

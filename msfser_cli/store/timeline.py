@@ -1,8 +1,8 @@
-"""The sound of one audio stream, at the times that its container gives it.
+"""The sound of one audio stream, at the times that its container states.
 
-Time 0 is the first packet of any stream that can be seen or heard: sound that starts later has silence before it, and what was
-lost or paused is silence, so that all that follows keeps its time. How long a gap is, a container says with the times of its
-packets. A format of bare frames, one after another, has no times: there, it is told by the bytes that could not be read.
+Time 0 is the first packet of any audio or video stream. Sound that starts later has silence before it, and lost or paused parts
+become silence, so all sound after them keeps its time. In most containers the times of the packets give the length of a gap. A
+format of bare frames, one after another, has no times; the length of a gap then follows from the bytes that could not be read.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from msfser_cli.errors import RecordingError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.containers import Accounted
 
-# Containers that state the time of each packet. Some of them are cut and joined without a care for their times: there, a leap is
-# silence only within reason.
+# Containers that state the time of each packet. Those of the second kind are often cut and joined without correcting their times,
+# so in them a leap of more than an hour is not silence.
 _STATES_TIMES = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "ogg"}
 _STATES_TIMES_LOOSELY = {"mpegts", "mpeg", "flv", "live_flv", "asf", "mxf", "nut", "rm"}
-_WRAPS, _WRAP_S = {"mpegts", "mpeg"}, (1 << 33) / 90_000  # whose clock begins anew after 26.5 hours
+_WRAPS, _WRAP_S = {"mpegts", "mpeg"}, (1 << 33) / 90_000  # their clock wraps around after 26.5 hours
 _LONGEST_LEAP_S = 3600.0
 _LEAP_BACK_S = 1.0
-_LEAST_GAP_S = 0.08  # times that a live recorder takes from its clock are not even
+_LEAST_GAP_S = 0.08  # a live recorder takes the times from its clock, so they are uneven
 
-_BARE_FRAMES = {"mp3": 1728, "aac": 8191, "ac3": 3840, "eac3": 4096, "dts": 16_384, "loas": 8191}  # and the longest, in bytes
-_LOSES_PLACES = {"aac", "loas"}  # of what their readers skip, packets do not tell
-_NOTED_S = 0.5
+_BARE_FRAMES = {"mp3": 1728, "aac": 8191, "ac3": 3840, "eac3": 4096, "dts": 16_384, "loas": 8191}  # -> longest frame in bytes
+_LOSES_PLACES = {"aac", "loas"}  # the places of their packets do not show which bytes FFmpeg's reader skipped
+_NOTED_S = 0.5  # a shorter gap gets no note
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,21 @@ class Sound:
 
 @dataclass(frozen=True)
 class Gap:
-    """So many seconds without sound."""
+    """A time without sound, in seconds."""
 
     seconds: float
 
 
 class Timeline:
-    """One pass through a stream. `seconds_a_byte`: how long a byte lasts that is no sound, in a format of bare frames.
+    """One pass through a stream.
 
-    Afterwards: `damaged` is the number of packets that could not be decoded, `damage` why the first could not; `ended` is why the
-    stream ended early. `first` is the time of the container that is 0 here, `reached` the time at which the stream ended, and
-    `sound_s` how much of that is sound. Of bare frames, `accounted` is what became of their bytes, and `unplaced_s` how many
-    seconds are missing of which it is not known where.
+    seconds_a_byte: the duration of a lost byte, for a format of bare frames; 0 if it is not known yet.
+
+    After the pass these attributes are set:
+
+    damaged: the number of packets that could not be decoded. damage: the error of the first. ended: the error that ended the
+    stream early. first: the container's time at time 0 here. reached: the time at the end of the stream. sound_s: the seconds of
+    sound in it. accounted: the account of the bytes, for bare frames. unplaced_s: the seconds of lost sound at unknown places.
     """
 
     def __init__(self, container: Any, stream: Any, descriptor: int, seconds_a_byte: float = 0.0) -> None:
@@ -84,9 +87,9 @@ class Timeline:
                         yield Gap(piece)
                         continue
                     if form != (form := (piece.format.name, piece.layout.name, piece.sample_rate)):
-                        if resampler:  # some broadcasts change their form midway
+                        if resampler:  # some broadcasts change their sample format, layout or rate
                             yield from _sound(resampler.resample(None))
-                        # interleaved: PyAV reads past the planes of a frame with eight channels
+                        # interleaved, because PyAV reads past the planes of a frame with eight channels
                         resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE_HZ)
                     yield from _sound(resampler.resample(piece))  # type: ignore[union-attr]
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -103,20 +106,20 @@ class Timeline:
                 yield Gap(self._silence(gap))
 
     def notes(self) -> list[str]:
-        """What a reader should know of the stream, a sentence each."""
+        """Sentences for the user about the stream."""
         notes = []
         if self.damaged:
             notes.append(f"{self.damaged} damaged packet{'s' if self.damaged > 1 else ''}")
         if self._starts >= _NOTED_S:
             notes.append(f"its sound starts at {self._starts:.2f} s")
         if self._missing_s >= _NOTED_S:
-            notes.append(f"{self._missing_s:.2f} s of its sound are missing and are silence here")
+            notes.append(f"{self._missing_s:.2f} s of its sound are missing; silence replaces them")
         if self._leaps:
-            notes.append(f"its times leap {'once' if self._leaps == 1 else f'{self._leaps} times'}, as in joined files")
+            notes.append(f"its timestamps jump {'once' if self._leaps == 1 else f'{self._leaps} times'}, as in joined files")
         return notes
 
     def _first_time(self) -> float | None:
-        """The time of the first packet of any stream; None where the first frame tells: of a stream alone, or without times."""
+        """The time of the first packet of any stream. None for a single stream, or one without times: the first frame tells."""
         starts = [
             float(stream.start_time * stream.time_base)
             for stream in self._container.streams
@@ -126,7 +129,7 @@ class Timeline:
         return None if self._stream.start_time is None or len(starts) < 2 else min(starts)
 
     def _decoded(self, packet: Any) -> Iterator[Any]:
-        """The frames of a packet; and for each gap its length in seconds, a float."""
+        """The frames of a packet, and for each gap its length in seconds as a float."""
         try:
             frames = packet.decode()
         except EOFError:
@@ -150,7 +153,7 @@ class Timeline:
             yield frame
 
     def _gap_before(self, frame: Any) -> float:
-        """The seconds between the end of the sound so far and this frame, by the times of the container."""
+        """The seconds from the end of the sound so far to this frame, by the container's times."""
         if frame.time is None or not (self._is_timed or not self.sound_s):
             return 0.0
         if self._origin is None:
@@ -165,10 +168,10 @@ class Timeline:
         return late if late > _LEAST_GAP_S else 0.0
 
     def _lost_with(self, packet: Any) -> float:
-        """The seconds of a packet that cannot be decoded; 0 where the time of the next one will tell."""
+        """The seconds of a packet that cannot be decoded. 0 if the time of the next packet will show the gap."""
         if self.accounted:
             lost = self.accounted.skip(packet.size)
-            self.damaged += lost == packet.size  # between joined files, there are tags
+            self.damaged += lost == packet.size  # less is lost if it holds a tag, as between joined files
             return lost * self._seconds_a_byte
         self.damaged += 1
         if self._is_timed or not packet.duration:
@@ -185,15 +188,15 @@ class Timeline:
 
 
 def require_readable(error: Exception) -> None:
-    """Tell a disk that does not give the file's bytes from a decoder that does not like them."""
-    # It is the decoder's fault where it looks for something at a place that no file has.
+    """Raise RecordingError if the disk failed, and MemoryError if memory ran out. Otherwise the decoder rejects the content."""
+    # EINVAL comes from a decoder that seeks to an impossible place, so the disk is not at fault.
     if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError) and error.errno != errno.EINVAL:
-        raise RecordingError("unreadable", why(error)) from error
+        raise RecordingError("unreadable", f"msfser cannot read it ({why(error)})") from error
     _require_memory(error)
 
 
 def why(error: BaseException) -> str:
-    """The error in words, without the file's name: the ledger has it already, and it differs from machine to machine."""
+    """The text of the error without the file's path, which the ledger has already, and which differs between machines."""
     return str(getattr(error, "strerror", None) or error)
 
 

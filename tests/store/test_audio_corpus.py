@@ -72,7 +72,7 @@ def test_no_permission(tmp_path: Path, stoppable: int) -> None:
     """
     command = [sys.executable, "-c", script, str(tmp_path), str(stoppable)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "RecordingError: unreadable: Permission denied" in done.stderr
+    assert "RecordingError: unreadable: msfser cannot open it (Permission denied)" in done.stderr
 
 
 def test_the_same_bytes_are_the_same_sound(corpus: dict[str, Path]) -> None:

@@ -47,7 +47,7 @@ def test_the_track_that_is_heard(
 ) -> None:
     track, notes = heard(tmp_path / "a.mkv", "matroska", "aac", first, second)
     assert track == expected
-    assert notes == [f"of its 2 audio tracks, number {expected}{described} was heard"]
+    assert notes == [f"msfser used number {expected}{described} of its 2 audio tracks"]
 
 
 def test_two_tracks_of_an_mp4(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ _ITEM_BYTES = {0: 4, 1: 1, 2: 2, 3: 4, 4: 2, 5: 2}
 class WhisperEncoder:
     """The encoder of a CTranslate2 Whisper model. Each clip is encoded alone, because batches are not faster on a CPU.
 
-    folder: has model.bin. ModelError if that is not such a model in floating point.
+    folder: the folder with model.bin. Raises ModelError if that file is not a floating-point Whisper model.
     """
 
     def __init__(self, folder: Path) -> None:

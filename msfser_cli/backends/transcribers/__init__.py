@@ -1,1 +1,1 @@
-"""Transcribers: words with times, one a file."""
+"""Transcribers, one in each file. They recognise words with their times."""

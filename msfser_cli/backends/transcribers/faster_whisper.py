@@ -1,4 +1,4 @@
-"""Whisper on CTranslate2 (faster-whisper): fast to start, no torch; word times from the model's own attention."""
+"""Whisper on CTranslate2 (faster-whisper): starts fast and needs no torch; word times from the model's own attention."""
 
 from __future__ import annotations
 
@@ -27,20 +27,24 @@ REQUIRES = ("faster_whisper", "ctranslate2", "onnxruntime")
 
 BATCH = 8
 REPETITIVE = 2.4
-"""Text that zlib shrinks by more than this is a loop (OpenAI's own threshold): decoded again with 30 s and no repeats."""
+"""Text that zlib compresses by more than this factor is a loop (OpenAI's own threshold).
+
+msfser then decodes the window again, padded to 30 s and without repeats of four tokens.
+"""
 NO_SPEECH, UNLIKELY = 0.6, -1.0
-"""Words decoded where Whisper hears nobody and believes little of what it wrote (OpenAI's own thresholds) are dropped."""
+"""The words of a window are dropped if the probability of no speech is above the first and the mean log-probability of the
+tokens is below the second (OpenAI's own thresholds)."""
 
 
 class FasterWhisper:
-    """One encoding of each window serves language detection, decoding and word times."""
+    """Encodes each window once for language detection, decoding and word times."""
 
     def __init__(self, folder: Path, beam_size: int) -> None:
         self._whisper = load_whisper(folder)
         self._beam_size = beam_size
 
     def transcribe(self, samples: Samples, language: str | None) -> Transcript:
-        """Words of `samples`; each passage has a language of its own unless one is given for all."""
+        """The words of `samples`. The language is detected for each passage, unless `language` is given."""
         regions = speech_regions(samples, longest=LONGEST_WINDOW)
         spans = windows(regions, longest=LONGEST_WINDOW)
         words: list[Word] = []
@@ -52,16 +56,16 @@ class FasterWhisper:
             encoded = self._whisper.encode(features, frames)
             if language is None:
                 before = passages[-1].language if passages else None
-                found = self._whisper.passages(encoded, batch, regions, before)
+                spoken = self._whisper.passages(encoded, batch, regions, before)
             else:
-                found = [Passage(span, language, None) for span in batch]
-            passages += found
-            one_language = len({p.language for p in found}) == 1
-            for code, run in groupby(found, key=lambda p: p.language):
+                spoken = [Passage(span, language, None) for span in batch]
+            passages += spoken
+            one_language = len({p.language for p in spoken}) == 1
+            for code, run in groupby(spoken, key=lambda p: p.language):
                 same = list(run)
                 if one_language and len(same) == len(batch):
                     decoded = self._decoded(features, encoded, code)
-                else:  # a batch is decoded in one language, and its windows may have been cut
+                else:  # CTranslate2 decodes a batch in one language only, so each run of passages is encoded again by itself
                     parts = [self._whisper.features(cut(samples, p.span)) for p in same]
                     decoded = self._decoded(parts, self._whisper.encode(parts, frames), code)
                 for passage, timed in zip(same, decoded, strict=True):
@@ -72,7 +76,7 @@ class FasterWhisper:
         return Transcript(code, probability, words, regions)
 
     def _decoded(self, features: list[np.ndarray], encoded: Any, language: str) -> list[list[Word]]:
-        """The words of each window of a batch, with times within it."""
+        """The words of each window of a batch, with times in seconds from the start of the window."""
         decoded = self._whisper.decode(encoded, len(features), language, beam_size=self._beam_size)
         timed = self._whisper.word_times(encoded, [d.tokens for d in decoded], [f.shape[1] for f in features], language)
         windows = []
@@ -83,7 +87,10 @@ class FasterWhisper:
         return windows
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
-        """Times for the words of `text`; interpolated and marked so if the clip is over 30 s or the text too long."""
+        """Times for the words of `text`.
+
+        If the clip is over 30 s or the text is too long, the times are interpolated, and the words marked as not aligned.
+        """
         return align_by_attention(self._whisper, samples, text, language)
 
     def _again(self, features: np.ndarray, language: str) -> tuple[Decoded, list[Word]]:
@@ -94,19 +101,19 @@ class FasterWhisper:
 
 
 def load(folder: Path, aligner: Path | Mapping[str, Path] | None, settings: TranscribeSettings) -> FasterWhisper:
-    """The recogniser on the CTranslate2 Whisper model in `folder`; it aligns by itself.
+    """The recogniser on the CTranslate2 Whisper model in `folder`. It takes word times from Whisper itself.
 
-    UsageError if an aligner is given, or for a language that Whisper does not know.
+    Raises UsageError if an aligner is given, or if Whisper does not know the language.
     """
     if aligner is not None:
-        raise UsageError("the transcriber faster-whisper takes word times from Whisper itself; use whisperx, or --aligner ''")
+        raise UsageError("the transcriber faster-whisper uses no aligner; use --transcriber whisperx, or --aligner ''")
     transcriber = FasterWhisper(folder, settings.beam_size)
     load_whisper(folder).require(settings.language)
     return transcriber
 
 
 def languages(folder: Path) -> frozenset[str] | None:
-    """The codes of the languages that the model in `folder` knows; None if its files do not say it."""
+    """The codes of the languages that the model in `folder` knows. None if its files do not list them."""
     return known_languages(folder)
 
 

@@ -1,4 +1,4 @@
-"""whisperX: its batched recogniser, and forced alignment where an aligner is given; takes seconds to start."""
+"""whisperX: batched recognition, and forced alignment if an aligner is given; takes seconds to start."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ REQUIRES = ("whisperx",)
 BATCH = 8
 
 KEPT = 2
-"""So many aligners stay in memory; one of a large model is 1.3 GB."""
+"""The number of aligners that stay in memory. One of a large model takes 1.3 GB."""
 
 
 class WhisperX:
@@ -57,7 +57,7 @@ class WhisperX:
             self._aligners = _Aligners(aligner or {})
 
     def transcribe(self, samples: Samples, language: str | None) -> Transcript:
-        """Words of `samples`; each passage has a language of its own unless one is given for all."""
+        """The words of `samples`. The language is detected for each passage, unless `language` is given."""
         regions = speech_regions(samples, longest=LONGEST_WINDOW)
         if not regions:
             return Transcript(language or "und", None, [], regions)
@@ -73,36 +73,39 @@ class WhisperX:
         return Transcript(*main_language(passages), words, regions)
 
     def _passages(self, samples: Samples, regions: list[tuple[float, float]]) -> list[Passage]:
-        """Which language is spoken where. It takes an encoding of its own, as whisperX keeps what it encodes to itself."""
-        found: list[Passage] = []
+        """The passages of one language each. This encodes the audio once more, because whisperX does not pass on its encoding."""
+        passages: list[Passage] = []
         spans = windows(regions, longest=LONGEST_WINDOW)
         for first in range(0, len(spans), BATCH):
             batch = spans[first : first + BATCH]
             features = [self._whisper.features(cut(samples, span)) for span in batch]
             encoded = self._whisper.encode(features, padded_frames(features))
-            found += self._whisper.passages(encoded, batch, regions, found[-1].language if found else None)
-        return found
+            passages += self._whisper.passages(encoded, batch, regions, passages[-1].language if passages else None)
+        return passages
 
     def _words(self, samples: Samples, regions: list[tuple[float, float]], language: str) -> list[Word]:
-        """What is said in the regions of speech, all in one language."""
+        """The words in the regions of speech, all in one language."""
         self._recogniser.vad_model.regions = regions
-        with quiet():  # of the samples, the recogniser slices a batch of windows at a time
+        with quiet():  # the recogniser slices the samples of one batch of windows at a time
             segments = self._recogniser.transcribe(samples, batch_size=BATCH, language=language)["segments"]
-        found = [((s["start"], s["end"]), s["text"]) for s in segments if s["text"].strip()]
+        texts = [((s["start"], s["end"]), s["text"]) for s in segments if s["text"].strip()]
         words: list[Word] = []
         if aligner := self._aligners.of(language):
-            for span, text in found:
+            for span, text in texts:
                 words = continued(words, [shifted(w, *span) for w in aligner.align(cut(samples, span), text, language)])
             return words
-        for first in range(0, len(found), BATCH):
-            batch = found[first : first + BATCH]
+        for first in range(0, len(texts), BATCH):
+            batch = texts[first : first + BATCH]
             for (span, _), timed in zip(batch, self._attended(samples, batch, language), strict=True):
                 inside = [r for r in regions if r[0] < span[1] and r[1] > span[0]]
                 words = continued(words, [within_speech(shifted(w, *span), inside) for w in timed])
         return words
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
-        """Times for the words of `text`; interpolated, and marked so, where the clip is over 30 s or not alignable."""
+        """Times for the words of `text`.
+
+        If the clip is over 30 s or cannot be aligned, the times are interpolated, and the words marked as not aligned.
+        """
         if not self._aligners:
             return align_by_attention(self._whisper, samples, text, language)
         probability: float | None = None
@@ -118,7 +121,7 @@ class WhisperX:
         return Transcript(language, probability, words)
 
     def _attended(self, samples: Samples, batch: list[tuple[tuple[float, float], str]], language: str) -> list[list[Word]]:
-        """Words within each span, from the attention that Whisper pays when it reads the text along with the audio."""
+        """The words within each span, with times from Whisper's attention to the audio as it reads the text."""
         features = [self._whisper.features(cut(samples, span)) for span, _ in batch]
         tokens = [self._whisper.tokenizer(language).encode(text) for _, text in batch]
         encoded = self._whisper.encode(features, padded_frames(features))
@@ -126,12 +129,15 @@ class WhisperX:
 
 
 def _in_its_passage(word: Word, passages: list[Passage]) -> Word:
-    """`word` with the language of the passage in which it begins, or that it is nearest to."""
+    """`word` with the language of the passage in which it begins, or else of the nearest passage."""
     return in_passage(word, min(passages, key=lambda p: max(p.span[0] - word.start, word.start - p.span[1], 0.0)))
 
 
 class _Aligners:
-    """An aligner for all languages, or one for each of some. Weights are read when they are needed, and few are kept."""
+    """One aligner for all languages, or one for each of some languages.
+
+    Weights for a single language are read on its first use. Those of the last `KEPT` languages stay in memory.
+    """
 
     def __init__(self, folders: Path | Mapping[str, Path]) -> None:
         self._all = _Aligner(folders) if isinstance(folders, Path) else None
@@ -144,7 +150,7 @@ class _Aligners:
         return bool(self._all or self._each)
 
     def of(self, language: str) -> _Aligner | None:
-        """The one for `language`, ready to align; None where there is none."""
+        """The aligner for `language`, with its weights loaded. None if the language has no aligner."""
         if self._all:
             return self._all
         if aligner := self._each.get(language):
@@ -157,27 +163,27 @@ class _Aligners:
 
 
 class _Aligner:
-    """A wav2vec 2.0 CTC model in a folder, with whisperX's search for the best path. Its weights are read by `load`."""
+    """A wav2vec 2.0 CTC model in a folder, with whisperX's search for the best path. `load` reads its weights."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoConfig, Wav2Vec2CTCTokenizer
         from transformers.utils import logging as transformers_logging
 
-        transformers_logging.set_verbosity_error()  # parts that serve training only are no news
+        transformers_logging.set_verbosity_error()  # or it warns about weights that only training needs
         self._folder = folder
         self._model: Any = None
         with self._reading():
             kind = AutoConfig.from_pretrained(folder, **SAFELY).model_type
             if kind != "wav2vec2":
-                raise ValueError(f"it is of the kind {kind}")
+                raise ValueError(f"its model_type is {kind}, not wav2vec2")
             if not (folder / "model.safetensors").exists():
-                raise OSError("no model.safetensors")
+                raise OSError("model.safetensors is missing")
             vocabulary = Wav2Vec2CTCTokenizer.from_pretrained(folder, **SAFELY).get_vocab()
         self._vocabulary = {token.lower(): number for token, number in vocabulary.items()}
         self._letters = {token for token in self._vocabulary if len(token) == 1} - {"|"}
 
     def load(self) -> None:
-        """Read the weights, unless that was done. ModelError where they are not what they should be."""
+        """Read the weights, unless they are in memory. Raises ModelError if they are damaged or of another model."""
         if self._model is not None:
             return
         import torch
@@ -188,24 +194,24 @@ class _Aligner:
             self._model = whole_model(Wav2Vec2ForCTC, self._folder, use_safetensors=True).eval().to(self._device)
 
     def unload(self) -> None:
-        """Let go of the weights."""
+        """Release the weights."""
         self._model = None
 
     def align(self, samples: np.ndarray, text: str, language: str) -> list[Word]:
-        """Words of `text` with their times in `samples`.
+        """The words of `text` with their times in `samples`.
 
-        Numbers are looked for as they are said, and letters that the model lacks without their accents. A word of which it knows
-        nothing gets times between its neighbours (whisperX's wildcard) and is marked as not aligned. So are all words of a text
-        too long for the audio, spread over it.
+        Numbers are aligned as they are spoken. A letter that the model's vocabulary lacks is aligned without its accent. A word
+        without any letter of the vocabulary gets times between its neighbours (whisperX's wildcard), and is marked as not
+        aligned. If the text is too long for the audio, all words are spread over the audio, and marked in the same way.
         """
         from whisperx import alignment
 
         words = split(text)
-        # Whatever else a word has, such as punctuation, would be searched for as a sound and found in the pause behind it.
-        known = [[letters for said in spoken(word, language) if (letters := self._known(said))] for _, word in words]
-        pieces = [letters or ["".join(word.split())] for letters, (_, word) in zip(known, words, strict=True)]
+        # Only letters of the vocabulary: whisperX would align punctuation as a sound, and place it in the pause after the word.
+        alignable = [[letters for said in spoken(word, language) if (letters := self._alignable(said))] for _, word in words]
+        pieces = [letters or ["".join(word.split())] for letters, (_, word) in zip(alignable, words, strict=True)]
         unspaced = language in UNSPACED
-        if unspaced:  # where whisperX takes each character for a word
+        if unspaced:  # whisperX treats each character as a word here
             pieces = [list("".join(letters)) for letters in pieces]
         flat = [piece for of_word in pieces for piece in of_word]
         duration = len(samples) / SAMPLE_RATE_HZ
@@ -218,16 +224,16 @@ class _Aligner:
         rest = iter(timed)
         return [
             _word(blank, word, list(islice(rest, len(of_word))), aligned=bool(letters))
-            for (blank, word), letters, of_word in zip(words, known, pieces, strict=True)
+            for (blank, word), letters, of_word in zip(words, alignable, pieces, strict=True)
         ]
 
-    def _known(self, text: str) -> str:
-        """The letters of `text` that the model knows, in lower case; for one that it lacks, those that it is made of."""
-        found = ""
+    def _alignable(self, text: str) -> str:
+        """The letters of `text` that the vocabulary has, in lower case. Any other letter is decomposed, such as é into e."""
+        letters = ""
         for letter in text.lower().replace("’", "'"):
             parts = letter if letter in self._letters else unicodedata.normalize("NFKD", letter.casefold())
-            found += "".join(part for part in parts if part in self._letters)
-        return found
+            letters += "".join(part for part in parts if part in self._letters)
+        return letters
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -235,20 +241,22 @@ class _Aligner:
             yield
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise ModelError(
-                f"{self._folder}: not a wav2vec 2.0 CTC model: it needs config.json, model.safetensors and vocab.json ({error})"
+                f"{self._folder}: not a wav2vec 2.0 CTC model ({error}); choose a folder with its config.json, model.safetensors "
+                "and vocab.json"
             ) from error
 
 
 def _word(blank: str, word: str, pieces: list[dict[str, Any]], *, aligned: bool) -> Word:
-    """`word`, after `blank`, from the first to the last of what is said for it."""
+    """`word`, after `blank`, from the start of its first spoken piece to the end of its last."""
     score = float(np.average([p["score"] for p in pieces], weights=[len(p["word"]) for p in pieces])) if aligned else None
     return Word(word, float(pieces[0]["start"]), float(pieces[-1]["end"]), score, aligned=aligned, blank=blank)
 
 
 def load(folder: Path, aligner: Path | Mapping[str, Path] | None, settings: TranscribeSettings) -> WhisperX:
-    """The recogniser on the CTranslate2 Whisper model in `folder`, and wav2vec 2.0 CTC models: one for all, or one a language.
+    """The recogniser on the CTranslate2 Whisper model in `folder`.
 
-    ModelError if a folder holds something else, UsageError for an unknown language.
+    aligner: the folder of a wav2vec 2.0 CTC model for all languages, or one folder for each language. Raises ModelError if a
+    folder holds another kind of model, UsageError if Whisper does not know the language.
     """
     transcriber = WhisperX(folder, aligner, settings.beam_size)
     load_whisper(folder).require(settings.language)
@@ -256,25 +264,25 @@ def load(folder: Path, aligner: Path | Mapping[str, Path] | None, settings: Tran
 
 
 def languages(folder: Path) -> frozenset[str] | None:
-    """The codes of the languages that the model in `folder` knows; None if its files do not say it."""
+    """The codes of the languages that the model in `folder` knows. None if its files do not list them."""
     return known_languages(folder)
 
 
 def _batched(model: Any, folder: Path, beam_size: int) -> Any:
-    """whisperX's pipeline on the loaded faster-whisper `model`, with our voice activity instead of one it would fetch."""
+    """whisperX's pipeline on the loaded faster-whisper `model`. It uses msfser's voice activity, so it downloads no detector."""
     from whisperx import asr
     from whisperx.diarize import Segment
     from whisperx.vads import Vad
 
     class Regions(Vad):  # type: ignore[misc]
-        """Hands over the regions of speech found beforehand; packing them into windows is left to whisperX."""
+        """Returns the regions of speech that msfser detected. whisperX joins them into windows."""
 
         regions: list[tuple[float, float]]
 
         def __call__(self, audio: Any) -> list[Any]:
             return [Segment(*region) for region in self.regions]
 
-    # whisperX's model differs from faster-whisper's in methods only, so that the same weights serve both.
+    # whisperX's model differs from faster-whisper's only in its methods, so both can share the weights.
     shared = copy.copy(model)
     shared.__class__ = asr.WhisperModel
     options = {"beam_size": beam_size}
@@ -283,7 +291,7 @@ def _batched(model: Any, folder: Path, beam_size: int) -> Any:
 
 @contextlib.contextmanager
 def _whole_texts(alignment: Any) -> Iterator[None]:
-    """Keep whisperX from downloading a sentence splitter: utterances are cut later, from the times of the words."""
+    """Keep whisperX from downloading a sentence splitter. msfser cuts utterances later, from the times of the words."""
 
     class Whole:
         def span_tokenize(self, text: str) -> list[tuple[int, int]]:
