@@ -146,3 +146,8 @@ def shortage(error: Exception) -> str:
     """What ran out, as a sentence. `error` is one for which `is_shortage` is true."""
     what = "too many open files" if "open files" in str(error).lower() else "not enough memory"
     return f"{what} ({error})" if str(error) else what
+
+
+def why(error: BaseException) -> str:
+    """The text of the error without the file's path, which the ledger has already, and which differs between machines."""
+    return str(getattr(error, "strerror", None) or error)

@@ -83,7 +83,7 @@ def _number(digits: str, suffix: str, money: str, language: str) -> list[str]:
     for part in whole:
         alone = (len(whole) > 1 or part == digits) and not money  # 1,984 is not a year
         year = alone and len(part) == 4 and 1100 <= int(part) <= 2099 and language not in _NO_YEARS
-        words += _say(part, language, "YEAR" if year else "CARDINAL")
+        words += _say(part, language, "YEAR" if year else "CARDINAL") or [part]
     if fraction and money:
         return [*words, *money.split(), *_say(fraction, language, "CARDINAL")]
     if fraction:

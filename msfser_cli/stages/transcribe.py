@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -109,15 +110,20 @@ def joined(recording_id: str, segments: Sequence[Segment], by_channel: Mapping[i
     """
     if len(by_channel) == 1:
         return [{**row, "channel": channel} for channel, rows in by_channel.items() for row in rows]
-    named, texts = ({getattr(segment, name) for segment in segments} for name in ("speaker", "text"))
-    same_times: dict[tuple[float, float], list[Row]] = {}
+    speakers = {segment.speaker for segment in segments if segment.speaker is not None}
+    texts = {segment.text.strip() for segment in segments if segment.text is not None}
+    same_segment: dict[tuple[float, float, str | None, str | None, int], list[Row]] = {}
     for channel, rows in by_channel.items():
+        before: Counter[tuple[float, float, str | None, str | None]] = Counter()
         for row in rows:
-            if row["speaker"] is None or row["speaker"] not in named:
-                row["speaker"] = "_".join(filter(None, [f"CHANNEL_{channel}", row["speaker"]]))
-            same_times.setdefault((row["start"], row["end"]), []).append({**row, "channel": channel})
+            speaker = row["speaker"] if row["speaker"] in speakers else None
+            text = row["text"] if row["text"] in texts else None
+            key = (row["start"], row["end"], speaker, text)
+            of_channel = speaker or "_".join(filter(None, [f"CHANNEL_{channel}", row["speaker"]]))
+            same_segment.setdefault((*key, before[key]), []).append({**row, "channel": channel, "speaker": of_channel})
+            before[key] += 1
     kept: list[Row] = []
-    for _, rows in sorted(same_times.items(), key=lambda item: item[0]):
+    for _, rows in sorted(same_segment.items(), key=lambda item: item[0][:2]):
         if rows[0]["text"] in texts:
             kept.append(max(rows, key=_fit))
         else:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 
-from msfser_cli.errors import RecordingError, ResourceError, is_shortage
+from msfser_cli.errors import RecordingError, ResourceError, is_shortage, why
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.atomic import resources, scratch
 from msfser_cli.store.decoder import Decoder
@@ -128,7 +128,7 @@ def file_sha256(path: Path) -> tuple[str, int]:
                 digest.update(block)
                 size += len(block)
         except OSError as error:
-            raise RecordingError("unreadable", f"msfser cannot read it ({_why(error)})") from error
+            raise RecordingError("unreadable", f"msfser cannot read it ({why(error)})") from error
     return digest.hexdigest(), size
 
 
@@ -186,11 +186,11 @@ def _open(path: Path) -> BinaryIO:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise RecordingError("missing", f"the file does not exist ({_why(error)})") from error
+        raise RecordingError("missing", f"the file does not exist ({why(error)})") from error
     except OSError as error:
         if is_shortage(error):
-            raise ResourceError(f"{path}: cannot open it ({_why(error)}); end other programs and run it again") from error
-        raise RecordingError("unreadable", f"msfser cannot open it ({_why(error)})") from error
+            raise ResourceError(f"{path}: cannot open it ({why(error)}); end other programs and run it again") from error
+        raise RecordingError("unreadable", f"msfser cannot open it ({why(error)})") from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
         os.close(descriptor)
@@ -199,8 +199,3 @@ def _open(path: Path) -> BinaryIO:
             raise RecordingError("too_large", problem)
         raise RecordingError("unreadable", "it is not a regular file")
     return os.fdopen(descriptor, "rb")
-
-
-def _why(error: BaseException) -> str:
-    """The text of the error without the file's path, which the ledger has already, and which differs between machines."""
-    return str(getattr(error, "strerror", None) or error)

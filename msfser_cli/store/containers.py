@@ -12,6 +12,8 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from msfser_cli.errors import RecordingError
+
 _MOST_PARTS = 1_000_000
 _LEAST_RF64 = 12 + 36 + 24 + 8  # the headers before the sound
 _LARGEST_PAGE = 27 + 255 + 255 * 255  # bytes of Ogg
@@ -29,7 +31,10 @@ _W64_DATA = b"data" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
 
 def stated_size(file: BinaryIO) -> int:
-    """The least size in bytes of `file` if it is complete; 0 if it does not state a size. Leaves the file at its start."""
+    """The least size in bytes of `file` if it is complete; 0 if it does not state a size. Leaves the file at its start.
+
+    Raises RecordingError if a size overflowed its 32 bits.
+    """
     try:
         return _stated_size(file)
     except (struct.error, IndexError):  # the file ends within the header
@@ -45,8 +50,8 @@ def _stated_size(file: BinaryIO) -> int:
         riff = int.from_bytes(head[4:8], "little")
         beyond = file.seek(0, os.SEEK_END) - (riff + 8)
         if beyond > 0 and beyond % (1 << 32) == 0:
-            # The size overflowed its 32 bits, and FFmpeg would decode only its remainder. More than the file has: refused.
-            return riff + 8 + beyond + (1 << 32)
+            problem = "its size is over 4 GiB, which the header of a WAV file cannot state; convert it to RF64 or FLAC"
+            raise RecordingError("decode_error", problem)  # FFmpeg would decode only a part of it, without a word
         return _end(_parts(file, 12, "<4sI"), b"LIST" if form == b"AVI " else b"data")
     if kind in (b"RF64", b"BW64"):
         length = int.from_bytes(_read(file, 28, 8), "little")  # the length of the sound, which the first part states

@@ -101,11 +101,15 @@ class Decoder:
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), str(MEMORY_BYTES), *sys.path]
-        with theirs:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()], env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-            )
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()], env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                )
+        except BaseException:
+            ours.close()
+            raise
         self._connection = ours
         if not _line(ours):
             remedy = "free some memory, or run python -c 'import av' to see whether the installation is damaged"

@@ -21,13 +21,13 @@ import av
 import av.logging
 import numpy as np
 
-from msfser_cli.errors import RecordingError
+from msfser_cli.errors import RecordingError, why
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store import tracks
 from msfser_cli.store.channels import Mixer, Splitter
 from msfser_cli.store.containers import counted, stated_size
 from msfser_cli.store.rumble import HighPass
-from msfser_cli.store.timeline import Gap, Sound, Timeline, require_readable, why
+from msfser_cli.store.timeline import Gap, Sound, Timeline, require_readable
 
 RECORDINGS = 1000
 """The process ends after this many recordings, and a new one starts, so memory leaks of decoders do not add up."""

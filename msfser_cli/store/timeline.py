@@ -16,7 +16,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from msfser_cli.errors import RecordingError
+from msfser_cli.errors import RecordingError, why
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.containers import Accounted
 
@@ -193,11 +193,6 @@ def require_readable(error: Exception) -> None:
     if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError) and error.errno != errno.EINVAL:
         raise RecordingError("unreadable", f"msfser cannot read it ({why(error)})") from error
     _require_memory(error)
-
-
-def why(error: BaseException) -> str:
-    """The text of the error without the file's path, which the ledger has already, and which differs between machines."""
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _require_memory(error: Exception) -> None:

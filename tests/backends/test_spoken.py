@@ -25,7 +25,7 @@ from msfser_cli.backends.spoken import spoken
         ("2ème", "fr", "deuxième"), ("80%", "fr", "quatre vingts pour cent"), ("3,5", "ru", "три и пять"),
         ("42", "zh", "四十二"), ("2007", "zh", "二千〇七"), ("42", "ko", "사십이"),
         ("٤٢", "ar", "إثنان وأربعون"), ("42", "nb", "førtito"),
-        ("50%", "sv", "femtio"),
+        ("50%", "sv", "femtio"), ("3kg", "eu", "3 kg"),
     ],
 )  # fmt: skip
 def test_what_is_said(word: str, language: str, said: str) -> None:

@@ -317,6 +317,18 @@ def test_what_a_manifest_marks_off_is_a_row_of_the_channels_that_speak_in_it() -
     assert [(r["start"], r["channel"], r["speaker"]) for r in found] == [(0, 0, "Ann"), (1, 0, "CHANNEL_0"), (2, 1, "CHANNEL_1")]
 
 
+def test_segments_at_the_same_times_are_rows_of_their_own() -> None:
+    segments = (Segment(0, 1, text="yes "), Segment(0, 1, text="no"), Segment(0, 1, speaker="Ann"), Segment(0, 1, speaker="Ben"))
+    found = joined("r", segments, {
+        channel: [row(0.0, "yes", score=0.9 - channel), row(0.0, "no", score=0.1 + channel / 2), row(0.0, "a", speaker="Ann"),
+                  row(0.0, "", words=0, speaker="Ben")]
+        for channel in (0, 1)
+    })  # fmt: skip
+    assert [(r["text"], r["channel"], r["speaker"]) for r in found] == [
+        ("yes", 0, "CHANNEL_0"), ("no", 1, "CHANNEL_1"), ("a", 0, "Ann"), ("a", 1, "Ann"), ("", 0, "Ben"),
+    ]  # fmt: skip
+
+
 UNHEARD: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "an offset of .05": lambda x, t: 0.1 * x + 0.05, "of .2": lambda x, t: 0.1 * x + 0.2, "of .5": lambda x, t: 0.25 * x + 0.5,
     "a step": lambda x, t: 0.1 * x + np.where(t > 5, 0.2, 0.0), "30 Hz": lambda x, t: 0.1 * x + 0.3 * np.sin(60 * np.pi * t),
