@@ -1,9 +1,9 @@
 """Which language is spoken where: Whisper's own detection, part by part, held together so that noise does not flip it.
 
 The windows are encoded for recognition anyway. Each part of a window between two pauses has its language from its own stretch of
-the encoder's states, which costs a few percent of what recognition costs. Then the most likely sequence of languages is sought
-(Viterbi's algorithm), in which every change has its price: a word, or a short or unclear part, keeps the language of its
-neighbours.
+the encoder's states, which costs a few percent of what recognition costs. If the parts then differ, each is encoded by itself and
+judged again. The most likely sequence of languages is sought (Viterbi's algorithm), in which every change has its price: a word,
+or a short or unclear part, keeps the language of its neighbours.
 """
 
 from __future__ import annotations

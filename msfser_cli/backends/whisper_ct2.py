@@ -12,7 +12,7 @@ import numpy as np
 
 from msfser_cli import processors
 from msfser_cli.backends import Word
-from msfser_cli.backends.languages import Judged, Passage, Span, likeliest, parts, passages
+from msfser_cli.backends.languages import Judged, Passage, Span, likeliest, parts, passages, settled
 from msfser_cli.backends.writing import is_said, split
 from msfser_cli.errors import ModelError, UsageError, is_shortage
 from msfser_cli.schemas import SAMPLE_RATE_HZ
@@ -75,7 +75,9 @@ class Whisper:
         results = self._model.model.detect_language(encoded)
         return [{token.strip("<|>"): float(probability) for token, probability in item} for item in results]
 
-    def passages(self, encoded: Any, windows: Sequence[Span], regions: Sequence[Span], before: str | None) -> list[Passage]:
+    def passages(
+        self, encoded: Any, features: Sequence[np.ndarray], windows: Sequence[Span], regions: Sequence[Span], before: str | None
+    ) -> list[Passage]:
         """The encoded windows of a batch in passages of one language each. Times are in seconds.
 
         regions: where somebody speaks. before: the language of what precedes the windows, None at the start.
@@ -92,7 +94,21 @@ class Whisper:
                 own = np.ascontiguousarray(own if len(spans) > 1 else state)[np.newaxis]
                 [probabilities] = self.languages(ctranslate2.StorageView.from_array(own))
                 heard[-1].append(Judged((first, last), probabilities))
+        spoken = settled([part for of_window in heard for part in of_window], before)
+        if len({*spoken, before or spoken[0]}) > 1:
+            # States were encoded at another position than the decoder takes them for. Sometimes that makes another language of
+            # them, so a change is believed only where the parts, encoded by themselves, show it.
+            heard = [
+                [Judged(part.span, self._language_alone(frames, start, part.span)) for part in of_window]
+                for frames, (start, _), of_window in zip(features, windows, heard, strict=True)
+            ]
         return passages(heard, before)
+
+    def _language_alone(self, features: np.ndarray, start: float, span: Span) -> dict[str, float]:
+        """The probability of each language in `span`, encoded by itself. `features` are those of a window from `start` on."""
+        first, last = (round((time - start) * FRAMES_PER_SECOND) for time in span)
+        own = features[:, first : max(last, first + 2)]
+        return self.languages(self.encode([own], padded_frames([own])))[0]
 
     def detect(self, samples: Samples) -> tuple[str, float]:
         """The language of the first 30 s of `samples`, and its probability."""

@@ -52,7 +52,7 @@ class FasterWhisper:
             encoded = self._whisper.encode(features, frames)
             if language is None:
                 before = passages[-1].language if passages else None
-                found = self._whisper.passages(encoded, batch, regions, before)
+                found = self._whisper.passages(encoded, features, batch, regions, before)
             else:
                 found = [Passage(span, language, None) for span in batch]
             passages += found

@@ -80,7 +80,8 @@ class WhisperX:
             batch = spans[first : first + BATCH]
             features = [self._whisper.features(cut(samples, span)) for span in batch]
             encoded = self._whisper.encode(features, padded_frames(features))
-            found += self._whisper.passages(encoded, batch, regions, found[-1].language if found else None)
+            before = found[-1].language if found else None
+            found += self._whisper.passages(encoded, features, batch, regions, before)
         return found
 
     def _words(self, samples: Samples, regions: list[tuple[float, float]], language: str) -> list[Word]:

@@ -142,6 +142,12 @@ def test_languages_that_follow_one_another_each_have_their_words(
     assert all((w.language_probability or 0) > 0.5 for w in words)
 
 
+def test_a_part_that_is_judged_wrong_within_its_window_changes_nothing(transcriber: Transcriber) -> None:
+    words = transcriber.transcribe(recording("libri_2412-153948-0001"), None).words
+    assert {w.language for w in words} == {"en"}
+    assert text_of(words).endswith("I have been unable to reap any pecuniary advantage.")
+
+
 def test_a_foreign_word_changes_nothing(transcriber: Transcriber) -> None:
     word = german()[: round(0.9 * RATE)]  # "Jeden"
     samples = np.concatenate([recording("lj_LJ001-0002"), word, recording("jfk")])
