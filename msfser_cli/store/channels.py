@@ -154,7 +154,7 @@ class _Comparison:
 class Splitter:
     """Hands every channel of a stream on, and says which of them are worth hearing."""
 
-    _SAME = 0.999
+    _SAME, _SHARED = 0.999, 0.1
     _SILENT_DB = 1e-12
 
     def __init__(self, channels: int) -> None:
@@ -176,10 +176,19 @@ class Splitter:
         energies = np.diag(self._products)
         kept: list[int] = []
         same: list[int] = []
+        shared: list[tuple[int, int]] = []
         for channel, energy in enumerate(energies):
             if energy <= self._SILENT_DB * max(1, self._count):
                 continue
-            related = [abs(self._products[channel, k]) / np.sqrt(energy * energies[k]) > self._SAME for k in kept]
-            (same if any(related) else kept).append(channel)
+            related = [abs(self._products[channel, k]) / np.sqrt(energy * energies[k]) for k in kept]
+            if any(share > self._SAME for share in related):
+                same.append(channel)
+                continue
+            shared += [(k, channel) for k, share in zip(kept, related, strict=True) if share > self._SHARED]
+            kept.append(channel)
         which = f"channel {same[0]} was" if len(same) == 1 else f"{len(same)} channels were"
-        return [*kept] or [0], [f"{which} left out as a copy of another"] if same else []
+        notes = [f"{which} left out as a copy of another"] if same else []
+        if shared:
+            one, other = shared[0]
+            notes.append(f"its channels {one} and {other} share sound: what both have picked up has rows in both")
+        return [*kept] or [0], notes

@@ -81,6 +81,11 @@ def test_a_manifest_may_name_files_above_its_folder_if_the_root_is_above_them(co
     assert ids(find([str(lists / "m.csv")], root=corpus)) == ["b.wav"]
 
 
+def test_a_time_of_minus_zero_is_zero(corpus: Path) -> None:
+    (corpus / "m.csv").write_text("path,start,end\nb.wav,-0.0,1\n")
+    assert str(find([str(corpus / "m.csv")]).recordings[0].segments[0].start) == "0.0"
+
+
 def test_paths_come_from_stdin(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = f"{corpus / 'b.wav'}\n\n{corpus / 'gone.wav'}\n".encode() + os.fsencode(corpus) + b"/\xff.wav\n"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8"))

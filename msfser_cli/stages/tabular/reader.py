@@ -99,7 +99,7 @@ class Columns:
             value = seconds(text, unit)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError
-            return value
+            return abs(value)  # -0.0 is 0
 
         return self._parsed(index, time, "which is not a time from the start of the recording",
                             "write times in seconds, such as 12.5, or as 0:00:12.5")
