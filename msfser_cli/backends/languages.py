@@ -1,8 +1,9 @@
 """The language of each passage: Whisper's detection for each part, smoothed so that noise does not change the language.
 
 Recognition encodes the windows anyway. The part of a window between two pauses gets its language probabilities from its own
-stretch of the encoder's states, which adds a few percent to the cost of recognition. Viterbi's algorithm then finds the most
-likely sequence of languages. Every change of language has a cost, so a single word, or a short or unclear part, keeps the
+stretch of the encoder's states, which adds a few percent to the cost of recognition. If the parts differ, each is encoded by
+itself and judged again, because states from the middle of a window are sometimes misjudged. Viterbi's algorithm then finds the
+most likely sequence of languages. Every change of language has a cost, so a single word, or a short or unclear part, keeps the
 language of its neighbours.
 """
 

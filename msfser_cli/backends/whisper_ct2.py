@@ -12,7 +12,7 @@ import numpy as np
 
 from msfser_cli import processors
 from msfser_cli.backends import Word
-from msfser_cli.backends.languages import Judged, Passage, Span, likeliest, parts, passages
+from msfser_cli.backends.languages import Judged, Passage, Span, likeliest, parts, passages, settled
 from msfser_cli.backends.writing import is_said, split
 from msfser_cli.errors import ModelError, UsageError, is_shortage
 from msfser_cli.schemas import SAMPLE_RATE_HZ
@@ -31,6 +31,9 @@ SHORTEST_PADDED, SILENCE_AFTER = 10.0, 1.0
 
 Without padding, Whisper decodes the same text repeatedly.
 """
+
+NO_SPEECH, UNLIKELY = 0.6, -1.0
+"""OpenAI's own thresholds: of the probability that nobody speaks, and of the mean log-probability of a text's tokens."""
 
 _INCOMPLETE = "\ufffd"
 """Stands for a character of which some bytes are in the tokens that follow."""
@@ -82,8 +85,10 @@ class Whisper:
         results = self._model.model.detect_language(encoded)
         return [{token.strip("<|>"): float(probability) for token, probability in item} for item in results]
 
-    def passages(self, encoded: Any, windows: Sequence[Span], regions: Sequence[Span], before: str | None) -> list[Passage]:
-        """The encoded windows of a batch, cut into passages of one language each. Times are in seconds.
+    def passages(
+        self, encoded: Any, features: Sequence[np.ndarray], windows: Sequence[Span], regions: Sequence[Span], before: str | None
+    ) -> list[Passage]:
+        """The encoded windows of a batch cut into passages of one language each. Times are in seconds.
 
         regions: where there is speech. before: the language of the speech before these windows; None at the start.
         """
@@ -99,7 +104,21 @@ class Whisper:
                 own = np.ascontiguousarray(own if len(spans) > 1 else state)[np.newaxis]
                 [probabilities] = self.languages(ctranslate2.StorageView.from_array(own))
                 judged[-1].append(Judged((first, last), probabilities))
+        spoken = settled([part for of_window in judged for part in of_window], before)
+        if len({*spoken, before or spoken[0]}) > 1:
+            # The decoder takes each stretch of states for the start of a window. Sometimes it then hears another language, so a
+            # change counts only if the parts, each encoded by itself, show it.
+            judged = [
+                [Judged(part.span, self._language_alone(frames, start, part.span)) for part in of_window]
+                for frames, (start, _), of_window in zip(features, windows, judged, strict=True)
+            ]
         return passages(judged, before)
+
+    def _language_alone(self, features: np.ndarray, start: float, span: Span) -> dict[str, float]:
+        """The probability of each language in `span`, encoded by itself. `features` are those of a window from `start` on."""
+        first, last = (round((time - start) * FRAMES_PER_SECOND) for time in span)
+        own = features[:, first : max(last, first + 2)]
+        return self.languages(self.encode([own], padded_frames([own])))[0]
 
     def detect(self, samples: Samples) -> tuple[str, float]:
         """The language of the first 30 s of `samples`, and its probability."""
@@ -184,6 +203,11 @@ class Decoded:
         self.tokens = tokens
         self.log_probability = log_probability
         self.no_speech = no_speech
+
+    @property
+    def is_invented(self) -> bool:
+        """Whether Whisper itself believes that nobody speaks and that its text is unlikely, by OpenAI's own thresholds."""
+        return self.no_speech > NO_SPEECH and self.log_probability < UNLIKELY
 
 
 def _device() -> tuple[str, str]:

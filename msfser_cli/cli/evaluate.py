@@ -127,7 +127,9 @@ def _print_report(result: Evaluation) -> None:
     split = f", {result.split}" if result.split else ""
     typer.echo(printable(f"{result.scores} against {result.gold}{split}") + "\n")
     console.print(_metrics(result))
-    typer.echo(f"\n[]: 95 % intervals, from {result.resamples:,} resamples of {in_words(result.clusters)}.")
+    typer.echo("")
+    if any(_bracketed(interval) for a in result.dimensions.values() for interval in a.intervals.values()):
+        typer.echo(f"[]: 95 % intervals, from {result.resamples:,} resamples of {in_words(result.clusters)}.")
     typer.echo(f"One pair is one {result.unit}. RMSE and MAE are in units of the labels' scale, {result.label_scale}.")
     if result.differences:
         typer.echo("\n" + printable(f"CCC against {result.other}, on the labels that both score") + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,7 @@ class _Roles:
 
 
 def read_manifest(path: Path, folder: Path) -> Manifest:
-    """The recordings of the manifest at `path`. Its paths are relative to `folder`.
+    """The recordings of the manifest at `path`. Its paths are relative to `folder`, or else to the manifest.
 
     Raises TableError, with the row, if msfser would have to guess: a column that looks like a time but has an unknown name, a
     value that is not a time, a recording named twice without times, an unknown language, a network address.
@@ -130,7 +131,7 @@ def _segments(columns: Columns, meanings: _Roles) -> list[Segment]:
     segments = []
     for place, (start, end, text, speaker, code) in enumerate(zip(starts, ends, texts, speakers, codes, strict=True)):
         if end is not None and end <= (start or 0.0):
-            columns.refuse(f"{columns.where(place)}: the segment ends at {end:g} s, before it starts", "correct its times")
+            columns.refuse(f"{columns.where(place)}: the segment ends at {end:g} s, not after its start", "correct its times")
         segments.append(Segment(start, end, text, speaker, code, place=columns.where(place)))
     return segments
 
@@ -190,6 +191,7 @@ def _languages(columns: Columns, index: int) -> list[str | None]:
 def _paths(columns: Columns, index: int, folder: Path) -> tuple[list[Path], list[str]]:
     """The path of each row, and a note if files have another spelling on disk than in the manifest."""
     places, path_of = Places(folder), dict[str, Path]()
+    beside = Places(columns.path.parent)
     # Recording ids may lack the extension, as in lhotse's supervisions. Paths have it.
     bare = roles.key(columns.header[index]) in ("recordingid", "recording")
     names = columns.written(index)
@@ -198,11 +200,14 @@ def _paths(columns: Columns, index: int, folder: Path) -> tuple[list[Path], list
             columns.refuse(f"{columns.where(place)} has no {columns.header[index]}", "name a recording in each row")
         if name not in path_of:
             try:
-                path_of[name] = places.find(name, without_extension=bare)
+                path = places.find(name, without_extension=bare)
+                if not os.path.lexists(path) and os.path.lexists(other := beside.find(name, without_extension=bare)):
+                    path = other
+                path_of[name] = path
             except Elsewhere:
                 columns.refuse(f"{columns.where(place)} has {name!r} under {columns.header[index]!r}, which is a network address",
                                "download the file and write its path")
-    respelled = [name for name, path in path_of.items() if path != places.below(name)]
+    respelled = [name for name, path in path_of.items() if path not in (places.below(name), beside.below(name))]
     note = [f"{columns.path}: paths that are spelled differently on disk: {len(respelled)}, such as {respelled[0]!r} for "
             f"{str(path_of[respelled[0]])!r}"] if respelled else []
     return [path_of[name] for name in names if name is not None], note
@@ -242,7 +247,9 @@ def _account(columns: Columns, meanings: _Roles) -> Iterable[str]:
             renamed.append(f"the {role} is {(' - ' if role == 'start' else ' + ').join(map(repr, names))}")
     if renamed:
         yield f"{columns.path}: {', '.join(renamed)}"
-    if duration in meanings.unused and start is None and duration is not None:
+    unused = [index for index in meanings.unused if header[index]]
+    if duration in unused and start is None and duration is not None:
+        unused.remove(duration)
         yield f"{columns.path}: {header[duration]!r} is not used because no column holds a start; whole recordings are read"
-    if meanings.unused:
-        yield f"{columns.path}: columns not used: {columns.shown(meanings.unused)}"
+    if unused:
+        yield f"{columns.path}: columns not used: {columns.shown(unused)}"

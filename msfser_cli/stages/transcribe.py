@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
 SENTENCE_END = ".?!…。！？"
 CLAUSE_END = ",;:،、，；："
+OPENING = "\"'“‘«„¿¡(["
 CLOSING = "\"'”’»)]"
+TITLES = frozenset((
+    "mr.", "mrs.", "ms.", "dr.", "prof.", "st.", "mt.", "capt.", "sgt.", "gov.", "vs.", "e.g.", "i.e.", "hr.", "fr.", "nr.",
+    "z.b.", "d.h.", "bzw.", "mme.", "mlle.", "sr.", "sra.", "dra.", "sig.", "dott.",
+))  # fmt: skip
+"""Abbreviations, in lower case, that need a word after them: no sentence ends there."""
+ORDINALS = frozenset((
+    "de", "lb", "da", "no", "nn", "is", "fo", "fi", "et", "lv", "pl", "cs", "sk", "sl", "hr", "bs", "sr", "hu", "tr",
+))  # fmt: skip
+"""Languages in which "3." means the third."""
 MARGIN = 0.1
 """Seconds kept before the first and after the last word, because word times cut off soft onsets and endings."""
 NEAR = 1.0
@@ -190,7 +200,17 @@ def _ends_with(word: Word, marks: str) -> bool:
 
 
 def _breaks(left: Word, right: Word, pause: float) -> bool:
-    return right.start - left.end >= pause or _ends_with(left, SENTENCE_END) or not _same_voice(left, right)
+    return right.start - left.end >= pause or _ends_sentence(left, right) or not _same_voice(left, right)
+
+
+def _ends_sentence(left: Word, right: Word) -> bool:
+    """Whether a sentence ends with `left`, which `right` follows: not with "Dr.", "am 3. Dezember" or "9 a.m. to"."""
+    if not _ends_with(left, SENTENCE_END):
+        return False
+    if not left.word.endswith((".", "…")):
+        return True
+    is_ordinal = left.language in ORDINALS and left.word[:-1].isdecimal() and len(left.word) <= 3
+    return not (is_ordinal or left.word.lstrip(OPENING).lower() in TITLES or right.word.lstrip(OPENING)[:1].islower())
 
 
 def _same_voice(left: Word, right: Word) -> bool:

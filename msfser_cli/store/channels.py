@@ -157,7 +157,7 @@ class _Comparison:
 class Splitter:
     """Passes on every channel of a stream, and finds those that are silent or copies of others."""
 
-    _SAME = 0.999
+    _SAME, _SHARED = 0.999, 0.1
     _SILENT_DB = 1e-12
 
     def __init__(self, channels: int) -> None:
@@ -179,11 +179,21 @@ class Splitter:
         energies = np.diag(self._products)
         kept: list[int] = []
         same: list[int] = []
+        shared: list[tuple[int, int]] = []
         for channel, energy in enumerate(energies):
             if energy <= self._SILENT_DB * max(1, self._count):
                 continue
-            related = [abs(self._products[channel, k]) / np.sqrt(energy * energies[k]) > self._SAME for k in kept]
-            (same if any(related) else kept).append(channel)
-        one = len(same) == 1
-        note = f"channel {same[0]} is a copy of another" if one else f"{len(same)} channels are copies of others"
-        return [*kept] or [0], [f"{note} and was left out" if one else f"{note} and were left out"] if same else []
+            related = [abs(self._products[channel, k]) / np.sqrt(energy * energies[k]) for k in kept]
+            if any(share > self._SAME for share in related):
+                same.append(channel)
+                continue
+            shared += [(k, channel) for k, share in zip(kept, related, strict=True) if share > self._SHARED]
+            kept.append(channel)
+        copies = f"{len(same)} channels are copies of others and were left out"
+        if len(same) == 1:
+            copies = f"channel {same[0]} is a copy of another and was left out"
+        notes = [copies] if same else []
+        if shared:
+            first, second = shared[0]
+            notes.append(f"its channels {first} and {second} share sound; speech that both picked up has rows in both")
+        return [*kept] or [0], notes

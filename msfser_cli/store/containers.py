@@ -17,6 +17,7 @@ from msfser_cli.errors import RecordingError
 _MOST_PARTS = 1_000_000
 _LEAST_RF64 = 12 + 36 + 24 + 8  # the headers before the sound
 _LARGEST_PAGE = 27 + 255 + 255 * 255  # bytes of Ogg
+_LAST_PAGE = 4  # its flag
 _LARGEST_FRAME = 1_441  # bytes of MP3; the tolerance for its count, because encoders disagree on which frames they count
 _NO_HOLE = 2 * _LARGEST_FRAME  # less at either end is no loss: a first frame without sound, a last frame that was cut
 _TAG = re.compile(rb"ID3[\2-\4][\0-\x20].[\0-\x7f]{4}|APETAGEX[\xd0\xe8]\x07\0\0.{4}|TAG(?=[\x20-\xff\0])", re.DOTALL)
@@ -33,7 +34,7 @@ _W64_DATA = b"data" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
 def stated_size(file: BinaryIO) -> int:
     """The least size in bytes of `file` if it is complete; 0 if it does not state a size. Leaves the file at its start.
 
-    Raises RecordingError if a size overflowed its 32 bits.
+    Raises RecordingError if a size overflowed its 32 bits, or if zeros take the place of sound.
     """
     try:
         return _stated_size(file)
@@ -141,16 +142,22 @@ def _segment(file: BinaryIO) -> int:
 
 
 def _last_page(file: BinaryIO) -> int:
-    """The end of the last page of an Ogg file. Its mark as the last page does not count, because Android does not set it."""
+    """The end of the last page of an Ogg file. Its mark as the last page is not required, because Android does not set it.
+
+    Raises RecordingError if zeros take the place of further pages, as in a download that did not end.
+    """
     start = max(0, file.seek(0, os.SEEK_END) - _LARGEST_PAGE)
     tail = _read(file, start, _LARGEST_PAGE)
     place = tail.rfind(b"OggS\0")
-    if place < 0:
-        return 0
-    page = tail[place:]
+    page = tail[max(0, place) :]
     segments = page[26] if len(page) > 26 else 0
-    lengths = page[27 : 27 + segments]
-    return start + place + 27 + segments + sum(lengths)
+    length = 27 + segments + sum(page[27 : 27 + segments])
+    is_marked = place >= 0 and page[5] & _LAST_PAGE
+    rest = tail if place < 0 else page[length:]
+    if rest and not is_marked and not any(rest):
+        problem = f"cut short: it ends in {len(rest)} bytes of zeros where sound should be; copy it again"
+        raise RecordingError("decode_error", problem)
+    return 0 if place < 0 else start + place + length
 
 
 class Counted(NamedTuple):

@@ -40,7 +40,7 @@ def choose(container: av.container.InputContainer, number: int | None) -> tuple[
     if len(streams) == 1:
         return stream, []
     about = ["default"] if _is(stream, Disposition.default) else []
-    about += [stream.metadata[name] for name in ("language", "title") if stream.metadata.get(name)]
+    about += [stream.metadata[name] for name in ("language", "title") if stream.metadata.get(name, "und") != "und"]
     described = f" ({', '.join(about)})" if about else ""
     return stream, [f"msfser used number {streams.index(stream)}{described} of its {len(streams)} audio tracks"]
 

@@ -393,12 +393,12 @@ def test_one_utterance_a_file(predicted: tuple[Path, Process], tmp_path: Path) -
     (("predict", "corpus", "--unit", "sentence"), 2, "unit must be one of utterance, file"),
     (("predict", "corpus", "--profile", "huge"), 2, "there is no profile 'huge'"),
     (("predict", "corpus", "--transcriber", "nobody"), 2, "there is no transcriber 'nobody'"),
-    (("predict", "corpus", "--out", "new"), 2, "new: --out is a file that ends in .parquet, or a folder that ends in /"),
+    (("predict", "corpus", "--out", "new"), 2, "new: not a name for --out; name a file that ends in .parquet, or"),
     (("predict", "corpus", "--pitch-weight", "inf"), 2, "the cue weights must be"),
     (("emphasize", "scores.parquet"), 4, "scores.parquet: a table of predict; emphasize needs a table of transcribe"),
     (("describe", "corpus/episode.mp3"), 4, "corpus/episode.mp3: not a Parquet file"),
     (("evaluate", "--gold", "nowhere.csv"), 4, "nowhere.csv: cannot be read"),
-    (("predict", "corpus", "--out", "new.parquet", "--model", "nobody/nothing"), 5, "with: msfser models fetch nobody/nothing"),
+    (("predict", "corpus", "--out", "new.parquet", "--model", "nobody/nothing"), 5, "run: msfser models fetch nobody/nothing"),
     (("predict", "corpus", "--out", "new.parquet", "--head", "nowhere"), 5, "there is no checkpoint 'nowhere'"),
     (("predict", "corpus", "--out", "new.parquet", "--profile", "paper"), 5, "is not on this machine; run: "),
 ])  # fmt: skip
@@ -430,10 +430,10 @@ def test_an_option_comes_from_the_line_else_the_environment_else_the_file(
 ) -> None:
     corpus = str(predicted[0] / "corpus")
     (tmp_path / "msfser.toml").write_text('[predict]\nout = "file.csv"\n')
-    assert "file.csv: --out is" in msfser(tmp_path, "predict", corpus).stderr
+    assert "file.csv: not a name for --out" in msfser(tmp_path, "predict", corpus).stderr
     monkeypatch.setenv("MSFSER_OUT", "variable.csv")
-    assert "variable.csv: --out is" in msfser(tmp_path, "predict", corpus).stderr
-    assert "line.csv: --out is" in msfser(tmp_path, "predict", corpus, "--out", "line.csv").stderr
+    assert "variable.csv: not a name for --out" in msfser(tmp_path, "predict", corpus).stderr
+    assert "line.csv: not a name for --out" in msfser(tmp_path, "predict", corpus, "--out", "line.csv").stderr
     (tmp_path / "msfser.toml").write_text("predict = 3\n")
     done = msfser(tmp_path, "predict", corpus)
     assert (done.returncode, "its options go into a table [predict]" in done.stderr) == (2, True)

@@ -174,6 +174,16 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_report_without_intervals_does_not_explain_them(corpus: Path) -> None:
+    lines = Path("labels_consensus.csv").read_text().splitlines()
+    few = [line for line in lines[1:] if int(line.split("_")[1]) < 3]
+    Path("few.csv").write_text("\n".join([lines[0], *few]) + "\n")
+    out, err = run("--gold", "few.csv", "--resamples", "200")
+    assert "warning: no intervals: they need at least 5 clusters, and there are 3 speakers" in err
+    assert "[]:" not in out
+    assert "\n\nOne pair is one recording." in out
+
+
 @pytest.mark.process
 def test_the_whole_report_fits_eighty_columns_and_loses_nothing(corpus: Path) -> None:
     out, err = run("--gold", "labels_consensus.csv", "--vs", "other.parquet", "--by", "gender", "--by", "duration",

@@ -69,6 +69,23 @@ def test_a_root_makes_ids_the_same_wherever_the_search_starts(corpus: Path) -> N
         find([str(corpus)], root=corpus / "deep")
 
 
+def test_a_manifest_may_name_files_above_its_folder_if_the_root_is_above_them(corpus: Path) -> None:
+    lists = corpus / "lists"
+    lists.mkdir()
+    (lists / "m.csv").write_text("path\n../b.wav\n../deep/er/c.flac\n")
+    with pytest.raises(UsageError, match="name a folder above it with --root"):
+        find([str(lists / "m.csv")])
+    found = find([str(lists / "m.csv")], root=corpus)
+    assert (ids(found), found.notes) == (["b.wav", "deep/er/c.flac"], ())
+    (lists / "m.csv").write_text("path\nb.wav\n")  # below the root, as in the ids
+    assert ids(find([str(lists / "m.csv")], root=corpus)) == ["b.wav"]
+
+
+def test_a_time_of_minus_zero_is_zero(corpus: Path) -> None:
+    (corpus / "m.csv").write_text("path,start,end\nb.wav,-0.0,1\n")
+    assert str(find([str(corpus / "m.csv")]).recordings[0].segments[0].start) == "0.0"
+
+
 def test_paths_come_from_stdin(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = f"{corpus / 'b.wav'}\n\n{corpus / 'gone.wav'}\n".encode() + os.fsencode(corpus) + b"/\xff.wav\n"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8"))
@@ -155,6 +172,9 @@ def test_the_key_of_a_recording_is_its_content_and_its_segments(corpus: Path) ->
         ("path,from,to\na.wav,1,2\n", "'from' looks like a time"),
         ("path,start,time\na.wav,1,2\n", "'time' looks like a time"),
         ("path,start,minutes\na.wav,1,2\n", "'minutes' looks like a time"),
+        *((f"path;{start};{end}\na.wav;0,5;2\n", f"{start!r} looks like a time") for start, end in (
+            ("von", "bis"), ("Anfang", "Ende"), ("début", "fin"), ("inicio", "final"), ("in", "out"), ("t0", "t1"))),
+        ("path,start,end\na.wav,2,2\n", "line 2: the segment ends at 2 s, not after its start"),
         ("path,start,end\na.wav,1970-01-01 00:00:01,1970-01-01 00:00:02\n", "line 2 has '1970-01-01 00:00:01' under 'start'"),
         # A recording named twice.
         ("path,foo\na.wav,1\nb.wav,1\na.wav,2\n",
@@ -276,11 +296,13 @@ def test_a_table_in_any_dialect_reads_the_same(tmp_path_factory: pytest.TempPath
     lines = "".join(json.dumps({**row, "start": float(row["start"])}) + "\n" for row in rows)
     for name in ("m.jsonl", "nemo.json"):
         (folder / name).write_text(lines)
+    nested = [{**row, "path": {"path": row["path"], "bytes": None}} for row in rows]
+    (folder / "nested.jsonl").write_text("".join(json.dumps(row) + "\n" for row in nested))
     (folder / "list.json").write_text(json.dumps(rows, indent=2))
     (folder / "m.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     seconds = {name: pa.array([round(float(row[name]) * 1e9) for row in rows], pa.duration("ns")) for name in ("start", "end")}
     pq.write_table(pa.table({**{name: [row[name] for row in rows] for name in rows[0]}, **seconds}), folder / "m.parquet")
-    manifests += [folder / name for name in ("m.jsonl", "nemo.json", "list.json", "m.jsonl.gz", "m.parquet")]
+    manifests += [folder / name for name in ("m.jsonl", "nemo.json", "nested.jsonl", "list.json", "m.jsonl.gz", "m.parquet")]
     for manifest in manifests:
         found = {recording.recording_id: list(recording.segments) for recording in find([str(manifest)]).recordings}
         assert found == expected, manifest.name
@@ -305,9 +327,9 @@ def test_columns_that_are_not_used_are_named(corpus: Path) -> None:
     assert found.recordings[0].segments == ()
     assert [note.partition(": ")[2] for note in found.notes] == [
         "'duration' is not used because no column holds a start; whole recordings are read",
-        "columns not used: 'published_time', 'duration'",
+        "columns not used: 'published_time'",
     ]
-    (corpus / "m.csv").write_text("path,start,end,text,speaker,language\nb.wav,0,1,Hm,A,en\n")
+    (corpus / "m.csv").write_text("path,start,end,text,speaker,language,\nb.wav,0,1,Hm,A,en,\n")  # Excel's empty column
     assert find([str(corpus / "m.csv")]).notes == ()
 
 

@@ -120,7 +120,7 @@ def test_missing_labels_are_null(tmp_path: Path) -> None:
     ("file,valence\na,\"3,5\"\n", "line 2 has '3,5' under 'valence', which is not a number"),
     ("file,valence\na,1\nb,1,2\n", "line 3 has 3 cells, but the header has 2"),
     ("file,valence\na,1\n,2\n", "line 3 does not name its recording"),
-    ("file,start,end,valence\na,2,2,1\n", "line 2 ends at 2 s, before it starts"),
+    ("file,start,end,valence\na,2,2,1\n", "line 2 ends at 2 s, not after its start"),
     ("file,valence\na,\"1\nb,2\n", "breaks the rules of CSV"),
     ("file,valence\n", "the table has a header but no rows"),
     ("", "is empty"),

@@ -255,7 +255,7 @@ def _two_encoders(content: Corpus) -> None:
         (_constant, LabelError, r"arousal labels .* do not vary \(all \d+ are 4\)"),
         (_broken_vector, TableError, "acoustic_vector are not finite, such as that of 's7/0007.wav#0000'"),
         (_unlabelled, LabelError, "no row has a number"),
-        (_elsewhere, LabelError, "no label belongs"),
+        (_elsewhere, LabelError, "no label matches an utterance"),
         (_nobody, TableError, "no utterances"),
         (_voiceless, TableError, "no vectors of voices"),
         (_two_encoders, TableError, "text vectors have different lengths, 6 and 7"),

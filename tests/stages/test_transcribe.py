@@ -48,6 +48,22 @@ def test_a_closing_quote_does_not_hide_a_sentence_end() -> None:
     assert texts(evenly('He said "never again." Then he left us.')) == ['He said "never again."', "Then he left us."]
 
 
+@pytest.mark.parametrize(("language", "text", "cut"), [
+    ("en", "It is 50% off, Dr. O'Neil's dog said.", 1),
+    ("en", "We met at the office of (Mrs. Brown) again.", 1),
+    ("en", "She works from 9 a.m. to ten every day.", 1),
+    ("en", "Well, I think... that is what he said.", 1),
+    ("en", "It was in August of 1984. Then we left.", 2),
+    ("en", "There were as many as 3. Then we left.", 2),
+    ("en", "Did he say that? yes he really did say.", 2),
+    ("de", "Die E-Mail kam am 3. Dezember bei uns an.", 1),
+    ("de", "Das war im Jahr 1984. Dann gingen wir weg.", 2),
+    ("de", "Das sind z.B. Hunde und auch viele Katzen.", 1),
+])  # fmt: skip
+def test_a_full_stop_of_an_abbreviation_or_an_ordinal_ends_no_sentence(language: str, text: str, cut: int) -> None:
+    assert len(texts([replace(word, language=language) for word in evenly(text)])) == cut
+
+
 def test_a_short_utterance_joins_its_nearer_neighbour_unless_it_stands_alone() -> None:
     words = spoken(("Well.", 0, 0.4), ("I", 0.5, 0.9), ("know", 0.9, 1.5), ("that.", 1.5, 2.0), ("No.", 5.0, 5.4))
     assert texts(words) == ["Well. I know that.", "No."]

@@ -139,6 +139,17 @@ def test_split_hears_nothing_twice(tmp_path: Path, right: np.ndarray, note: list
     assert audio.notes == note
 
 
+@pytest.mark.parametrize(("gain", "note"), [
+    (0.2, ["its channels 0 and 1 share sound; speech that both picked up has rows in both"]), (0.01, []), (0.0, []),
+])  # fmt: skip
+def test_split_tells_of_crosstalk(tmp_path: Path, gain: float, note: list[str]) -> None:
+    one, other = turns()
+    path = made(tmp_path / "a.flac", one + np.float32(gain) * other, other + np.float32(gain) * one)
+    audio = decode(path, channels="split")
+    assert [part.channel for part in audio.parts] == [0, 1]
+    assert audio.notes == note
+
+
 def test_split_of_one_channel_and_of_silence(tmp_path: Path) -> None:
     sf.write(tmp_path / "mono.wav", SPEECH, RATE)
     sf.write(tmp_path / "silent.wav", np.zeros((RATE, 2)), RATE)

@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from kit import audio_corpus
+from msfser_cli.errors import RecordingError
 from msfser_cli.store.containers import stated_size
 
 SILENT = {"aac", "amr", "flac", "mp3bare", "rifx", "ts", "tta", "wavpack", "webmlive"}
@@ -21,6 +22,16 @@ def test_a_whole_file_is_whole_and_a_half_is_not(name: str) -> None:
     assert stated_size(io.BytesIO(content + bytes(1000))) <= len(content)
     for size in (len(content) // 4, len(content) // 2, len(content) * 3 // 4):
         assert (stated_size(io.BytesIO(content[:size])) > size) == (name not in SILENT)
+
+
+@pytest.mark.parametrize("zeros", [300, 20_000, 100_000])
+def test_an_ogg_file_that_ends_in_zeros_was_cut_short(zeros: int) -> None:
+    content = audio_corpus.sound("opus")
+    pages = [at for at in range(len(content)) if content.startswith(b"OggS\0", at)]
+    without_the_last = content[: pages[-1]] + bytes(zeros)
+    with pytest.raises(RecordingError, match=f"cut short: it ends in {min(zeros, 65_307)} bytes of zeros"):
+        stated_size(io.BytesIO(without_the_last))
+    assert stated_size(io.BytesIO(content + bytes(300))) == len(content)
 
 
 @pytest.mark.parametrize("name", audio_corpus.FORMATS)

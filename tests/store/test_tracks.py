@@ -52,6 +52,9 @@ def test_the_track_that_is_heard(
 
 def test_two_tracks_of_an_mp4(tmp_path: Path) -> None:
     assert heard(tmp_path / "a.mp4", "mp4", "aac", (NONE, {}), (DEFAULT, {"language": "deu"}))[0] == 1
+    # MP4 has a code for a language that nobody named.
+    _, notes = heard(tmp_path / "b.mp4", "mp4", "aac", (DEFAULT, {}), (NONE, {}))
+    assert notes == ["msfser used number 0 (default) of its 2 audio tracks"]
 
 
 @pytest.mark.parametrize("track", [0, 1])

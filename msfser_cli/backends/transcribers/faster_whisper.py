@@ -31,9 +31,6 @@ REPETITIVE = 2.4
 
 msfser then decodes the window again, padded to 30 s and without repeats of four tokens.
 """
-NO_SPEECH, UNLIKELY = 0.6, -1.0
-"""The words of a window are dropped if the probability of no speech is above the first and the mean log-probability of the
-tokens is below the second (OpenAI's own thresholds)."""
 
 
 class FasterWhisper:
@@ -56,7 +53,7 @@ class FasterWhisper:
             encoded = self._whisper.encode(features, frames)
             if language is None:
                 before = passages[-1].language if passages else None
-                spoken = self._whisper.passages(encoded, batch, regions, before)
+                spoken = self._whisper.passages(encoded, features, batch, regions, before)
             else:
                 spoken = [Passage(span, language, None) for span in batch]
             passages += spoken
@@ -83,7 +80,7 @@ class FasterWhisper:
         for feature, result, words in zip(features, decoded, timed, strict=True):
             if _repeats(words):
                 result, words = self._again(feature, language)
-            windows.append([] if result.no_speech > NO_SPEECH and result.log_probability < UNLIKELY else words)
+            windows.append([] if result.is_invented else words)
         return windows
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:

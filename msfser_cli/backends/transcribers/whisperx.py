@@ -21,7 +21,7 @@ from msfser_cli.backends.quiet import quiet
 from msfser_cli.backends.spelling import UNSPACED
 from msfser_cli.backends.spoken import spoken
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, windows, within_speech
-from msfser_cli.backends.whisper_ct2 import load_whisper, padded_frames
+from msfser_cli.backends.whisper_ct2 import UNLIKELY, load_whisper, padded_frames
 from msfser_cli.backends.whisper_languages import known_languages
 from msfser_cli.backends.word_times import (
     LONGEST_ALIGNED,
@@ -52,6 +52,7 @@ class WhisperX:
 
     def __init__(self, folder: Path, aligner: Path | Mapping[str, Path] | None, beam_size: int) -> None:
         self._whisper = load_whisper(folder)
+        self._beam_size = beam_size
         with quiet():
             self._recogniser = _batched(self._whisper.model, folder, beam_size)
             self._aligners = _Aligners(aligner or {})
@@ -80,7 +81,8 @@ class WhisperX:
             batch = spans[first : first + BATCH]
             features = [self._whisper.features(cut(samples, span)) for span in batch]
             encoded = self._whisper.encode(features, padded_frames(features))
-            passages += self._whisper.passages(encoded, batch, regions, passages[-1].language if passages else None)
+            before = passages[-1].language if passages else None
+            passages += self._whisper.passages(encoded, features, batch, regions, before)
         return passages
 
     def _words(self, samples: Samples, regions: list[tuple[float, float]], language: str) -> list[Word]:
@@ -88,7 +90,8 @@ class WhisperX:
         self._recogniser.vad_model.regions = regions
         with quiet():  # the recogniser slices the samples of one batch of windows at a time
             segments = self._recogniser.transcribe(samples, batch_size=BATCH, language=language)["segments"]
-        texts = [((s["start"], s["end"]), s["text"]) for s in segments if s["text"].strip()]
+        doubted = [s for s in segments if s["avg_logprob"] < UNLIKELY and self._is_invented(samples, s, language)]
+        texts = [((s["start"], s["end"]), s["text"]) for s in segments if s["text"].strip() and s not in doubted]
         words: list[Word] = []
         if aligner := self._aligners.of(language):
             for span, text in texts:
@@ -100,6 +103,12 @@ class WhisperX:
                 inside = [r for r in regions if r[0] < span[1] and r[1] > span[0]]
                 words = continued(words, [within_speech(shifted(w, *span), inside) for w in timed])
         return words
+
+    def _is_invented(self, samples: Samples, segment: Mapping[str, Any], language: str) -> bool:
+        """Whether Whisper itself believes that nobody speaks in the segment. whisperX's recogniser does not say it."""
+        features = self._whisper.features(cut(samples, (segment["start"], segment["end"])))
+        encoded = self._whisper.encode([features], padded_frames([features]))
+        return self._whisper.decode(encoded, 1, language, beam_size=self._beam_size)[0].is_invented
 
     def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
         """Times for the words of `text`.

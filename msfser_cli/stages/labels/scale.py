@@ -57,7 +57,7 @@ def resolve_scale(labels: Labels, given: Scale | None = None, *, ignore_outside:
              s.high - REACH * (s.high - s.low) <= high <= s.high]
     if len(shown) != 1:
         known = ", ".join(map(str, KNOWN_SCALES))
-        raise LabelError(labels.path, f"the values run from {low:g} to {high:g}, which fits no single scale of {known}",
+        raise LabelError(labels.path, f"the values run from {low:g} to {high:g}, which does not show their scale, one of {known}",
                          "give the scale with --scale LOW:HIGH")
     [scale] = shown
     # Some corpora rate valence on -1..1 and arousal on 0..1. One scale would be wrong for one of them.

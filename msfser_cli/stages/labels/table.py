@@ -95,7 +95,7 @@ def label_frame(path: Path, columns: Mapping[str, pl.Series], *, row_word: str =
         raise LabelError(path, f"{row_word} {nameless['row'][0]} does not name its recording; add the name or remove the row")
     backwards = frame.filter(pl.col("end") <= pl.col("start").fill_null(0))
     if backwards.height:
-        raise LabelError(path, f"{row_word} {backwards['row'][0]} ends at {backwards['end'][0]:g} s, before it starts; "
+        raise LabelError(path, f"{row_word} {backwards['row'][0]} ends at {backwards['end'][0]:g} s, not after its start; "
                                "correct its times")
     return _with_cluster(frame.with_columns(pl.when(pl.col(c).str.to_lowercase() != "unknown").then(c) for c in _MAY_BE_UNKNOWN))
 

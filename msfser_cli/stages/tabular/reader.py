@@ -99,7 +99,7 @@ class Columns:
             value = seconds(text, unit)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError
-            return value
+            return abs(value)  # -0.0 is 0
 
         return self._parsed(index, time, "which is not a time from the start of the recording",
                             "write times in seconds, such as 12.5, or as 0:00:12.5")
@@ -293,6 +293,7 @@ def _json(path: Path, file: BinaryIO, refusal: type[TableError], *, lines: bool)
 
     def column(index: int) -> Cells:
         values = (entry.get(header[index]) for entry in entries)
+        values = (value["path"] if isinstance(value, dict) and "path" in value else value for value in values)  # as in datasets
         return [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
 
     return Columns(path, header, column, rows, word, refusal=refusal)

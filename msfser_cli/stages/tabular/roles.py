@@ -35,6 +35,11 @@ _TIME = re.compile(
     rf"(?:in)?({'|'.join(sorted(UNITS, key=len, reverse=True))})?"
 )
 _LIKE_TIME = frozenset((*_KINDS, *UNITS, "time", "times", "timestamp", "timestamps", "from", "to", "minutes"))
+_LIKE_TIME_NAMES = frozenset((
+    "in", "out", "t0", "t1", "t2", "von", "bis", "anfang", "ende", "dauer", "début", "debut", "fin", "durée", "duree",
+    "inicio", "final", "duración", "duracion", "inizio", "fine", "durata",
+))  # fmt: skip
+"""Whole names: some of these words mean something else within a longer name."""
 _LIKE_TIME_PARTS = re.compile(r"(start|begin|onset|offset|duration|end(time|s?$)).*|.*(time|start|onset|offset|duration)")
 
 
@@ -126,4 +131,4 @@ def _assign_offset(header: Sequence[str], columns_of: dict[str, list[TimeColumn]
 def is_like_time(name: str) -> bool:
     """Whether the name of a column suggests a time or a duration."""
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower())
-    return bool(_LIKE_TIME & set(words) or _LIKE_TIME_PARTS.fullmatch(key(name)))
+    return bool(_LIKE_TIME & set(words) or key(name) in _LIKE_TIME_NAMES or _LIKE_TIME_PARTS.fullmatch(key(name)))

@@ -17,11 +17,14 @@ import soundfile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from kit.places import QUICKSTART
 from msfser_cli.backends import Transcriber, Transcript, text_of
 from msfser_cli.backends.registry import backend, names
 from msfser_cli.backends.writing import split
 from msfser_cli.profiles.models import locate
 from msfser_cli.settings import TranscribeSettings
+from msfser_cli.store.audio import decode
+from msfser_cli.store.levels import levelled
 
 pytestmark = pytest.mark.model
 
@@ -142,6 +145,12 @@ def test_languages_that_follow_one_another_each_have_their_words(
     assert all((w.language_probability or 0) > 0.5 for w in words)
 
 
+def test_a_part_that_is_judged_wrong_within_its_window_changes_nothing(transcriber: Transcriber) -> None:
+    words = transcriber.transcribe(recording("libri_2412-153948-0001"), None).words
+    assert {w.language for w in words} == {"en"}
+    assert text_of(words).endswith("I have been unable to reap any pecuniary advantage.")
+
+
 def test_a_foreign_word_changes_nothing(transcriber: Transcriber) -> None:
     word = german()[: round(0.9 * RATE)]  # "Jeden"
     samples = np.concatenate([recording("lj_LJ001-0002"), word, recording("jfk")])
@@ -158,6 +167,12 @@ def test_a_given_language_is_kept(transcriber: Transcriber) -> None:
 @pytest.mark.parametrize("kind", NO_SPEECH)
 def test_where_nobody_speaks_there_are_no_words(transcriber: Transcriber, kind: str, language: str | None) -> None:
     assert transcriber.transcribe(NO_SPEECH[kind](), language) == Transcript(language or "und", None, [], [])
+
+
+def test_what_only_sounds_like_a_voice_gets_no_words(transcriber: Transcriber) -> None:
+    audio = levelled(decode(QUICKSTART / "corpus" / "clips" / "tones.wav"))
+    transcript = transcriber.transcribe(audio.samples, None)
+    assert (transcript.words, transcript.speech) == ([], True)
 
 
 def test_the_same_text_and_audio_give_the_same_times(transcriber: Transcriber) -> None:
