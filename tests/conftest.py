@@ -21,8 +21,8 @@ from kit.places import DOUBLES, OFFLINE, ROOT, TESTS
 from kit.program import Nursery, Program
 
 # How long an example takes says something of the machine, and nothing of what is tested.
-settings.register_profile("msfser", deadline=None)
-settings.load_profile("msfser")
+settings.register_profile("brief", deadline=None, max_examples=25)
+settings.register_profile("all", deadline=None)
 
 
 TRIALS = pytest.StashKey[Counter[str]]()
@@ -42,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TRIALS] = Counter()
+    settings.load_profile("all" if config.getoption("--all") else "brief")
     for name, meaning in needs.MARKS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
     if config.getoption("numprocesses", None):

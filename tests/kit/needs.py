@@ -12,12 +12,13 @@ import pytest
 MARKS = {
     "process": "starts a process, or decodes a recording, which msfser does in a process",
     "model": "loads or trains a model, or imports one of the libraries that run them",
+    "server": "waits for a server that misbehaves",
     "slow": "takes more than a few seconds, or tries again what another test tries: only with --all",
     "quick": "needs none of these (set by itself)",
 }
 
-BY_FIXTURE = {"nursery": "process", "msfser": "process", "program": "process"}
-"""Fixtures that start a process or load a model, and the mark of each test that uses them."""
+BY_FIXTURE = {"nursery": "process", "msfser": "process", "program": "process", "chat_server": "server"}
+"""Fixtures that start a process or a server, or load a model, and the mark of each test that uses them."""
 
 _STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 _LIBRARIES = {"transformers", "onnxruntime", "whisperx", "swift_f0"}
