@@ -51,7 +51,7 @@ def test_whisper_runs_on_the_gpu_in_half_precision_where_the_gpu_is_good_at_it(
 
 def test_a_gpu_that_cannot_run_whisper_is_named_before_any_recording_is(card: dict[str, Any]) -> None:
     card["error"] = RuntimeError("Library libcublas.so.12 is not found or cannot be loaded")
-    with pytest.raises(ModelError, match=r"on the GPU: Library libcublas\.so\.12 .*CUDA_VISIBLE_DEVICES= on the CPU"):
+    with pytest.raises(ModelError, match=r"on the GPU \(Library libcublas\.so\.12 .*set CUDA_VISIBLE_DEVICES= to use the CPU"):
         Whisper(Path("model"))
 
 

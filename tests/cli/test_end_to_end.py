@@ -436,7 +436,7 @@ def test_an_option_comes_from_the_line_else_the_environment_else_the_file(
     assert "line.csv: not a name for --out" in msfser(tmp_path, "predict", corpus, "--out", "line.csv").stderr
     (tmp_path / "msfser.toml").write_text("predict = 3\n")
     done = msfser(tmp_path, "predict", corpus)
-    assert (done.returncode, "its options go into a table [predict]" in done.stderr) == (2, True)
+    assert (done.returncode, "put its options into a table [predict]" in done.stderr) == (2, True)
 
 
 def test_a_held_output_is_left_alone(predicted: tuple[Path, Process]) -> None:
