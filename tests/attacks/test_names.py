@@ -282,6 +282,7 @@ def test_every_name_of_a_speaker_is_data(msfser: Program, place: Path) -> None:
             assert (refused.stdout, line.startswith("msfser: ")) == ("", True)
 
 
+@pytest.mark.slow
 def test_an_output_that_is_an_input_is_refused(msfser: Program, place: Path) -> None:
     hum(place / "corpus" / "a.wav")
     pq.write_table(pa.table({"path": ["a.wav"]}), place / "corpus" / "list.parquet")

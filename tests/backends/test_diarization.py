@@ -91,6 +91,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_is_the_pipeline_that_pyannote_itself_would_load(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     import torch
     from pyannote.audio import Pipeline

@@ -133,6 +133,7 @@ print(resident() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_lengths_that_clips_have() -> None:

@@ -158,7 +158,8 @@ def row(item: Item, times: str, aligner: Any) -> dict[str, Any]:
     else:
         timed = [(w, start, end, True) for w, start, end in zip(item.words, item.starts, item.ends, strict=True)]
     words = [{"word": w, "start": start, "end": end, "score": None, "aligned": aligned} for w, start, end, aligned in timed]
-    return {"start": 0.0, "end": item.audio.duration, "language": "en", "words": words}
+    text = " ".join(item.words)
+    return {"start": 0.0, "end": item.audio.duration, "language": "en", "text": text, "words": words}
 
 
 def main() -> None:

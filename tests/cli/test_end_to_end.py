@@ -231,6 +231,7 @@ def test_six_commands_give_what_one_gives(predicted: tuple[Path, Process], tmp_p
 # Running again
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_no_score(
     predicted: tuple[Path, Process], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +259,7 @@ def test_running_again_does_nothing(copied: Path) -> None:
     assert snapshot(copied) == before
 
 
+@pytest.mark.slow
 def test_what_is_new_is_done_and_a_broken_file_ends_nothing(copied: Path) -> None:
     before = table(copied / "scores.parquet")
     (copied / "corpus" / "broken.wav").write_bytes(b"This is no sound. " * 1000)
@@ -287,6 +289,7 @@ def test_what_is_new_is_done_and_a_broken_file_ends_nothing(copied: Path) -> Non
     assert "10 unchanged" in again.stderr
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_unless_the_work_starts_over(copied: Path) -> None:
     before = snapshot(copied)
     refused = msfser(copied, "predict", "corpus", "--share", "0.5")
@@ -303,6 +306,7 @@ def test_other_settings_are_refused_unless_the_work_starts_over(copied: Path) ->
     assert words > 0.2 * len(row["words"]) + 1
 
 
+@pytest.mark.slow
 def test_terminating_a_run_keeps_what_was_finished(predicted: tuple[Path, Process], tmp_path: Path) -> None:
     folder = tmp_path / "work"
     without_episode(Path(shutil.copytree(predicted[0] / "corpus", folder / "corpus")))
@@ -376,6 +380,7 @@ def test_a_manifest_s_own_times_texts_and_speakers_are_kept(predicted: tuple[Pat
     assert {given["speaker"], heard["speaker"]} == {"keeper"}
 
 
+@pytest.mark.slow
 def test_one_utterance_a_file(predicted: tuple[Path, Process], tmp_path: Path) -> None:
     episode = QUICKSTART / "corpus" / "episode.mp3"
     ok(tmp_path, "transcribe", str(episode), "--unit", "file")

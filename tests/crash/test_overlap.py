@@ -35,6 +35,7 @@ def held(case: Case, chance: random.Random) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_the_second_of_two_says_who_is_the_first(case: Cases, trials: Trials) -> None:
     for seed in trials("two runs at once, one paused", 8):
         c, chance = some_case(case, seed)

@@ -133,6 +133,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[int, str], list[str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [NAME, SOURCE])
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_hub_that_refuses_is_quoted_in_a_sentence(machine: Machine, hub: Hub, case: str, name: str) -> None:
@@ -144,6 +145,7 @@ def test_a_hub_that_refuses_is_quoted_in_a_sentence(machine: Machine, hub: Hub, 
     assert machine.listed()[NAME]["present"] is None
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_not_there_is_said_so(machine: Machine, hub: Hub) -> None:
     registered(machine, hub, config__json=b"{}", model__safetensors=large())
     said = machine.run("models", "fetch", code=5, HF_ENDPOINT="http://127.0.0.1:9")
@@ -159,6 +161,7 @@ def test_offline_is_the_user_s_word(machine: Machine, hub: Hub, value: str) -> N
     machine.run("models", "fetch", HF_HUB_OFFLINE="0")
 
 
+@pytest.mark.slow
 def test_a_download_that_is_cut_goes_on_with_the_next_command(machine: Machine, hub: Hub) -> None:
     registered(machine, hub, config__json=b"{}", model__safetensors=large(25_000_000))  # written 10 MiB at a time
     hub.trouble, hub.cut_after = {"model.safetensors": "cut"}, 11 << 20
@@ -231,6 +234,7 @@ def test_a_pickle_in_the_hub_s_cache_is_no_model_until_it_is_converted(machine: 
     assert machine.listed()[NAME]["present"] == "cache"
 
 
+@pytest.mark.slow
 def test_a_pickle_without_a_registered_hash_wants_the_user_s_word(machine: Machine, hub: Hub) -> None:
     commit = hub.publish(SOURCE, pytorch_model__bin=pickled({"a": torch.ones(3)}), **TEXTS)
     machine.register(NAME, SOURCE, commit, {"pytorch_model.bin": "", "config.json": ""})
@@ -282,6 +286,7 @@ def test_a_converted_model_is_the_one_that_the_pickle_was(machine: Machine, hub:
 # Killed
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_run_again(machine: Machine, hub: Hub, trials: Trials) -> None:
     """While it fetches and while it converts: what is there then is whole or not used, and the end is the same."""
     registered(machine, hub, pytorch_model__bin=pickled({"a": torch.zeros(1_000_000)}), **TEXTS)

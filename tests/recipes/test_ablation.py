@@ -35,6 +35,7 @@ def lines(out: Path) -> dict[tuple[str, str], dict[str, str]]:
         return {(line["dimension"], line["model"]): line for line in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_what_a_stream_carries_is_missed_without_it(program: Program, table: tuple[Path, Path], tmp_path: Path) -> None:
     embedded, gold = table
     out = tmp_path / "out"
@@ -79,6 +80,7 @@ def test_without_a_split_every_speaker_is_scored_by_heads_that_never_heard_it(
     assert all(train + development == 96 for train, development in counts)
 
 
+@pytest.mark.slow
 def test_speakers_that_only_the_table_knows_are_held_out_whole(
     program: Program, table: tuple[Path, Path], tmp_path: Path
 ) -> None:

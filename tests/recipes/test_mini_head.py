@@ -93,6 +93,7 @@ def test_speech_only_keeps_every_word(recipe: ModuleType) -> None:
     assert (row["start"], row["end"]) == (pytest.approx(0.4), pytest.approx(1.3))
 
 
+@pytest.mark.slow
 def test_a_head_learns_voice_and_text_that_it_never_heard_together(recipe: ModuleType) -> None:
     """Voices whose first component is arousal, texts whose first is valence, and never both: held-out pairs need both."""
     rng = np.random.default_rng(0)

@@ -68,6 +68,7 @@ def test_a_new_corpus_of_the_same_kind_is_covered(head: Path, tmp_path: Path) ->
     assert tables.read_lineage(tmp_path / "scores.parquet").extra == {"scale": [1.0, 7.0], "level": 0.9}
 
 
+@pytest.mark.slow
 def test_another_kind_is_covered_once_a_sample_of_it_is_rated(head: Path, tmp_path: Path) -> None:
     content = shifted(corpus(600, 20, seed=2))
     sample = Corpus(content.rows, content.labels[:200])

@@ -125,6 +125,7 @@ def test_another_kind_of_les_is_a_usage_error() -> None:
         EmbedSettings(les="all")
 
 
+@pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.parametrize("without", [(), ("les",)])
 def test_a_head_knows_which_les_it_was_trained_on(tmp_path: Path, without: tuple[str, ...]) -> None:

@@ -87,6 +87,7 @@ def chain_scores(embedded: tuple[Path, Path], head: Path, out: Path) -> pl.DataF
     return pl.read_parquet(out / "scores.parquet").join(labels, on="utterance_id", suffix="_rated", maintain_order="left")
 
 
+@pytest.mark.slow
 def test_a_small_encoder_learns_its_clips_by_heart(embedded: tuple[Path, Path], tmp_path: Path) -> None:
     examples = spoken(embedded)
     handful = examples.train[:8]
@@ -267,6 +268,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(embedded: tup
         assert one != other
 
 
+@pytest.mark.slow
 def test_after_a_kill_it_goes_on_to_the_same_weights(embedded: tuple[Path, Path], tmp_path: Path) -> None:
     command = [*AFRESH, "train", str(embedded[0]), "--gold", str(embedded[1]), "--finetune", "--quiet"]
     command += ["--epochs", "4", "--batch-size", "10", "--crop", "1", "--encoder-rate", "1e-3", "--out"]

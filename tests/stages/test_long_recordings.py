@@ -48,7 +48,7 @@ def annotated(steps: list[chain.Step], samples: Samples, *segments: Segment) -> 
 @pytest.mark.model
 @pytest.mark.parametrize(("unit", "segments"), [
     ("utterance", ()),
-    ("file", ()),
+    pytest.param("file", (), marks=pytest.mark.slow),
     pytest.param("utterance", (Segment(text="Welcome back to the lighthouse diary.", language="en"),
                                Segment(start=1.0, speaker="keeper")), marks=pytest.mark.slow),
 ], ids=["utterances", "one utterance", "a manifest"])  # fmt: skip

@@ -504,6 +504,7 @@ def test_a_server_that_gives_out_costs_nothing_that_was_answered(table: Path, ch
     assert len(chat_server.asked) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_nothing_is_paid_for_twice_whenever_the_run_is_killed(table: Path, chat_server: ChatServer, trials: Trials) -> None:
     for seed in trials("killed while it asks", 2):

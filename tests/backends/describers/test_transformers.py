@@ -274,6 +274,7 @@ def msfser(folder: Path, *arguments: str, code: int = 0) -> str:
     return run_afresh(folder, *arguments, code=code, OMP_NUM_THREADS="1").stderr
 
 
+@pytest.mark.slow
 def test_a_table_with_the_models_own_words(emphasized: Path, audio_language_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "described.parquet"
     options = ["--out", str(out), "--describer", f"transformers:{audio_language_model}"]
@@ -286,6 +287,7 @@ def test_a_table_with_the_models_own_words(emphasized: Path, audio_language_mode
     assert asking.PROMPT in lineage
 
 
+@pytest.mark.slow
 def test_what_is_no_description_is_flagged_and_counted(emphasized: Path, copy: Path, tmp_path: Path) -> None:
     out, looping = tmp_path / "scores.parquet", make_it_say(copy, without_end=True)
     said = msfser(emphasized, "predict", "corpus", "--out", str(out), "--describer", f"transformers:{looping}")

@@ -97,6 +97,7 @@ def test_a_transcriber_that_takes_no_aligner_says_so(english: Path) -> None:
         loaded("transcribers", "faster-whisper", plan.models["transcriber"].path, {"en": english}, plan.settings["transcribe"])
 
 
+@pytest.mark.slow
 def test_a_language_without_an_aligner_is_told_once(
     english: Path, shared_data: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:

@@ -64,7 +64,7 @@ NO_SPEECH: dict[str, Callable[[], np.ndarray]] = {
 }
 
 
-@pytest.fixture(scope="module", params=[pytest.param(k, marks=[pytest.mark.slow] if k == "whisperx" else []) for k in KINDS])
+@pytest.fixture(scope="module", params=[KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def transcriber(request: pytest.FixtureRequest) -> Transcriber:
     name, _, aligned = request.param.partition(" ")
     aligner = request.getfixturevalue("ctc_folder") if aligned else None
@@ -234,6 +234,7 @@ print(json.dumps({"attempts": attempts, "heard": heard, "reports": is_metrics_en
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_of_the_network_and_nothing_is_printed(ctc_folder: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "audio.npy", recording("jfk")[: 3 * RATE])
     # Whoever runs msfser as a library may have none of the variables that the command line sets, or the opposite of them.
