@@ -113,7 +113,7 @@ def _roles(columns: Columns) -> _Roles:
         raise roles.Ambiguous(f"the manifest has no path column (its columns are {columns.shown()})",
                               "rename the column of paths to path")
     if keys.count(keys[path]) > 1:
-        raise roles.Ambiguous(f"{roles.either(name for name in header if roles.key(name) == keys[path])} may each be the path")
+        raise roles.Ambiguous(roles.ambiguity([name for name in header if roles.key(name) == keys[path]], "path"))
     times = roles.time_columns(header)
     text, speaker, language = (roles.find_role(header, role, tiers) for role, tiers in (
         ("text", roles.TEXT), ("speaker", _SPEAKER), ("language", roles.LANGUAGE)))

@@ -110,7 +110,7 @@ def test_missing_labels_are_null(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "says"), [
     ("file,path,valence\na,b,1\n", "'file' or 'path' may each be the recording"),
     ("file,valence,Val\na,1,2\n", "'valence' or 'Val' may each be the valence"),
-    ("file,valence,valence\na,1,2\n", "'valence' or 'valence' may each be the valence"),
+    ("file,valence,valence\na,1,2\n", "2 columns are called 'valence'"),
     ("file,arousal,activation\na,1,2\n", "'arousal' or 'activation' may each be the arousal"),
     ("valence,arousal\n1,2\n", "no column names the recording (its columns are 'valence', 'arousal')"),
     ("file,emotion\na,happy\n", "no column holds valence, arousal or dominance"),

@@ -7,7 +7,7 @@ unit and filler words: `start_ms`, `Begin Time (s)`, `segment_end`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from msfser_cli.stages.tabular.times import UNITS
@@ -78,9 +78,12 @@ def key(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def either(names: Iterable[str]) -> str:
-    """The names in quotation marks, joined by "or", for a message."""
-    return " or ".join(repr(name) for name in names)
+def ambiguity(names: Sequence[str], role: str) -> str:
+    """The message for several columns that could have one role."""
+    distinct = list(dict.fromkeys(names))
+    if len(distinct) == 1:
+        return f"{len(names)} columns are called {distinct[0]!r}"
+    return f"{' or '.join(map(repr, distinct))} may each be the {role}"
 
 
 def find_role(header: Sequence[str], role: str, tiers: Tiers) -> int | None:
@@ -88,7 +91,7 @@ def find_role(header: Sequence[str], role: str, tiers: Tiers) -> int | None:
     for tier in tiers:
         matches = [index for index, name in enumerate(header) if key(name) in tier]
         if len(matches) > 1:
-            raise Ambiguous(f"{either(header[index] for index in matches)} may each be the {role}")
+            raise Ambiguous(ambiguity([header[index] for index in matches], role))
         if matches:
             return matches[0]
     return None
@@ -109,7 +112,7 @@ def time_columns(header: Sequence[str]) -> TimeColumns:
     _assign_offset(header, columns_of, names)
     for kind, columns in columns_of.items():
         if len(columns) > 1:
-            raise Ambiguous(f"{either(header[column.index] for column in columns)} may each be the {kind}")
+            raise Ambiguous(ambiguity([header[column.index] for column in columns], kind))
     start, end, duration = (next(iter(columns_of[kind]), None) for kind in ("start", "end", "duration"))
     return TimeColumns(start, end, duration)
 
