@@ -151,6 +151,7 @@ def test_every_name_in_a_corpus_is_data(msfser: Program, hostile_corpus: Path, p
     assert all(c == "\n" or c.isprintable() for c in dry.stdout)
 
 
+@pytest.mark.slow
 def test_every_name_goes_through_all_stages(msfser: Program, hostile_corpus: Path, place: Path) -> None:
     told = ["--max-failed", "1", "--log-format", "json", "--json"]
     chain = msfser(place, "predict", "corpus", *told, *options_of("chain"))

@@ -100,6 +100,7 @@ def test_no_clips_give_no_vectors(speech_encoder: Any) -> None:
     assert speech_encoder.encode([]).shape == (0, speech_encoder.dimension)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPEECH)
 def test_clips_that_are_not_in_memory_are_read_as_they_are_encoded(kind: str, sparing: type, tmp_path: Path) -> None:
     encoder = SPEECH[kind](tmp_path)

@@ -207,6 +207,7 @@ def commands_in_readme() -> list[list[str]]:
     return chain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corpus", ["clips", pytest.param("clips and an episode", marks=pytest.mark.slow)])
 def test_six_commands_give_what_one_gives(predicted: tuple[Path, Process], tmp_path: Path, corpus: str) -> None:
     shutil.copytree(QUICKSTART, tmp_path / "recipes" / "quickstart")

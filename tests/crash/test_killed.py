@@ -56,7 +56,7 @@ def place(case: Case, point: str) -> int:
 
 
 @pytest.mark.parametrize(("point", "layout"), [
-    pytest.param(point, layout, marks=[pytest.mark.slow] if (i + j) % 2 else []) for i, point in enumerate(POINTS)
+    pytest.param(point, layout, marks=[pytest.mark.slow] if (2 * i + j) % 9 else []) for i, point in enumerate(POINTS)
     for j, layout in enumerate(LAYOUTS)
 ])  # fmt: skip
 def test_killed_at_a_named_point(case: Cases, trials: Trials, point: str, layout: str) -> None:
@@ -68,6 +68,7 @@ def test_killed_at_a_named_point(case: Cases, trials: Trials, point: str, layout
         c.finish()
 
 
+@pytest.mark.slow
 def test_killed_at_random_one_to_five_times(case: Cases, trials: Trials) -> None:
     killed = 0
     for seed in trials("killed at random, one to five times in a row", 20):

@@ -125,6 +125,7 @@ IN_THE_WAY: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thing", IN_THE_WAY)
 @pytest.mark.parametrize("suffix", ["lock", "parts"])
 def test_something_else_is_in_the_place_of(case: Cases, suffix: str, thing: str) -> None:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 from kit.crash_runs import LAYOUTS, Corpus, leftovers, state, write_recording
 from kit.doubled import options_of
 from kit.nursery import REFUSES
@@ -86,6 +88,7 @@ class Place:
         assert "a bug" not in run.said
 
 
+@pytest.mark.slow
 def test_nights(nursery: Nursery, home: Path, trials: Trials) -> None:
     for seed in trials(f"soaks of {NIGHTS} nights", 4):
         chance = random.Random(seed)

@@ -39,6 +39,7 @@ def in_service() -> str:
     return f"cd {shlex.quote(service['WorkingDirectory'])} && {service['ExecStart']}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [in_crontab(), in_service()], ids=["cron", "systemd"])
 def test_the_command_runs_night_after_night(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("corpus", "msfser", "opt/bin"):

@@ -168,7 +168,8 @@ def _run(folder: Path, out: str, *more: str) -> list[str]:
     return [*command, "--gold", str(folder / "labels.csv"), "--out", str(folder / out), "--quiet", *more]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_after_a_kill_it_goes_on_to_the_same_weights(tmp_path: Path, number: signal.Signals) -> None:
     corpus(1000).write(tmp_path)
     options = ("--epochs", "12", "--batch-size", "16", "--patience", "12")

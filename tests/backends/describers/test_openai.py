@@ -544,6 +544,7 @@ def test_nothing_is_paid_for_twice_whenever_the_run_is_killed(table: Path, chat_
         assert paid == Counter({f"{i} {k}": 1 for i in range(3) for k in range(3)})
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.parametrize(("number", "when"), [
     (signal.SIGINT, "loading"), (signal.SIGTERM, "asking"), (signal.SIGHUP, "asking"),
