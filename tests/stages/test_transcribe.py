@@ -17,6 +17,7 @@ from msfser_cli.backends.transcribers import faster_whisper
 from msfser_cli.errors import RecordingError
 from msfser_cli.profiles.models import locate
 from msfser_cli.settings import TranscribeSettings
+from msfser_cli.stages import chain
 from msfser_cli.stages.transcribe import Segment, joined, speaker_of, transcribe, utterances
 from msfser_cli.store.audio import Audio, Samples, decode
 
@@ -331,6 +332,31 @@ def test_what_a_manifest_marks_off_is_a_row_of_the_channels_that_speak_in_it() -
         1: [row(0.0, "", words=0, speaker="Ann"), row(1.0, "", words=0), row(2.0, "given", score=0.9)],
     })  # fmt: skip
     assert [(r["start"], r["channel"], r["speaker"]) for r in found] == [(0, 0, "Ann"), (1, 0, "CHANNEL_0"), (2, 1, "CHANNEL_1")]
+
+
+class Mumbles:
+    """A voice from start to end, and one word at the start."""
+
+    def transcribe(self, samples: Samples, language: str | None) -> Transcript:
+        return Transcript("en", None, [Word("um", 0.0, 0.5, 1.0)], [(0.0, len(samples) / 16_000)])
+
+    def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
+        return Transcript("en", None, [Word(text, 0.0, 0.5, 1.0)])
+
+
+def test_speech_is_counted_once_at_the_times_of_its_segments() -> None:
+    segments = (Segment(2, 6), Segment(5, 10), Segment(12, 13))
+    audio = Audio(np.ones(20 * 16_000, np.float32))
+    transcribe("x", audio, segments, Mumbles(), TranscribeSettings())
+    assert (audio.speech_seconds, audio.transcribed_seconds) == (9.0, 5.0)  # 1 s around the words at 2, 5 and 12 s
+    audio = Audio(np.ones(20 * 16_000, np.float32))
+    transcribe("x", audio, (*segments, Segment(14, 15, "given")), Mumbles(), TranscribeSettings())
+    assert (audio.speech_seconds, audio.transcribed_seconds) == (None, None)
+
+
+def test_the_speech_of_several_channels_is_their_sum() -> None:
+    assert chain._total([1.5, 2.0]) == 3.5
+    assert chain._total([1.5, None]) is None
 
 
 def test_segments_at_the_same_times_are_rows_of_their_own() -> None:
