@@ -74,7 +74,7 @@ def draw(row: dict[str, Any], sound: np.ndarray) -> str:
             place = f'x="{left + 1:.1f}" y="{BARS - height:.1f}" width="{right - left - 2:.1f}" height="{height:.1f}"'
             parts.append(f'<rect class="bar {kind}" {place}/>')
     parts.append(text(MARGIN, WORDS + 20, "bars: prominence of each word; orange: the emphasised words", "dim"))
-    parts += [text(MARGIN, NOTE + 18 * i, line) for i, line in enumerate(wrap(row["description"], 112))]
+    parts += [text(MARGIN, NOTE + 18 * i, line) for i, line in enumerate(wrap(row["description"], 90))]
 
     for i, name in enumerate(("valence", "arousal", "dominance")):
         y = SCORES + 26 * i
