@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("all" if config.getoption("--all") else "brief")
     for name, meaning in needs.MARKS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+    config.addinivalue_line("markers", needs.ONE_IN)
     if config.getoption("numprocesses", None):
         os.environ["OMP_NUM_THREADS"] = "1"  # the workers and what they start share the cores already
     for number in (signal.SIGINT, signal.SIGHUP):  # a run in the background, or under nohup, would have its children ignore them
@@ -61,6 +62,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    needs.thin_out(items)
     for item in items:
         needs.mark(item)
     if not config.getoption("--all"):

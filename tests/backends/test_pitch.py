@@ -45,6 +45,7 @@ def test_follows_a_glide_at_its_times(method: str) -> None:
     assert np.nanmax(np.abs(12 * np.log2(track.f0_hz[inner] / expected[inner]))) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", PITCH_TRACKERS)
 def test_gain_does_not_change_the_track(method: str, speech: np.ndarray) -> None:
     loud, quiet = pitch.track(speech, method), pitch.track(speech * np.float32(0.01), method)

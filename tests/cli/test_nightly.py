@@ -276,6 +276,7 @@ def test_a_second_signal_ends_the_command_at_once(transcribe: Transcribe, night:
 # Where there is nobody to tell, and settings that are none
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "code"), [
     (">&- 2>&-", 3), ("<&- >&- 2>&-", 3), ("2>&-", 3), ("2>/dev/full", 3), (">/dev/full", 7), (">/dev/full 2>/dev/full", 7),
 ])  # fmt: skip

@@ -55,10 +55,9 @@ def place(case: Case, point: str) -> int:
     return [number for number, name in enumerate(case.operations, 1) if fnmatchcase(name, pattern)][which]
 
 
-@pytest.mark.parametrize(("point", "layout"), [
-    pytest.param(point, layout, marks=[pytest.mark.slow] if (2 * i + j) % 9 else []) for i, point in enumerate(POINTS)
-    for j, layout in enumerate(LAYOUTS)
-])  # fmt: skip
+@pytest.mark.one_in(9)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("point", POINTS)
 def test_killed_at_a_named_point(case: Cases, trials: Trials, point: str, layout: str) -> None:
     for seed in trials("killed at named points", 1):
         turn = seed + list(POINTS).index(point) + LAYOUTS.index(layout)

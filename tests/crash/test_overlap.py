@@ -51,6 +51,7 @@ def test_the_second_of_two_says_who_is_the_first(case: Cases, trials: Trials) ->
         c.is_new()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("end", ["ends", "is killed"])
 def test_who_waits_goes_on_when_the_holder(case: Cases, trials: Trials, end: str) -> None:
     for seed in trials("two runs at once, one waiting", 3):
@@ -69,6 +70,7 @@ def test_who_waits_goes_on_when_the_holder(case: Cases, trials: Trials, end: str
         c.is_new()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_who_waits_hears_a_signal(case: Cases, number: signal.Signals) -> None:
     c = case("transcribe", "x.parquet", "update")
@@ -166,6 +168,7 @@ def test_many_at_once_do_the_work_once(case: Cases, trials: Trials) -> None:
         c.is_new()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_next_stage_reads_one_table_or_the_other(case: Cases, trials: Trials, layout: str, home: Path) -> None:
     for seed in trials("the next stage reads a table that is replaced", 4):

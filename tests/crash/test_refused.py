@@ -45,6 +45,7 @@ def ends_in_order(case: Case, run: Run, reason: str, *others: int) -> bool:
     return True
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("reason", REFUSES)
 def test_one_operation_after_the_other_is_refused(case: Cases, trials: Trials, reason: str, layout: str) -> None:

@@ -16,6 +16,7 @@ Trials = Callable[[str, int], Iterator[int]]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("moment", ["loading", "annotating", "publishing"])
 def test_a_signal_ends_a_run(case: Cases, trials: Trials, moment: str, number: signal.Signals) -> None:

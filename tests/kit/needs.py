@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,20 @@ _MODELS = {"faster_whisper": "WhisperModel", "onnxruntime": "InferenceSession", 
 
 _refused: list[str] | None = None
 """What the quick test that runs now has tried; None while no quick test runs."""
+
+
+ONE_IN = "one_in(n): without --all, only the first and every nth of its parameters"
+
+
+def thin_out(items: list[pytest.Item]) -> None:
+    """Mark as slow what `one_in` leaves out of the parameters of a test."""
+    before: Counter[str] = Counter()
+    for item in items:
+        if chosen := item.get_closest_marker("one_in"):
+            test = item.nodeid.partition("[")[0]
+            if before[test] % chosen.args[0]:
+                item.add_marker("slow")
+            before[test] += 1
 
 
 def mark(item: pytest.Item) -> None:

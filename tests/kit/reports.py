@@ -42,7 +42,7 @@ def promised(readme: Path) -> list[str]:
 
 def reported(results: Path) -> dict[str, dict[str, tuple[float, int]]]:
     """CCC and n of each dimension in each report, by its split; the empty string where a report is about all labels."""
-    reports = re.findall(r"^\S+ against \S+\.csv(?:, (\w+))?$(.*?)^\[\]", results.read_text(), re.MULTILINE | re.DOTALL)
+    reports = re.findall(r"^\S+ against \S+\.csv(?:, (\w+))?$(.*?)^One pair", results.read_text(), re.MULTILINE | re.DOTALL)
     row = re.compile(r"^ *(\w+) +(-?\d\.\d+) .*?(\d+) *$", re.MULTILINE)
     return {split: {name: (float(value), int(n)) for name, value, n in row.findall(text)} for split, text in reports}
 

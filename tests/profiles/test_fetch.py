@@ -152,6 +152,7 @@ def test_a_hub_that_is_not_there_is_said_so(machine: Machine, hub: Hub) -> None:
     assert "some-model: config.json: the hub does not answer, or the connection broke; run the same command again" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["1", "ON"])
 def test_offline_is_the_user_s_word(machine: Machine, hub: Hub, value: str) -> None:
     registered(machine, hub, config__json=b"{}", model__safetensors=large())
@@ -190,6 +191,7 @@ def test_wrong_bytes_are_removed_and_never_used(machine: Machine, hub: Hub, name
 # Pickles
 
 
+@pytest.mark.slow
 def test_a_registered_pickle_becomes_safetensors_once(machine: Machine, hub: Hub) -> None:
     tied = torch.arange(6.0).reshape(2, 3)
     tensors = {"a.weight_g": tied.t(), "a.weight_v": tied, "tied": tied, "n": torch.tensor(3)}
@@ -221,6 +223,7 @@ def test_a_registered_pickle_becomes_safetensors_once(machine: Machine, hub: Hub
     machine.run("models", "verify")
 
 
+@pytest.mark.slow
 def test_a_pickle_in_the_hub_s_cache_is_no_model_until_it_is_converted(machine: Machine, hub: Hub) -> None:
     registered(machine, hub, pytorch_model__bin=pickled({"a": torch.ones(3)}), **TEXTS)
     machine.run("models", "fetch")

@@ -56,6 +56,7 @@ def shifted(content: Corpus) -> Corpus:
     return content
 
 
+@pytest.mark.slow
 def test_a_new_corpus_of_the_same_kind_is_covered(head: Path, tmp_path: Path) -> None:
     content = corpus(400, 20, seed=1)
     scores = predicted(content.write(tmp_path)[0], head)

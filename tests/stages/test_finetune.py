@@ -135,6 +135,7 @@ def test_a_head_knows_the_encoder_that_learned_with_it(embedded: tuple[Path, Pat
 KINDS = [("wavlm", True), ("wavlm", False), ("wav2vec2-group-norm", True), ("wav2vec2-group-norm", False), ("whisper", True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "normalised"), KINDS)
 def test_what_was_saved_gives_the_vectors_that_were_learned(
     embedded: tuple[Path, Path], tmp_path: Path, kind: str, normalised: bool
@@ -259,6 +260,7 @@ def test_a_long_utterance_is_cropped_anew_in_training_and_heard_whole_otherwise(
     assert all(not torch.allclose(one[i], other[i], atol=1e-4) for i in torch.where(long)[0])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(embedded: tuple[Path, Path], tmp_path: Path) -> None:
     for name, seed in (("one", 1), ("same", 1), ("other", 2)):
         fitted(spoken(embedded), tmp_path / name, seed=seed, dropout=0.3, crop=1.0)
@@ -289,6 +291,7 @@ def test_after_a_kill_it_goes_on_to_the_same_weights(embedded: tuple[Path, Path]
     assert not (killed / STATE).exists()
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_half_written_is_replaced(
     embedded: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +320,7 @@ def test_a_head_alone_takes_the_place_of_a_fine_tuned_one_with_redo(embedded: tu
     assert not (tmp_path / "head" / "encoder").exists()
 
 
+@pytest.mark.slow
 def test_clips_are_what_embed_hears_and_no_more_are_remembered_than_allowed(
     embedded: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,12 +45,12 @@ def annotated(steps: list[chain.Step], samples: Samples, *segments: Segment) -> 
     return tables.to_table(rows, schemas.columns_through("predict"))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.model
 @pytest.mark.parametrize(("unit", "segments"), [
     ("utterance", ()),
-    pytest.param("file", (), marks=pytest.mark.slow),
-    pytest.param("utterance", (Segment(text="Welcome back to the lighthouse diary.", language="en"),
-                               Segment(start=1.0, speaker="keeper")), marks=pytest.mark.slow),
+    ("file", ()),
+    ("utterance", (Segment(text="Welcome back to the lighthouse diary.", language="en"), Segment(start=1.0, speaker="keeper"))),
 ], ids=["utterances", "one utterance", "a manifest"])  # fmt: skip
 def test_a_long_recording_is_never_in_memory(sparing: type, unit: str, segments: tuple[Segment, ...]) -> None:
     steps, samples = stages(unit), recording((0, 12), 80, (30, 38))

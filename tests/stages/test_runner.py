@@ -548,6 +548,7 @@ def test_a_table_keeps_the_rows_of_recordings_that_a_disk_has_lost_for_now(tmp_p
     assert transcribe_manifest(manifest, out).unchanged == 12
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("spoil", ["empty", "page", "missing", "silence cut short"])
 @pytest.mark.parametrize("first", [True, False])
 def test_bad_files_stop_no_run_however_many_they_are(tmp_path: Path, spoil: str, first: bool) -> None:

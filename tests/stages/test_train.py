@@ -95,6 +95,7 @@ def test_a_stream_that_is_left_out_is_not_heard(tmp_path: Path, without: str, lo
     assert getattr(result.best, kept) > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", ["concat", "attention"])
 def test_the_other_fusions_learn_too(tmp_path: Path, fusion: str) -> None:
     settings = TrainSettings(**{**QUICK.__dict__, "fusion": fusion})

@@ -379,6 +379,7 @@ UNHEARD: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }  # fmt: skip
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.process
 @pytest.mark.parametrize("change", UNHEARD.values(), ids=UNHEARD)
 def test_what_no_one_hears_changes_no_word(

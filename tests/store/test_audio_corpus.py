@@ -36,10 +36,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return audio_corpus.build(tmp_path_factory.mktemp("corpus"))
 
 
+@pytest.mark.slow
 def test_every_file_has_its_line(corpus: dict[str, Path]) -> None:
     assert list(EXPECTED) == list(corpus)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", EXPECTED)
 def test_verdict(corpus: dict[str, Path], name: str) -> None:
     expected = EXPECTED[name]

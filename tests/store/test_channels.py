@@ -39,6 +39,7 @@ def level(audio: Audio) -> float:
     return float(np.sqrt(np.mean(np.square(audio.samples[:]))))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("suffix", ["wav", "flac", "m4a", "mp3", "mka"])
 @pytest.mark.parametrize("gain", [-1.0, -0.9, -0.5])
 def test_channels_that_cancel_each_other_out(tmp_path: Path, suffix: str, gain: float) -> None:

@@ -14,6 +14,7 @@ from kit import store_crash
 pytestmark = pytest.mark.process
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("layout", ["x.parquet", "x/"])
 @pytest.mark.parametrize("scenario", ["first", "update", "redo", "prune"])
 def test_a_killed_run_run_again_equals_one_that_was_not(tmp_path: Path, share: float, scenario: str, layout: str) -> None:

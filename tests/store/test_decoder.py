@@ -98,6 +98,7 @@ def test_a_decoder_that_crashes_is_one_failed_recording(short: Path, long: Path,
     assert len(decode(short).samples) == 160
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killing", [(signal.SIGSEGV, 1)], indirect=True)
 def test_what_an_earlier_recording_did_to_the_decoder_is_not_held_against_a_later_one(
     short: Path, long: Path, killing: list[int]
@@ -144,6 +145,7 @@ def test_a_decoder_that_cannot_start_is_the_machines_fault(short: Path, monkeypa
     assert len(decode(short).samples) == 160
 
 
+@pytest.mark.slow
 def test_a_file_that_failed_ends_the_process_and_so_do_many(short: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"no sound")
     decode(short)

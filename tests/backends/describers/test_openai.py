@@ -491,6 +491,7 @@ def test_a_run_asks_once_for_each_utterance_and_the_table_says_by_whom(table: Pa
     elsewhere.close()
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_server_that_gives_out_costs_nothing_that_was_answered(table: Path, chat_server: ChatServer) -> None:
     chat_server.reply = lambda asked: says(CALM) if asked.number < 5 else status(404, {"error": {"message": "gone"}})

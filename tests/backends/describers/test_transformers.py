@@ -297,6 +297,7 @@ def test_what_is_no_description_is_flagged_and_counted(emphasized: Path, copy: P
     assert all("pitch" in row["description"] for row in rows)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_here_is_exit_code_5(emphasized: Path) -> None:
     said = msfser(emphasized, "describe", "emphasized.parquet", "--describer", "transformers:nobody/nothing", code=5)
     assert "msfser models fetch nobody/nothing" in said

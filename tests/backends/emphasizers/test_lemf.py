@@ -126,6 +126,7 @@ def test_words_elsewhere_in_the_recording_do_not_matter(real_utterance: Any) -> 
     assert LEMF.emphasize(audio, [half, row])[0] == result(audio, half)
 
 
+@pytest.mark.slow
 def test_harvest_agrees_on_the_most_prominent_words(real_utterance: Any) -> None:
     swift, harvest = (result(*real_utterance, pitch=name)["emphasis"] for name in ("swift-f0", "harvest"))
     assert np.corrcoef(swift, harvest)[0, 1] > 0.8

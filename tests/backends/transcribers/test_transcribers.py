@@ -129,6 +129,7 @@ def german() -> np.ndarray:
     return recording("fw_multilingual")[round(30.7 * RATE) : round(41.7 * RATE)]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("pause", [0.4, 2.0])
 @pytest.mark.parametrize("languages", [("de", "en"), ("en", "de")])
 def test_languages_that_follow_one_another_each_have_their_words(
