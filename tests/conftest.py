@@ -62,13 +62,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    needs.thin_out(items)
     for item in items:
         needs.mark(item)
+    out = needs.left_out(items) if _share(config) < 1 else set()
     if not config.getoption("--all"):
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in set(slow)]
+        out |= {item for item in items if item.get_closest_marker("slow")}
+    config.hook.pytest_deselected(items=list(out))
+    items[:] = [item for item in items if item not in out]
     # What takes long comes first, so that in the end no worker is left alone with it.
     items.sort(key=lambda item: item.get_closest_marker("quick") is not None)
 
@@ -105,8 +105,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def share(request: pytest.FixtureRequest) -> float:
     """The share, or the multiple, of the usual trials that this run makes."""
-    chosen: float | None = request.config.getoption("--trials")
-    return chosen or (1.0 if request.config.getoption("--all") else BRIEFLY)
+    return _share(request.config)
+
+
+def _share(config: pytest.Config) -> float:
+    chosen: float | None = config.getoption("--trials")
+    return chosen or (1.0 if config.getoption("--all") else BRIEFLY)
 
 
 @pytest.fixture

@@ -30,18 +30,20 @@ _refused: list[str] | None = None
 """What the quick test that runs now has tried; None while no quick test runs."""
 
 
-ONE_IN = "one_in(n): without --all, only the first and every nth of its parameters"
+ONE_IN = "one_in(n): if fewer than all trials are made, only the first and every nth of its parameters"
 
 
-def thin_out(items: list[pytest.Item]) -> None:
-    """Mark as slow what `one_in` leaves out of the parameters of a test."""
+def left_out(items: list[pytest.Item]) -> set[pytest.Item]:
+    """What `one_in` leaves out."""
     before: Counter[str] = Counter()
+    out = set()
     for item in items:
         if chosen := item.get_closest_marker("one_in"):
             test = item.nodeid.partition("[")[0]
             if before[test] % chosen.args[0]:
-                item.add_marker("slow")
+                out.add(item)
             before[test] += 1
+    return out
 
 
 def mark(item: pytest.Item) -> None:
