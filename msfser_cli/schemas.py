@@ -18,6 +18,15 @@ from dataclasses import dataclass
 SCHEMA_VERSION = 4
 SAMPLE_RATE_HZ = 16_000
 
+DIMENSIONS = ("valence", "arousal", "dominance")
+"""The order of the scores in every array and table."""
+
+SEMANTIC_STREAMS = ("les", "gs", "es")
+"""The order of the gates: emphasised words, transcript, description."""
+
+STREAMS = ("acoustic", *SEMANTIC_STREAMS)
+"""The order of the presence mask."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -125,7 +134,7 @@ PREDICT = (
     *(
         Column(f"{dimension}_{end}", "float64", f"{word} end of the prediction interval, whose level is in the metadata;"
                " null if the checkpoint is not calibrated", "the checkpoint's scale", nullable=True)
-        for dimension in ("valence", "arousal", "dominance")
+        for dimension in DIMENSIONS
         for end, word in (("low", "lower"), ("high", "upper"))
     ),
     Column("gate_les", "float64", "weight of LES in the semantic vector; 0 if les_vector is null", "", "0..1"),

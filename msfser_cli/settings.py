@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from msfser_cli.errors import UsageError
 
 UNITS = ("utterance", "file")
+COMPUTE_TYPES = ("auto", "int8", "float16", "float32")
 ENCODER_LAYERS = ("last", "all")
 LES = ("words", "context")
 PER_LANGUAGE = "per-language"
@@ -41,10 +43,12 @@ class TranscribeSettings:
     diarize: the pipeline that tells speakers apart, a folder or owner/name; None: speakers are not told apart.
     channels: `mix`; or `split`: rows for each channel; or the number of the one channel to hear, from 0 (`first` is 0).
     audio_track: the number of the audio track to hear, from 0; None: the default track.
+    compute_type: Whisper's number format, one of `COMPUTE_TYPES`. auto: int8 on a CPU, float16 on a GPU.
     """
 
     transcriber: str = "faster-whisper"
     model: str = "whisper-base"
+    compute_type: str = "auto"
     aligner: str | None = None
     language: str | None = None
     unit: str = "utterance"
@@ -63,6 +67,7 @@ class TranscribeSettings:
         return tuple(sorted({*filter(None, languages.split(","))})) if kind == PER_LANGUAGE else None
 
     def __post_init__(self) -> None:
+        _require(self.compute_type in COMPUTE_TYPES, "compute_type", self.compute_type, f"one of {', '.join(COMPUTE_TYPES)}")
         _require(self.unit in UNITS, "unit", self.unit, f"one of {', '.join(UNITS)}")
         _require(self.beam_size >= 1, "beam_size", self.beam_size, "at least 1")
         _require(0 < self.min_utterance < self.max_utterance <= 30, "min_utterance and max_utterance",
@@ -264,6 +269,24 @@ def build(stage: str, values: dict[str, Any]) -> Settings:
         stray = isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value)  # bytes that are not UTF-8
         _require(not stray, name, value, "in Unicode")
     return SETTINGS[stage](**values)
+
+
+def require_fields(cls: Any, values: Any, first: Collection[str]) -> None:
+    """ValueError unless the names in `values` are fields of the dataclass `cls`, and all of `first` are among them.
+
+    first: the fields of the first version. Later fields may be missing and then have their defaults, so older files can be read.
+    An unknown field is an error, because it could change the meaning of the others.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError("not a JSON object")
+    valid = [f.name for f in fields(cls)]
+    if unknown := sorted(str(name) for name in values if name not in valid):
+        raise ValueError(
+            f"unknown field {', '.join(unknown)}: if a newer msfser wrote it, upgrade msfser; this one has exactly the fields "
+            f"{', '.join(valid)}"
+        )
+    if missing := sorted(set(first) - set(values)):
+        raise ValueError(f"missing field {', '.join(missing)}")
 
 
 def fingerprint(work: dict[str, Any]) -> str:

@@ -23,24 +23,31 @@ BELOW = {
     "processors": set[str](),
     "schemas": set[str](),
     "settings": {"errors"},
+    "languages": set[str](),
+    "statistics": GROUND,
     "store": GROUND,
-    "profiles": {"store", *GROUND},
-    "model": GROUND,
-    "backends": {"model", "profiles", "store", *GROUND},
-    "stages": {"backends", "model", "profiles", "store", *GROUND},
-    # The results of a stage hold what the model says: an epoch, an interval.
-    "cli": {"stages", "model", "profiles", *GROUND},
+    "tabular": {"store", *GROUND},
+    "model_store": {"store", *GROUND},
+    "profiles": {"model_store", *GROUND},
+    "model": {"statistics", *GROUND},
+    "backends": {"model", "model_store", "store", *GROUND},
+    "stages": {"backends", "languages", "model", "model_store", "statistics", "store", *GROUND},
+    "runs": {"backends", "languages", "model", "model_store", "stages", "statistics", "store", "tabular", *GROUND},
+    "evaluation": {"languages", "model", "runs", "statistics", "store", "tabular", *GROUND},
+    "training": {"backends", "evaluation", "model", "model_store", "runs", "stages", "statistics", "store", *GROUND},
+    # The results of training hold what lies below it: an epoch, an interval.
+    "cli": {"evaluation", "model", "model_store", "profiles", "runs", "statistics", "training", *GROUND},
 }
 PLACES = {
-    # Training is torch from the first batch to the last; no other stage needs it. A pickle of weights takes torch to read.
-    "torch": ("model/", "backends/", "profiles/pickles.py", "stages/train.py", "stages/finetune.py"),
-    "safetensors": ("model/", "profiles/pickles.py", "stages/train.py"),
-    "huggingface_hub": ("profiles/models.py", "profiles/fetch.py", "backends/describers/kimi_audio.py"),
+    # Training is torch from the first batch to the last; no stage needs it. A pickle of weights takes torch to read.
+    "torch": ("model/", "backends/", "model_store/pickles.py", "training/"),
+    "safetensors": ("model/", "backends/bert.py", "model_store/pickles.py", "training/train.py"),
+    "huggingface_hub": ("model_store/models.py", "model_store/fetch.py", "backends/describers/kimi_audio.py"),
     "transformers": ("backends/",),
     "aiohttp": ("backends/",),
-    "pyarrow": ("store/", "stages/"),
-    "polars": ("stages/",),
-    "matplotlib": ("stages/picture.py",),
+    "pyarrow": ("store/", "tabular/"),
+    "polars": ("evaluation/", "tabular/", "training/"),
+    "matplotlib": ("evaluation/picture.py",),
     "typer": ("cli/",),
 }
 

@@ -20,7 +20,7 @@ from msfser_cli.backends.registry import KINDS, names
 from msfser_cli.cli.app import app
 from msfser_cli.cli.log import EVENTS
 from msfser_cli.profiles import PROFILES
-from msfser_cli.stages.runner import Summary
+from msfser_cli.runs.runner import Summary
 
 ROOT = Path(__file__).parents[1]
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")

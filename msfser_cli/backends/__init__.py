@@ -78,15 +78,16 @@ def text_of(words: Sequence[Word]) -> str:
 class Transcriber(Protocol):
     """Turns audio into words with times.
 
-    `samples` may be hours long and not in memory, so a transcriber slices only the part that it works on.
+    It gets clips of any recordings at once, so that it can work on batches of them. What a clip gets depends on that clip alone.
+    A clip may be hours long and not in memory, so a transcriber slices only the part that it works on.
     """
 
-    def transcribe(self, samples: Samples, language: str | None) -> Transcript:
-        """The words of `samples`. Detects the language if `language` is None."""
+    def transcribe(self, clips: Sequence[Samples], languages: Sequence[str | None]) -> list[Transcript]:
+        """The words of each clip. Detects the language where it is None."""
         ...
 
-    def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
-        """Times for the words of `text`, which is spoken in `samples`. The words are those of `writing.split`."""
+    def align(self, clips: Sequence[Samples], texts: Sequence[str], languages: Sequence[str | None]) -> list[Transcript]:
+        """Times for the words of each text, which is spoken in the clip. The words are those of `writing.split`."""
         ...
 
 

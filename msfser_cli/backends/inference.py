@@ -28,14 +28,15 @@ class Inference:
     """A model in evaluation mode, with its device, its precision, and the size of its batches.
 
     precision: None: float16 on a GPU and float32 on a CPU. If a weight is too large for the precision, float32 is used.
-    most: the size of the largest batch, in the unit of the lengths. If memory is too small, it is halved for all later batches.
+    most: the size of the largest batch on a GPU, in the unit of the lengths. If memory is too small, it is halved for all later
+    batches. On a CPU each item is computed alone, so that its result does not depend on others; batches are hardly faster there.
     """
 
     def __init__(self, model: Any, most: float, precision: torch.dtype | None = None) -> None:
         import torch
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.most = most
+        self.most = most if self.device == "cuda" else 0.0
         if precision is None:
             precision = torch.float16 if self.device == "cuda" else torch.float32
         largest = torch.finfo(precision).max

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from msfser_cli.backends.languages import Judged, Passage, Span, likeliest, part
 from msfser_cli.backends.writing import is_said, split
 from msfser_cli.errors import ModelError, UsageError, is_shortage
 from msfser_cli.schemas import SAMPLE_RATE_HZ
+from msfser_cli.settings import COMPUTE_TYPES
 
 if TYPE_CHECKING:
     from msfser_cli.store.audio import Samples
@@ -26,11 +28,14 @@ MAX_FRAMES = 30 * FRAMES_PER_SECOND
 
 MAX_TOKENS = 443
 """The most text tokens that the decoder reads at once: its 448 positions minus those of the prompt and the end."""
-SHORTEST_PADDED, SILENCE_AFTER = 10.0, 1.0
-"""Seconds. msfser pads each clip to at least the first, with at least the second as silence at its end.
+PADDED, SILENCE_AFTER = (10, 15, 20, 25, 30), 1
+"""Seconds. msfser pads each item with silence to the shortest of `PADDED` that leaves at least `SILENCE_AFTER` at its end.
 
-Without padding, Whisper decodes the same text repeatedly.
+Without padding, Whisper decodes the same text repeatedly. Whisper masks no padding, so an item's own length decides on it, and
+the result does not depend on the items in the same batch.
 """
+
+BATCH = 8
 
 NO_SPEECH, UNLIKELY = 0.6, -1.0
 """OpenAI's own thresholds: of the probability that nobody speaks, and of the mean log-probability of a text's tokens."""
@@ -43,19 +48,52 @@ _STATES_PER_SECOND = FRAMES_PER_SECOND / 2
 """The encoder makes one state from two log-mel frames."""
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """An encoded item. features: its log-mel frames, float32 [mels, frames]. states: float32 [padded frames / 2, width]."""
+
+    features: np.ndarray
+    states: np.ndarray
+
+    @property
+    def frames(self) -> int:
+        """Its length in log-mel frames, without padding."""
+        return int(self.features.shape[1])
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive windows of a recording, encoded, with their times in seconds.
+
+    regions: where the recording has speech. before: the language of the speech before these windows; None at the start.
+    """
+
+    windows: Sequence[Span]
+    encoded: Sequence[Encoded]
+    regions: Sequence[Span]
+    before: str | None
+
+    @property
+    def parts(self) -> list[list[Span]]:
+        """The parts of each window whose languages are judged."""
+        return [parts([r for r in self.regions if start <= r[0] and r[1] <= end]) for start, end in self.windows]
+
+
 class Whisper:
     """A loaded model. It computes log-mel features, encoder states, languages, tokens and word times.
 
-    Callers pass each result to the next step, so nothing is computed twice.
+    Callers pass each result to the next step, so nothing is computed twice. Every method takes any number of items, and computes
+    those of equal padding in batches. On a CPU, the result of an item is bit for bit that of the item alone: encoder states are,
+    and so is what is computed in int8, because sums of integers do not depend on their order. The rest is computed alone.
+
+    compute_type: one of `settings.COMPUTE_TYPES`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, compute_type: str) -> None:
         from faster_whisper import WhisperModel
 
-        device, precision = _device()
-        # Not int8 on a CPU. The last digit of a feature depends on the machine and its threads, and the rounding of int8 turns
-        # that into a visible difference of the acoustic vector. With two threads int8 is also not faster. More threads than
-        # cores are slower.
+        device, precision = _device(compute_type)
+        # More threads than cores are slower.
         self._model: Any = WhisperModel(
             str(folder),
             device=device,
@@ -63,6 +101,8 @@ class Whisper:
             cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else min(4, processors.available()),
             local_files_only=True,
         )
+        self._decoded_together = BATCH if device == "cuda" or precision == "int8" else 1
+        self._aligned_together = BATCH if device == "cuda" else 1
         if device == "cuda":
             self._try()
 
@@ -75,55 +115,60 @@ class Whisper:
         """The log-mel frames of `samples` (float32 [n], 16 kHz): float32 [mels, n / 160], normalised to the loudest frame."""
         return log_mel(self._model.feature_extractor, samples)
 
-    def encode(self, features: Sequence[np.ndarray], frames: int) -> Any:
-        """The encoder states of a batch. Each item is padded with silence to `frames` (even, at most MAX_FRAMES)."""
-        batch = np.stack([np.pad(f[:, :frames], ((0, 0), (0, max(0, frames - f.shape[1])))) for f in features])
-        return self._model.encode(batch)
-
-    def languages(self, encoded: Any) -> list[dict[str, float]]:
-        """The probability of each language in each item of a batch."""
-        results = self._model.model.detect_language(encoded)
-        return [{token.strip("<|>"): float(probability) for token, probability in item} for item in results]
-
-    def passages(
-        self, encoded: Any, features: Sequence[np.ndarray], windows: Sequence[Span], regions: Sequence[Span], before: str | None
-    ) -> list[Passage]:
-        """The encoded windows of a batch cut into passages of one language each. Times are in seconds.
-
-        regions: where there is speech. before: the language of the speech before these windows; None at the start.
-        """
+    def encode(self, features: Sequence[np.ndarray], *, to_30_s: bool = False) -> list[Encoded]:
+        """The encoder states of each item. Items of more than 30 s are cut. to_30_s: pad all items to 30 s."""
         import ctranslate2
 
-        states = np.asarray(encoded.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu))
-        judged: list[list[Judged]] = []
-        for state, (start, end) in zip(states, windows, strict=True):
-            spans = parts([r for r in regions if start <= r[0] and r[1] <= end])
-            judged.append([])
-            for first, last in spans:
-                own = state[round((first - start) * _STATES_PER_SECOND) : max(round((last - start) * _STATES_PER_SECOND), 1)]
-                own = np.ascontiguousarray(own if len(spans) > 1 else state)[np.newaxis]
-                [probabilities] = self.languages(ctranslate2.StorageView.from_array(own))
-                judged[-1].append(Judged((first, last), probabilities))
-        spoken = settled([part for of_window in judged for part in of_window], before)
-        if len({*spoken, before or spoken[0]}) > 1:
-            # The decoder takes each stretch of states for the start of a window. Sometimes it then hears another language, so a
-            # change counts only if the parts, each encoded by itself, show it.
-            judged = [
-                [Judged(part.span, self._language_alone(frames, start, part.span)) for part in of_window]
-                for frames, (start, _), of_window in zip(features, windows, judged, strict=True)
-            ]
-        return passages(judged, before)
+        padded = [MAX_FRAMES if to_30_s else padded_frames(f.shape[1]) for f in features]
+        encoded: list[Encoded] = [None] * len(features)  # type: ignore[list-item]
+        for chosen in _alike(padded, BATCH):
+            batch = [features[i][:, : padded[i]] for i in chosen]
+            view = self._model.encode(np.stack([np.pad(f, ((0, 0), (0, padded[chosen[0]] - f.shape[1]))) for f in batch]))
+            states = np.asarray(view.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu))
+            for i, item, state in zip(chosen, batch, states, strict=True):
+                encoded[i] = Encoded(item, state)
+        return encoded
 
-    def _language_alone(self, features: np.ndarray, start: float, span: Span) -> dict[str, float]:
-        """The probability of each language in `span`, encoded by itself. `features` are those of a window from `start` on."""
-        first, last = (round((time - start) * FRAMES_PER_SECOND) for time in span)
-        own = features[:, first : max(last, first + 2)]
-        return self.languages(self.encode([own], padded_frames([own])))[0]
+    def languages(self, states: Sequence[np.ndarray]) -> list[dict[str, float]]:
+        """The probability of each language in each item, or part of an item. states: float32 [frames / 2, width]."""
+        probabilities: list[dict[str, float]] = [{}] * len(states)
+        for chosen in _alike([len(state) for state in states], self._decoded_together):
+            results = self._model.model.detect_language(_view([states[i] for i in chosen]))
+            for i, item in zip(chosen, results, strict=True):
+                probabilities[i] = {token.strip("<|>"): float(probability) for token, probability in item}
+        return probabilities
+
+    def passages(self, stretches: Sequence[Stretch]) -> list[list[Passage]]:
+        """Each stretch cut into passages of one language each."""
+        judged = self._judged(stretches, [
+            item.states if len(of_window) == 1 else item.states[_places(span, start, _STATES_PER_SECOND)]
+            for stretch in stretches
+            for item, (start, _), of_window in zip(stretch.encoded, stretch.windows, stretch.parts, strict=True)
+            for span in of_window
+        ])  # fmt: skip
+        # The decoder takes each part's states for the start of a window. Sometimes it then hears another language, so a change
+        # counts only if the parts, each encoded by itself, show it.
+        doubtful = [i for i, stretch in enumerate(stretches) if _changes(judged[i], stretch.before)]
+        chosen = [stretches[i] for i in doubtful]
+        alone = self.encode([
+            item.features[:, _places(span, start, FRAMES_PER_SECOND)]
+            for stretch in chosen
+            for item, (start, _), of_window in zip(stretch.encoded, stretch.windows, stretch.parts, strict=True)
+            for span in of_window
+        ])  # fmt: skip
+        for i, anew in zip(doubtful, self._judged(chosen, [item.states for item in alone]), strict=True):
+            judged[i] = anew
+        return [passages(of_stretch, stretch.before) for of_stretch, stretch in zip(judged, stretches, strict=True)]
+
+    def _judged(self, stretches: Sequence[Stretch], states: Sequence[np.ndarray]) -> list[list[list[Judged]]]:
+        """The parts of each window of each stretch, with the probabilities of their languages. states: of all parts in order."""
+        each = iter(self.languages(states))
+        return [[[Judged(span, next(each)) for span in of_window] for of_window in stretch.parts] for stretch in stretches]
 
     def detect(self, samples: Samples) -> tuple[str, float]:
         """The language of the first 30 s of `samples`, and its probability."""
-        features = self.features(samples[: 30 * SAMPLE_RATE_HZ])
-        [probabilities] = self.languages(self.encode([features], padded_frames([features])))
+        [encoded] = self.encode([self.features(samples[: 30 * SAMPLE_RATE_HZ])])
+        [probabilities] = self.languages([encoded.states])
         return likeliest(probabilities)
 
     @property
@@ -145,39 +190,47 @@ class Whisper:
         except ValueError as error:
             raise UsageError(f"Whisper does not know the language {language!r}; give one of its codes, such as en") from error
 
-    def decode(self, encoded: Any, count: int, language: str, *, beam_size: int, no_repeat: int = 0) -> list[Decoded]:
-        """The most likely tokens of each of `count` items, from a beam search without sampling."""
+    def decode(self, encoded: Sequence[Encoded], language: str, *, beam_size: int, no_repeat: int = 0) -> list[Decoded]:
+        """The most likely tokens of each item, from a beam search without sampling."""
         from faster_whisper.transcribe import get_suppressed_tokens
 
         tokenizer = self.tokenizer(language)
         prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
-        results = self._model.model.generate(
-            encoded,
-            [prompt] * count,
-            beam_size=beam_size,
-            max_length=self._model.max_length,
-            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
-            no_repeat_ngram_size=no_repeat,
-            return_scores=True,
-            return_no_speech_prob=True,
-        )
-        return [
-            Decoded([t for t in r.sequences_ids[0] if t < tokenizer.eot], float(r.scores[0]), float(r.no_speech_prob))
-            for r in results
-        ]
+        decoded: list[Decoded] = [None] * len(encoded)  # type: ignore[list-item]
+        for chosen in _alike([len(item.states) for item in encoded], self._decoded_together):
+            results = self._model.model.generate(
+                _view([encoded[i].states for i in chosen]),
+                [prompt] * len(chosen),
+                beam_size=beam_size,
+                max_length=self._model.max_length,
+                suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
+                no_repeat_ngram_size=no_repeat,
+                return_scores=True,
+                return_no_speech_prob=True,
+            )
+            for i, r in zip(chosen, results, strict=True):
+                tokens = [token for token in r.sequences_ids[0] if token < tokenizer.eot]
+                decoded[i] = Decoded(tokens, float(r.scores[0]), float(r.no_speech_prob))
+        return decoded
 
-    def word_times(self, encoded: Any, tokens: list[list[int]], frames: list[int], language: str) -> list[list[Word]]:
+    def word_times(self, encoded: Sequence[Encoded], tokens: Sequence[list[int]], language: str) -> list[list[Word]]:
         """The words of each item with their times in it, from the decoder's cross-attention.
 
-        frames: the length of each item without padding. The words are those of the text that the tokens decode to; a word may
-        have several tokens. A word lasts from its first to its last spoken token, because the time of punctuation is that of
-        the pause.
+        The words are those of the text that the tokens decode to; a word may have several tokens. A word lasts from its first to
+        its last spoken token, because the time of punctuation is that of the pause.
         """
         # A decoder in a loop writes more tokens than it can read. The excess tokens get no times, and so become no words.
         tokens = [t[:MAX_TOKENS] for t in tokens]
         tokenizer = self.tokenizer(language)
-        results = self._model.model.align(encoded, tokenizer.sot_sequence, tokens, frames, median_filter_width=_MEDIAN_FILTER)
-        return [_timed(tokenizer, t, result) if t else [] for t, result in zip(tokens, results, strict=True)]
+        words: list[list[Word]] = [[] for _ in encoded]
+        for chosen in _alike([len(item.states) for item in encoded], self._aligned_together):
+            results = self._model.model.align(
+                _view([encoded[i].states for i in chosen]), tokenizer.sot_sequence, [tokens[i] for i in chosen],
+                [encoded[i].frames for i in chosen], median_filter_width=_MEDIAN_FILTER,
+            )  # fmt: skip
+            for i, result in zip(chosen, results, strict=True):
+                words[i] = _timed(tokenizer, tokens[i], result) if tokens[i] else []
+        return words
 
     def _try(self) -> None:
         """Encode silence. Raises ModelError if the GPU cannot, for example because a library is missing.
@@ -185,7 +238,7 @@ class Whisper:
         Otherwise every recording would fail.
         """
         try:
-            self.encode([self.features(np.zeros(SAMPLE_RATE_HZ, np.float32))], FRAMES_PER_SECOND)
+            self.encode([self.features(np.zeros(SAMPLE_RATE_HZ, np.float32))])
         except RuntimeError as error:
             if is_shortage(error):
                 raise
@@ -194,15 +247,13 @@ class Whisper:
             ) from error
 
 
+@dataclass(frozen=True)
 class Decoded:
     """The text tokens of one item, the mean log-probability per token, and the probability that there is no speech."""
 
-    __slots__ = ("log_probability", "no_speech", "tokens")
-
-    def __init__(self, tokens: list[int], log_probability: float, no_speech: float) -> None:
-        self.tokens = tokens
-        self.log_probability = log_probability
-        self.no_speech = no_speech
+    tokens: list[int]
+    log_probability: float
+    no_speech: float
 
     @property
     def is_invented(self) -> bool:
@@ -210,15 +261,46 @@ class Decoded:
         return self.no_speech > NO_SPEECH and self.log_probability < UNLIKELY
 
 
-def _device() -> tuple[str, str]:
-    """The device and the precision for CTranslate2: a GPU if there is one, and float16 if that GPU supports it."""
+def _device(compute_type: str) -> tuple[str, str]:
+    """The device and the precision for CTranslate2: a GPU if there is one. `auto`: int8 on a CPU, float16 on a GPU if it can."""
     import ctranslate2
 
-    if ctranslate2.get_cuda_device_count() == 0:
-        return "cpu", "float32"
-    import torch  # noqa: F401 - loads its own cuBLAS, which CTranslate2 then finds by name; CTranslate2 has none
+    device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+    supported = ctranslate2.get_supported_compute_types(device)
+    if device == "cuda":
+        import torch  # noqa: F401 - loads its own cuBLAS, which CTranslate2 then finds by name; CTranslate2 has none
+    if compute_type == "auto":
+        compute_type = next(c for c in (("int8",) if device == "cpu" else ("float16", "float32")) if c in supported)
+    if compute_type not in supported:
+        raise UsageError(f"this {'GPU' if device == 'cuda' else 'CPU'} cannot compute in {compute_type}; choose another "
+                         f"--compute-type of {', '.join(sorted(supported.intersection(COMPUTE_TYPES)))}")
+    return device, compute_type
 
-    return "cuda", "float16" if "float16" in ctranslate2.get_supported_compute_types("cuda") else "float32"
+
+def _alike(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
+    """The indices of `sizes` in batches of equal size, of at most `most` items."""
+    for size in sorted(set(sizes)):
+        alike = [i for i, other in enumerate(sizes) if other == size]
+        yield from (alike[first : first + most] for first in range(0, len(alike), most))
+
+
+def _view(states: Sequence[np.ndarray]) -> Any:
+    """The states of a batch for CTranslate2: [B, frames / 2, width]."""
+    import ctranslate2
+
+    return ctranslate2.StorageView.from_array(np.stack(states))
+
+
+def _changes(judged: Sequence[Sequence[Judged]], before: str | None) -> bool:
+    """Whether the language seems to change within a stretch or at its start."""
+    spoken = settled([part for of_window in judged for part in of_window], before)
+    return len({*spoken, before or spoken[0]}) > 1
+
+
+def _places(span: Span, start: float, per_second: float) -> slice:
+    """Where a span, in seconds, is in a sequence that begins at `start`. At least two places."""
+    first, last = (round((time - start) * per_second) for time in span)
+    return slice(first, max(last, first + 2))
 
 
 def _timed(tokenizer: Any, tokens: list[int], alignment: Any) -> list[Word]:
@@ -261,13 +343,13 @@ def log_mel(extractor: Any, samples: np.ndarray) -> np.ndarray:
     return np.asarray(extractor(samples)[:, :frames], dtype=np.float32)
 
 
-def padded_frames(features: Sequence[np.ndarray]) -> int:
-    """The length in frames to which a batch is padded: its longest item plus `SILENCE_AFTER`, at least `SHORTEST_PADDED`."""
-    needed = max(f.shape[1] for f in features) + round(SILENCE_AFTER * FRAMES_PER_SECOND)
-    return int(min(MAX_FRAMES, max(needed + needed % 2, round(SHORTEST_PADDED * FRAMES_PER_SECOND))))
+def padded_frames(frames: int) -> int:
+    """The length to which an item of `frames` is padded (see `PADDED`), at most `MAX_FRAMES`."""
+    needed = frames + SILENCE_AFTER * FRAMES_PER_SECOND
+    return min((seconds * FRAMES_PER_SECOND for seconds in PADDED if seconds * FRAMES_PER_SECOND >= needed), default=MAX_FRAMES)
 
 
 @functools.lru_cache(maxsize=2)
-def load_whisper(folder: Path) -> Whisper:
-    """The model in `folder`, loaded once in each process."""
-    return Whisper(folder)
+def load_whisper(folder: Path, compute_type: str) -> Whisper:
+    """The model in `folder`, loaded once in each process. compute_type: one of `settings.COMPUTE_TYPES`."""
+    return Whisper(folder, compute_type)

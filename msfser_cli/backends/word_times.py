@@ -10,7 +10,7 @@ import numpy as np
 
 from msfser_cli.backends import Transcript, Word
 from msfser_cli.backends.languages import Passage, likeliest
-from msfser_cli.backends.whisper_ct2 import MAX_TOKENS, Whisper, padded_frames
+from msfser_cli.backends.whisper_ct2 import MAX_TOKENS, Whisper
 from msfser_cli.backends.writing import blank_between, split
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -29,14 +29,13 @@ def align_by_attention(whisper: Whisper, samples: Samples, text: str, language: 
     """
     probability: float | None = None
     duration = len(samples) / SAMPLE_RATE_HZ
-    features = whisper.features(samples[: round(LONGEST_ALIGNED * SAMPLE_RATE_HZ)])
-    encoded = whisper.encode([features], padded_frames([features]))
+    [encoded] = whisper.encode([whisper.features(samples[: round(LONGEST_ALIGNED * SAMPLE_RATE_HZ)])])
     if language is None:
-        language, probability = likeliest(*whisper.languages(encoded))
+        language, probability = likeliest(*whisper.languages([encoded.states]))
     tokens = whisper.tokenizer(language).encode(" " + text.strip())
     if duration > LONGEST_ALIGNED or len(tokens) > MAX_TOKENS or not split(text):
         return Transcript(language, probability, interpolated(text, 0.0, duration))
-    pieces = whisper.word_times(encoded, [tokens], [features.shape[1]], language)[0]
+    pieces = whisper.word_times([encoded], [tokens], language)[0]
     words = [shifted(w, 0.0, duration) for w in regrouped(pieces, text)]
     return Transcript(language, probability, words)
 

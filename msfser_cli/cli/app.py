@@ -26,7 +26,7 @@ from msfser_cli.cli.predict import predict
 from msfser_cli.cli.train import train
 from msfser_cli.cli.transcribe import transcribe
 from msfser_cli.errors import ModelError, MsfserError, ResourceError, Stopped, UsageError, is_shortage, shortage
-from msfser_cli.stages.stopping import stop_on_signals
+from msfser_cli.runs.stopping import stop_on_signals
 
 app = typer.Typer(
     name="msfser",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from msfser_cli.cli.log import log, printable
 
 if TYPE_CHECKING:
-    from msfser_cli.stages.runner import Source, Summary
+    from msfser_cli.runs.runner import Summary
+    from msfser_cli.runs.source import Source
 
 PLAIN_SECONDS = 30.0
 """Seconds between two lines of progress without a terminal."""

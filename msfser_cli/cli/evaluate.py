@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from msfser_cli.model.bootstrap import Interval
-    from msfser_cli.stages.evaluate import Coverage, Difference, Evaluation, Groups
-    from msfser_cli.stages.joining import Unmatched
+    from msfser_cli.evaluation.evaluate import Coverage, Difference, Evaluation, Groups
+    from msfser_cli.evaluation.joining import Unmatched
+    from msfser_cli.statistics.bootstrap import Interval
 
 _WIDE = 160
 """Width of a report that goes to a file or a pipe, in characters."""
@@ -58,11 +58,11 @@ def evaluate(
     Example: msfser evaluate --gold labels.csv --by gender --plot scores.png
     """
     log.set(log_format, quiet=quiet)
-    from msfser_cli.stages.evaluate import BY
-    from msfser_cli.stages.evaluate import evaluate as run
-    from msfser_cli.stages.labels import Scale
-    from msfser_cli.stages.picture import check_suffix, write_picture
-    from msfser_cli.stages.submission import write_submission
+    from msfser_cli.evaluation.evaluate import BY
+    from msfser_cli.evaluation.evaluate import evaluate as run
+    from msfser_cli.evaluation.labels import Scale
+    from msfser_cli.evaluation.picture import check_suffix, write_picture
+    from msfser_cli.evaluation.submission import write_submission
 
     columns = tuple(dict.fromkeys(by or ()))
     if wrong := [name for name in columns if name not in BY]:
@@ -119,7 +119,7 @@ def _say_submitted(out: Path, rows: int, without: int) -> None:
 def _print_report(result: Evaluation) -> None:
     from rich.console import Console
 
-    from msfser_cli.stages.clusters import in_words
+    from msfser_cli.evaluation.clusters import in_words
 
     # Without a terminal, Rich assumes 80 columns and cuts the names of the dimensions to fit.
     # Names of speakers are data: square brackets and colons in them are not markup.
@@ -182,8 +182,8 @@ def _groups(groups: Groups, dimensions: tuple[str, ...]) -> Table:
 
 
 def _notes(groups: Groups) -> Iterator[str]:
-    from msfser_cli.model.bootstrap import FEW_CLUSTERS
-    from msfser_cli.stages.evaluate import CONSTANT, SMALL
+    from msfser_cli.evaluation.evaluate import CONSTANT, SMALL
+    from msfser_cli.statistics.bootstrap import FEW_CLUSTERS
 
     if flat := [g.name for g in groups.groups if any(i.not_defined == CONSTANT for i in g.intervals.values())]:
         yield printable(f"CCC is 0 or not defined for {', '.join(flat)}: {CONSTANT}.")
@@ -240,8 +240,8 @@ def _account(result: Evaluation) -> Iterator[str]:
 
 def _warnings(result: Evaluation) -> Iterator[str]:
     """Say which labels and scores the numbers leave out, and which numbers are uncertain, one sentence each."""
-    from msfser_cli.model.bootstrap import FEW_CLUSTERS, LEAST_CLUSTERS
-    from msfser_cli.stages.clusters import in_words
+    from msfser_cli.evaluation.clusters import in_words
+    from msfser_cli.statistics.bootstrap import FEW_CLUSTERS, LEAST_CLUSTERS
 
     for what, unmatched in _unmatched(result).items():
         if unmatched.count:

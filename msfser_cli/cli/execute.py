@@ -12,8 +12,8 @@ from msfser_cli.errors import EXIT_SOME_FAILED, UsageError
 from msfser_cli.settings import LEVEL
 
 if TYPE_CHECKING:
-    from msfser_cli.stages.chain import Chain
-    from msfser_cli.stages.runner import Source
+    from msfser_cli.runs.chain import Chain
+    from msfser_cli.runs.source import Source
 
 
 def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
@@ -21,13 +21,14 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
     log.set(options["log_format"], quiet=options["quiet"])
     from msfser_cli.cli import console
     from msfser_cli.cli.options import settings_of
-    from msfser_cli.stages import chain, runner
+    from msfser_cli.runs import chain, runner
+    from msfser_cli.runs.source import require_languages, source_of
 
-    stages, source = runner.source_of(command, inputs, options["root"])
+    stages, source = source_of(command, inputs, options["root"])
     for note in source.notes:
         log.say("note", note)
     plan = chain.plan(settings_of(stages, options))
-    runner.require_languages(plan, source)
+    require_languages(plan, source)
     if options.get("calibrate"):
         plan = _calibrated(plan, source, options)
     elif idle := [name for name in ("level", "scale", "ignore_outside") if options.get(name) not in (None, False)]:
@@ -68,8 +69,8 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
 def _calibrated(plan: Chain, source: Source, options: dict[str, Any]) -> Chain:
     from pathlib import Path
 
-    from msfser_cli.stages.calibrate import calibrate
-    from msfser_cli.stages.labels import Scale
+    from msfser_cli.evaluation.calibrate import calibrate
+    from msfser_cli.evaluation.labels import Scale
 
     scale = None if options["scale"] is None else Scale.parse(options["scale"])
     level = LEVEL if options["level"] is None else options["level"]

@@ -13,7 +13,7 @@ from msfser_cli.cli import options as o
 from msfser_cli.cli.log import log, printable
 
 if TYPE_CHECKING:
-    from msfser_cli.profiles.models import LocalModel
+    from msfser_cli.model_store.models import LocalModel
 
 _OFFLINE = os.environ.get("HF_HUB_OFFLINE")
 """What the user has set. The program sets this variable itself later, for every command."""
@@ -56,8 +56,8 @@ def list_(
     Example: msfser models list --profile paper
     """
     log.set(log_format, quiet=False)
-    from msfser_cli.profiles import models as m
-    from msfser_cli.profiles import registry
+    from msfser_cli.model_store import models as m
+    from msfser_cli.model_store.registry import registry
 
     used = _names(names, profile, language)
     rows = []
@@ -113,7 +113,7 @@ def fetch(
     if quiet:
         os.environ["HF_HUB_VERBOSITY"] = "error"  # else the hub's client prints each retry
     from msfser_cli.errors import ModelError
-    from msfser_cli.profiles.fetch import fetch as fetch_model
+    from msfser_cli.model_store.fetch import fetch as fetch_model
 
     problems: list[Any] = []
     for name in used:
@@ -145,7 +145,7 @@ def verify(
     """
     log.set(log_format, quiet=quiet)
     from msfser_cli.errors import ModelError
-    from msfser_cli.profiles import models as m
+    from msfser_cli.model_store import models as m
 
     problems: list[Any] = []
     used = _without_code(_names(names, profile, language))
@@ -184,7 +184,7 @@ def export(
     Example: msfser models export models/ --profile paper
     """
     log.set(log_format, quiet=quiet)
-    from msfser_cli.profiles.export import export as export_models
+    from msfser_cli.model_store.export import export as export_models
 
     used = _without_code(_names(names, profile, language))
     for name, path, copied in export_models(list(used), folder):
@@ -203,7 +203,7 @@ def _names(names: list[str] | None, profile: str, languages: list[str] | None) -
 
 def _without_code(used: dict[str, list[str]]) -> dict[str, list[str]]:
     from msfser_cli.errors import ModelError
-    from msfser_cli.profiles import WITH_CODE
+    from msfser_cli.model_store.registry import WITH_CODE
 
     if set(used) <= set(WITH_CODE):
         raise ModelError(f"{', '.join(used)}: comes with its own code, so msfser leaves it out; if you trust it, run: "

@@ -86,6 +86,13 @@ Transcriber = Annotated[
     str | None, _setting("transcriber", "Recogniser: faster-whisper, or whisperx for forced alignment.", _WORDS, metavar="NAME")
 ]
 Model = Annotated[str | None, _setting("model", f"Whisper model: {_MODEL_NAMES}", _WORDS, metavar="MODEL")]
+ComputeType = Annotated[
+    str | None,
+    _setting(
+        "compute-type", "Number format of Whisper: auto (int8 on a CPU, float16 on a GPU), int8, float16 or float32.", _WORDS,
+        metavar="NAME",
+    ),
+]
 Aligner = Annotated[
     str | None,
     _setting(

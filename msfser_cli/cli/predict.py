@@ -23,6 +23,7 @@ def predict(
     out: o.Out = "scores.parquet",
     transcriber: o.Transcriber = None,
     model: o.Model = None,
+    compute_type: o.ComputeType = None,
     aligner: o.Aligner = None,
     language: o.Language = None,
     unit: o.Unit = None,

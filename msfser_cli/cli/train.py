@@ -12,10 +12,11 @@ import typer
 from msfser_cli.cli import options as o
 from msfser_cli.cli.console import PLAIN_SECONDS, clock
 from msfser_cli.cli.log import log
+from msfser_cli.schemas import DIMENSIONS
 
 if TYPE_CHECKING:
-    from msfser_cli.model.training import Epoch
-    from msfser_cli.stages.train import Trained
+    from msfser_cli.training.fit import Epoch
+    from msfser_cli.training.train import Trained
 
 
 def train(
@@ -71,10 +72,10 @@ def train(
     options = locals()
     log.set(log_format, quiet=quiet)
     from msfser_cli.errors import UsageError
+    from msfser_cli.evaluation.labels import Scale
     from msfser_cli.settings import TrainSettings, build
-    from msfser_cli.stages.labels import Scale
-    from msfser_cli.stages.train import train as run
-    from msfser_cli.stages.training_set import read
+    from msfser_cli.training.train import train as run
+    from msfser_cli.training.training_set import read
 
     chosen = o.given("finetune", {
         **options,
@@ -107,8 +108,7 @@ def train(
 
 
 def _line(epoch: Epoch) -> str:
-    ccc = ", ".join(f"{name} {value:.3f}" for name in ("valence", "arousal", "dominance")
-                    if (value := getattr(epoch, name)) == value)  # fmt: skip
+    ccc = ", ".join(f"{name} {value:.3f}" for name in DIMENSIONS if (value := getattr(epoch, name)) == value)
     return f"loss {epoch.loss:.3f}, development CCC {ccc}"
 
 

@@ -25,6 +25,7 @@ def transcribe(
     out: o.Out = "utterances.parquet",
     transcriber: o.Transcriber = None,
     model: o.Model = None,
+    compute_type: o.ComputeType = None,
     aligner: o.Aligner = None,
     language: o.Language = None,
     unit: o.Unit = None,

@@ -3,8 +3,7 @@
     les, gs, es [B, 3, text_dim] ──▶ gated_fusion ──▶ [B, semantic_dim] ──┐ FiLM: scale and shift
     acoustic [B, acoustic_dim] ────▶ projection ────▶ [B, hidden_dim] ────┴▶ film_experts ──▶ valence, arousal, dominance [B, 3]
 
-`msf_ser` is the whole model. `plain_fusions` has other fusions to compare the experts with. `config` has the sizes, `losses` and
-`training` fit the model to labels, `weights` stores it, and `scorer` runs it. `pooling` turns a speech encoder's states into the
-acoustic vector. `metrics`, `bootstrap` and `intervals` need NumPy only. They measure how good the scores are, how certain that
-number is, and how far off each score may be. This package does not import tables, audio or the command line.
+`msf_ser` is the whole model. `plain_fusions` has other fusions to compare the experts with. `config` has the sizes, `losses` what
+training minimises, `weights` stores the model, and `scorer` runs it. `pooling` turns a speech encoder's states into the acoustic
+vector. This package does not import tables, audio or the command line.
 """

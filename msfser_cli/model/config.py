@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-DIMENSIONS = ("valence", "arousal", "dominance")
-"""The order of the scores in every array and table."""
-
-SEMANTIC_STREAMS = ("les", "gs", "es")
-"""The order of the gates: emphasised words, transcript, description."""
-
-STREAMS = ("acoustic", *SEMANTIC_STREAMS)
-"""The order of the presence mask."""
+from msfser_cli.schemas import DIMENSIONS, STREAMS
+from msfser_cli.settings import require_fields
 
 FUSIONS = ("fm-moe", "concat", "attention")
 """The ways to combine the semantic and the acoustic vector: the paper's FM-MOE, and the two that it is compared with."""
@@ -98,24 +92,6 @@ class MsfSerConfig:
         require_fields(cls, values, _FIRST)
         lists = {name: tuple(values[name]) for name in ("streams", "dimensions") if isinstance(values[name], list)}
         return cls(**{**values, **lists})
-
-
-def require_fields(cls: Any, values: Any, first: Collection[str]) -> None:
-    """ValueError unless the names in `values` are fields of the dataclass `cls`, and all of `first` are among them.
-
-    first: the fields of the first version. Later fields may be missing and then have their defaults, so older files can be read.
-    An unknown field is an error, because it could change the meaning of the others.
-    """
-    if not isinstance(values, Mapping):
-        raise ValueError("not a JSON object")
-    valid = [f.name for f in fields(cls)]
-    if unknown := sorted(str(name) for name in values if name not in valid):
-        raise ValueError(
-            f"unknown field {', '.join(unknown)}: if a newer msfser wrote it, upgrade msfser; this one has exactly the fields "
-            f"{', '.join(valid)}"
-        )
-    if missing := sorted(set(first) - set(values)):
-        raise ValueError(f"missing field {', '.join(missing)}")
 
 
 def _check_some(name: str, value: object, valid: tuple[str, ...]) -> None:

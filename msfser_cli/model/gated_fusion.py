@@ -15,7 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from msfser_cli.model.config import SEMANTIC_STREAMS, MsfSerConfig
+from msfser_cli.model.config import MsfSerConfig
+from msfser_cli.schemas import SEMANTIC_STREAMS
 
 
 class GatedFusion(nn.Module):

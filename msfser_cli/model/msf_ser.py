@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from msfser_cli.model.config import SEMANTIC_STREAMS, STREAMS, MsfSerConfig
+from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.film_experts import FilmExperts, balance
 from msfser_cli.model.gated_fusion import GatedFusion
 from msfser_cli.model.plain_fusions import AttentionFusion, ConcatFusion
+from msfser_cli.schemas import SEMANTIC_STREAMS, STREAMS
 
 _FUSIONS = {"fm-moe": FilmExperts, "concat": ConcatFusion, "attention": AttentionFusion}
 

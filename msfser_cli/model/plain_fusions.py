@@ -14,7 +14,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
+from msfser_cli.model.config import MsfSerConfig
+from msfser_cli.schemas import DIMENSIONS
 
 
 class ConcatFusion(nn.Module):

@@ -26,9 +26,8 @@ from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from msfser_cli.errors import ModelError
-from msfser_cli.model.config import require_fields
 from msfser_cli.model.weights import read_document, read_tensors
-from msfser_cli.settings import ENCODER_LAYERS, POOLINGS
+from msfser_cli.settings import ENCODER_LAYERS, POOLINGS, require_fields
 
 CONFIG_NAME, WEIGHTS_NAME = "pooling.json", "pooling.safetensors"
 FORMAT, VERSION = "msfser-pooling", 1

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
-from msfser_cli.model.intervals import Intervals
+from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.weights import load
+from msfser_cli.schemas import DIMENSIONS
+from msfser_cli.statistics.intervals import Intervals
 
 
 @dataclass(frozen=True)

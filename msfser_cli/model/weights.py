@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from msfser_cli.errors import ModelError
 from msfser_cli.model.config import MsfSerConfig
-from msfser_cli.model.intervals import Intervals
+from msfser_cli.statistics.intervals import Intervals
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ def save(
 ) -> None:
     """Write the `content` into `folder`, and create the folder if needed.
 
-    After a crash, files may be missing. `stages.train` writes the same files durably.
+    After a crash, files may be missing. `training.train` writes the same files durably.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, file in content(model, intervals=intervals, card=card).items():

@@ -1,10 +1,7 @@
-"""The work of each command.
+"""The five stages: each adds its columns to the rows of recordings, from their audio and a back end.
 
-- `transcribe`, `emphasize`, `describe`, `embed` and `predict` add columns to the rows of a recording, from its audio and a back
-  end. `corpus` finds the recordings, `chain` prepares the stages, `runner` is the only batch loop, and `stopping` ends it at a
-  signal.
-- `evaluate` compares scores with labels. `labels` reads the labels, `joining` finds their utterances, `pairing` adds the scores,
-  and `clusters` groups utterances by speaker. `picture` and `submission` write the result. `calibrate` makes prediction intervals
-  from the same pairs.
-- `train` fits a head to vectors and labels. `training_set` reads them, and `finetune` trains a speech encoder with the head.
+`transcribe` makes the utterances, `emphasize` scores their words, `describe` says how they are spoken, `embed` makes vectors of
+voice and texts, and `predict` scores the vectors. A stage gets any number of recordings at once, each a `work.Work`, and its
+`stage.Stage` says which models it needs and how they are loaded. `recogniser` finds those of transcribe. `coverage` measures how
+much of the speech has words, and `overlaps` notes segments that overlap.
 """

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from msfser_cli import schemas
 from msfser_cli.backends import Describer, Row
-
-if TYPE_CHECKING:
-    from msfser_cli.store.audio import Audio
+from msfser_cli.backends.registry import backend
+from msfser_cli.model_store.models import ModelFolder
+from msfser_cli.settings import DescribeSettings
+from msfser_cli.stages.stage import Needs, Stage
+from msfser_cli.stages.work import Step, Work
+from msfser_cli.store.audio import Audio
 
 _COLUMNS = schemas.names(schemas.DESCRIBE)
 
 
-def describe(audio: Audio, rows: Sequence[Row], describer: Describer) -> list[Row]:
-    """The utterances of one recording, with the columns of `schemas.DESCRIBE`."""
+def describe(works: Sequence[Work], describer: Describer) -> None:
+    """Add the columns of `schemas.DESCRIBE` to the rows of each recording."""
+    for work in works:
+        with work.failing_alone():
+            work.by_channel(lambda audio, rows: _described(audio, rows, describer))
+
+
+def _needs(settings: DescribeSettings) -> Needs:
+    model = backend("describers", settings.kind).needs(settings)
+    return Needs(settings, {"describer": model} if model else {})
+
+
+def _load(settings: DescribeSettings, models: Mapping[str, ModelFolder]) -> Step:
+    describer = backend("describers", settings.kind).load(settings, models.get("describer"))
+    return lambda works: describe(works, describer)
+
+
+STAGE = Stage(_needs, _load, lambda settings: f"describer {settings.kind}")
+
+
+def _described(audio: Audio, rows: Sequence[Row], describer: Describer) -> list[Row]:
     described = describer.describe(audio, rows)
     return [{**row, **{name: result[name] for name in _COLUMNS}} for row, result in zip(rows, described, strict=True)]

@@ -9,38 +9,62 @@ from typing import Any
 import numpy as np
 
 from msfser_cli.backends import Row, Spans, SpeechEncoder, TextEncoder, writing
+from msfser_cli.backends.registry import backend, loaded
+from msfser_cli.model_store.models import ModelFolder, locate
+from msfser_cli.settings import EmbedSettings
 from msfser_cli.stages.emphasize import in_place
-from msfser_cli.store.audio import Audio
+from msfser_cli.stages.stage import Needs, Stage
+from msfser_cli.stages.work import Step, Work
+from msfser_cli.store.audio import Samples
+from msfser_cli.store.levels import levelled
 
 TEXTS = {"les_vector": "emphasized_text", "gs_vector": "text", "es_vector": "description"}
 """The vector of each semantic stream -> the column of its text."""
 
 
-def embed(
-    audio: Audio, rows: Sequence[Row], speech_encoder: SpeechEncoder, text_encoder: TextEncoder, les: str = "words"
-) -> list[Row]:
-    """The `rows` of one recording with the columns of `schemas.EMBED`. A text that is null or empty has a null vector.
+def embed(works: Sequence[Work], speech_encoder: SpeechEncoder, text_encoder: TextEncoder, les: str = "words") -> None:
+    """Add the columns of `schemas.EMBED` to the rows of each recording. A text that is null or empty has a null vector.
 
     les: one of `settings.LES`. With `words` the emphasised words are encoded as their own text. With `context` the whole
     transcript is encoded, and the states of the emphasised words' tokens are averaged. Words beyond the encoder's maximum length
     do not count; if all of them are, the vector is null.
     """
-    voices = speech_encoder.encode([audio.stretch(row["start"], row["end"]) for row in rows])
+    clips: dict[int, list[Samples]] = {}
+    for i, work in enumerate(works):
+        with work.failing_alone():
+            levels = {row["channel"]: levelled(work.audio.of_channel(row["channel"])) for row in work.rows}
+            clips[i] = [levels[row["channel"]].stretch(row["start"], row["end"]) for row in work.rows]
+    voices = iter(speech_encoder.encode([clip for i in clips for clip in clips[i]]))
     alone = {vector: column for vector, column in TEXTS.items() if (vector, les) != ("les_vector", "context")}
-    texts = sorted({row[column] for row in rows for column in alone.values() if row[column]})
+    texts = sorted({row[column] for i in clips for row in works[i].rows for column in alone.values() if row[column]})
     meaning = dict(zip(texts, text_encoder.encode(texts), strict=True))
-    embedded = [
-        {**row, "acoustic_vector": voice, **{vector: meaning.get(row[column]) for vector, column in alone.items()}}
-        for row, voice in zip(rows, voices, strict=True)
-    ]
+    for i in clips:
+        works[i].rows = [
+            {**row, "les_vector": None, "acoustic_vector": next(voices), **{v: meaning.get(row[c]) for v, c in alone.items()}}
+            for row in works[i].rows
+        ]
     if les == "context":
-        emphasised = {i: pair for i, row in enumerate(rows) if row["emphasized_text"] and (pair := _emphasised(row))[1]}
-        vectors = text_encoder.encode(*map(list, zip(*emphasised.values(), strict=True))) if emphasised else ()
-        for row in embedded:
-            row["les_vector"] = None
-        for i, vector in zip(emphasised, vectors, strict=True):
-            embedded[i]["les_vector"] = None if np.isnan(vector).all() else vector
-    return embedded
+        rows = [row for i in clips for row in works[i].rows if row["emphasized_text"]]
+        emphasised = [(row, text, spans) for row in rows for text, spans in [_emphasised(row)] if spans]
+        vectors = text_encoder.encode([text for _, text, _ in emphasised], [spans for _, _, spans in emphasised])
+        for (row, _, _), vector in zip(emphasised, vectors, strict=True):
+            row["les_vector"] = None if np.isnan(vector).all() else vector
+
+
+def _needs(settings: EmbedSettings) -> Needs:
+    models = {"acoustic": locate(settings.acoustic_model), "text": locate(settings.text_model)}
+    backend("encoders", settings.acoustic_encoder)
+    backend("encoders", settings.text_encoder)
+    return Needs(settings, models)
+
+
+def _load(settings: EmbedSettings, models: Mapping[str, ModelFolder]) -> Step:
+    speech = loaded("encoders", settings.acoustic_encoder, models["acoustic"].path)
+    text = loaded("encoders", settings.text_encoder, models["text"].path)
+    return lambda works: embed(works, speech, text, settings.les)
+
+
+STAGE = Stage(_needs, _load, lambda settings: f"encoder {settings.acoustic_encoder} or {settings.text_encoder}")
 
 
 def _emphasised(row: Row) -> tuple[str, Spans]:

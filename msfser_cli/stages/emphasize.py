@@ -7,18 +7,38 @@ An utterance with fewer than two scored words has none either: its only word has
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from msfser_cli.backends import Emphasizer, Row, writing
+from msfser_cli.backends.registry import backend
+from msfser_cli.model_store.models import ModelFolder
+from msfser_cli.settings import EmphasizeSettings
+from msfser_cli.stages.stage import Needs, Stage
+from msfser_cli.stages.work import Step, Work
+from msfser_cli.store.audio import Audio
 
-if TYPE_CHECKING:
-    from msfser_cli.settings import EmphasizeSettings
-    from msfser_cli.store.audio import Audio
+
+def emphasize(works: Sequence[Work], emphasizer: Emphasizer, settings: EmphasizeSettings) -> None:
+    """Add the columns of `schemas.EMPHASIZE` to the rows of each recording."""
+    for work in works:
+        with work.failing_alone():
+            work.by_channel(lambda audio, rows: _emphasized(audio, rows, emphasizer, settings))
 
 
-def emphasize(audio: Audio, rows: Sequence[Row], emphasizer: Emphasizer, settings: EmphasizeSettings) -> list[Row]:
-    """The utterance rows of one recording with the columns of `schemas.EMPHASIZE`."""
+def _needs(settings: EmphasizeSettings) -> Needs:
+    backend("emphasizers", settings.emphasizer)
+    return Needs(settings)
+
+
+def _load(settings: EmphasizeSettings, models: Mapping[str, ModelFolder]) -> Step:
+    emphasizer = backend("emphasizers", settings.emphasizer).load(settings)
+    return lambda works: emphasize(works, emphasizer, settings)
+
+
+STAGE = Stage(_needs, _load, lambda settings: f"emphasizer {settings.emphasizer}")
+
+
+def _emphasized(audio: Audio, rows: Sequence[Row], emphasizer: Emphasizer, settings: EmphasizeSettings) -> list[Row]:
     results = emphasizer.emphasize(audio, rows)
     out = []
     for row, result in zip(rows, results, strict=True):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msfser_cli.backends import Row
 from msfser_cli.errors import ModelError
-from msfser_cli.model.config import DIMENSIONS, SEMANTIC_STREAMS, STREAMS
+from msfser_cli.model_store.models import ModelFolder, checkpoint
+from msfser_cli.schemas import DIMENSIONS, SEMANTIC_STREAMS, STREAMS
+from msfser_cli.settings import PredictSettings
+from msfser_cli.stages.stage import Needs, Stage
+from msfser_cli.stages.work import Step, Work
+from msfser_cli.statistics.intervals import Intervals
 
 if TYPE_CHECKING:
     from msfser_cli.model.scorer import Scorer
@@ -24,9 +29,28 @@ BATCH = 1024
 """The number of utterances that are scored together."""
 
 
-def predict(rows: Sequence[Row], scorer: Scorer) -> list[Row]:
-    """`rows` with the columns of `schemas.PREDICT`. ModelError if a vector has another length than the head needs."""
-    return [row for first in range(0, len(rows), BATCH) for row in _score(rows[first : first + BATCH], scorer)]
+def predict(works: Sequence[Work], scorer: Scorer) -> None:
+    """Add the columns of `schemas.PREDICT`. ModelError if a vector has another length than the head needs."""
+    for work in works:
+        work.rows = [row for first in range(0, len(work.rows), BATCH) for row in _score(work.rows[first : first + BATCH], scorer)]
+
+
+def intervals_of(settings: PredictSettings, models: Mapping[str, ModelFolder]) -> Intervals | None:
+    """The prediction intervals of the scores: those of the settings, else those of the head."""
+    from msfser_cli.model.weights import load_intervals
+
+    text = settings.intervals
+    return load_intervals(models["head"].path) if text is None else Intervals.from_json(text)
+
+
+def _load(settings: PredictSettings, models: Mapping[str, ModelFolder]) -> Step:
+    from msfser_cli.model.scorer import Scorer
+
+    scorer = Scorer(models["head"].path, intervals_of(settings, models))
+    return lambda works: predict(works, scorer)
+
+
+STAGE = Stage(lambda settings: Needs(settings, {"head": checkpoint(settings.head)}), _load, lambda settings: "head")
 
 
 def _score(rows: Sequence[Row], scorer: Scorer) -> list[Row]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from msfser_cli.backends import Row, Transcriber, Transcript, Word, text_of
 from msfser_cli.errors import RecordingError
 from msfser_cli.stages import coverage
-from msfser_cli.store.audio import Audio
+from msfser_cli.stages.overlaps import notes_on_overlaps
+from msfser_cli.stages.work import Segment, Work
+from msfser_cli.store.audio import Audio, Samples
 from msfser_cli.store.levels import levelled
 
 if TYPE_CHECKING:
@@ -40,53 +42,74 @@ NEAR = 1.0
 _SHOWN = 20  # the most segments that a note names
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A manifest's data on a stretch of a recording: start and end in seconds, text, speaker and language. None: not given.
+@dataclass
+class _Stretch:
+    """A part of one channel, from `start` to `end` seconds, that is transcribed by itself. segment: the manifest's data on it."""
 
-    place: the place in the manifest, such as `line 3`, for messages only.
-    """
-
-    start: float | None = None
-    end: float | None = None
-    text: str | None = None
-    speaker: str | None = None
-    language: str | None = None
-    place: str = field(default="", compare=False)
-
-    @property
-    def is_utterance(self) -> bool:
-        """Whether the segment is one utterance, because the manifest gives its times or its text."""
-        return self.start is not None or self.end is not None or self.text is not None
+    segment: Segment
+    start: float
+    end: float
+    samples: Samples
+    language: str | None
 
 
 def transcribe(
-    recording_id: str, audio: Audio, segments: Sequence[Segment], transcriber: Transcriber, settings: TranscribeSettings,
-    diarizer: Diarizer | None = None,
-) -> list[Row]:  # fmt: skip
-    """The utterances of one recording, in order, with the columns of `schemas.TRANSCRIBE`. Without speech there are no rows.
+    works: Sequence[Work], transcriber: Transcriber, settings: TranscribeSettings, diarizer: Diarizer | None = None
+) -> None:
+    """Make the utterances of each recording, in order, with the columns of `schemas.TRANSCRIBE`. No speech means no rows.
 
     A segment with times or a text is one utterance. Otherwise `settings.unit` says how utterances are cut. With a `diarizer`,
     the speaker of an utterance is the one who talks longest in it, unless the segment names one; utterances that are cut have
-    one speaker each. If the times of a segment do not fit the recording, the segment is left out, with a note in the `audio`.
-    Raises RecordingError if no segment fits. Sets `speech_seconds` and `transcribed_seconds` of the `audio`.
+    one speaker each. If the times of a segment do not fit the recording, the segment is left out, with a note in the `audio`; if
+    no segment fits, the recording fails. Sets `speech_seconds` and `transcribed_seconds` of each `audio`.
     """
+    stretches: dict[tuple[int, int], list[_Stretch]] = {}
+    for i, work in enumerate(works):
+        with work.failing_alone():
+            work.audio.notes += notes_on_overlaps([work.recording.segments])
+            for j, part in enumerate(work.audio.parts):
+                stretches[i, j] = _stretches(part, work.recording.segments, settings)
+    going_on = [s for (i, _), of_part in stretches.items() if works[i].error is None for s in of_part]
+    given = [s for s in going_on if s.segment.text is not None]
+    unknown = [s for s in going_on if s.segment.text is None]
+    aligned = transcriber.align([s.samples for s in given], [s.segment.text or "" for s in given], [s.language for s in given])
+    recognised = transcriber.transcribe([s.samples for s in unknown], [s.language for s in unknown])
+    transcripts = {id(s): t for s, t in zip([*given, *unknown], [*aligned, *recognised], strict=True)}
+    for i, work in enumerate(works):
+        if work.error is None:
+            by_channel = {
+                part.channel: _rows(part, stretches[i, j], [transcripts[id(s)] for s in stretches[i, j]], settings, diarizer)
+                for j, part in enumerate(work.audio.parts)
+            }
+            audio, parts = work.audio, work.audio.parts
+            audio.incomplete = next((part.incomplete for part in parts if part.incomplete), None)
+            audio.speech_seconds = _total(part.speech_seconds for part in parts)
+            audio.transcribed_seconds = _total(part.transcribed_seconds for part in parts)
+            work.rows = joined(work.recording.recording_id, work.recording.segments, by_channel)
+
+
+def _stretches(audio: Audio, segments: Sequence[Segment], settings: TranscribeSettings) -> list[_Stretch]:
+    """The parts of one channel to transcribe. Raises RecordingError if no segment fits."""
+    if not segments and not round(audio.duration, 3):
+        return []  # half a millisecond is too short for speech
+    level = levelled(audio)
+    return [
+        _Stretch(segment, start, end, level.stretch(start, end), segment.language or settings.language)
+        for segment, start, end in _fitting(segments or (Segment(),), audio)
+    ]
+
+
+def _rows(
+    audio: Audio, stretches: Sequence[_Stretch], transcripts: Sequence[Transcript], settings: TranscribeSettings,
+    diarizer: Diarizer | None,
+) -> list[Row]:  # fmt: skip
+    """The utterances of one channel in order, without their ids. Sets `speech_seconds` and `transcribed_seconds`."""
     rows: list[Row] = []
     regions: list[coverage.Span] | None = []
     spoken: list[coverage.Span] = []
-    if not segments and not round(audio.duration, 3):
-        audio.speech_seconds = audio.transcribed_seconds = 0.0
-        return rows  # half a millisecond is too short for speech
-    stretches = _fitting(segments or (Segment(),), audio)
-    level = levelled(audio)
-    turns = cache(lambda: diarizer.turns(level.samples) if diarizer else [])  # of the whole recording, and only if needed
-    for segment, start, end in stretches:
-        language = segment.language or settings.language
-        samples = level.stretch(start, end)
-        if segment.text is not None:
-            transcript = transcriber.align(samples, segment.text, language)
-        else:
-            transcript = transcriber.transcribe(samples, language)
+    turns = cache(lambda: diarizer.turns(levelled(audio).samples) if diarizer else [])  # of all of it, and only if needed
+    for stretch, transcript in zip(stretches, transcripts, strict=True):
+        segment, start, end = stretch.segment, stretch.start, stretch.end
         words = [_moved(w, start) for w in transcript.words]
         spoken += [(w.start, w.end) for w in words]
         if regions is None or transcript.regions is None:
@@ -107,7 +130,13 @@ def transcribe(
         audio.speech_seconds = round(coverage.seconds(regions), 3)
         audio.transcribed_seconds = round(coverage.seconds_with_words(regions, spoken), 3)
     rows.sort(key=lambda row: (row["start"], row["end"]))
-    return [{"recording_id": recording_id, "utterance_id": f"{recording_id}#{i:04d}", **row} for i, row in enumerate(rows)]
+    return rows
+
+
+def _total(seconds: Iterable[float | None]) -> float | None:
+    """The sum, or None if one of the values is None."""
+    values = list(seconds)
+    return None if None in values else round(sum(s for s in values if s is not None), 3)
 
 
 def joined(recording_id: str, segments: Sequence[Segment], by_channel: Mapping[int | None, list[Row]]) -> list[Row]:
@@ -119,7 +148,13 @@ def joined(recording_id: str, segments: Sequence[Segment], by_channel: Mapping[i
     becomes a row of the channel that the text fits best.
     """
     if len(by_channel) == 1:
-        return [{**row, "channel": channel} for channel, rows in by_channel.items() for row in rows]
+        kept = [{**row, "channel": channel} for channel, rows in by_channel.items() for row in rows]
+    else:
+        kept = _merged(segments, by_channel)
+    return [{**row, "recording_id": recording_id, "utterance_id": f"{recording_id}#{i:04d}"} for i, row in enumerate(kept)]
+
+
+def _merged(segments: Sequence[Segment], by_channel: Mapping[int | None, list[Row]]) -> list[Row]:
     speakers = {segment.speaker for segment in segments if segment.speaker is not None}
     texts = {segment.text.strip() for segment in segments if segment.text is not None}
     same_segment: dict[tuple[float, float, str | None, str | None, int], list[Row]] = {}
@@ -138,7 +173,7 @@ def joined(recording_id: str, segments: Sequence[Segment], by_channel: Mapping[i
             kept.append(max(rows, key=_fit))
         else:
             kept += [row for row in rows if row["words"]] or rows[:1]
-    return [{**row, "recording_id": recording_id, "utterance_id": f"{recording_id}#{i:04d}"} for i, row in enumerate(kept)]
+    return kept
 
 
 def _fit(row: Row) -> float:

@@ -35,11 +35,11 @@ import numpy as np
 import polars as pl
 
 from msfser_cli.errors import MsfserError
-from msfser_cli.model import bootstrap, weights
-from msfser_cli.model.config import DIMENSIONS
-from msfser_cli.schemas import columns_through
-from msfser_cli.stages.labels import Labels, Scale, read_labels, resolve_scale
-from msfser_cli.stages.pairing import ENDS, pair, read_scores
+from msfser_cli.evaluation.labels import Labels, Scale, read_labels, resolve_scale
+from msfser_cli.evaluation.pairing import ENDS, pair, read_scores
+from msfser_cli.model import weights
+from msfser_cli.schemas import DIMENSIONS, columns_through
+from msfser_cli.statistics import bootstrap
 from msfser_cli.store import tables
 
 FULL = "full"

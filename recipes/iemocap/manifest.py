@@ -18,8 +18,8 @@ from pathlib import Path
 import polars as pl
 
 from msfser_cli.errors import MsfserError
-from msfser_cli.model.config import DIMENSIONS
-from msfser_cli.stages.labels import read_labels
+from msfser_cli.evaluation.labels import read_labels
+from msfser_cli.schemas import DIMENSIONS
 
 _LINE = re.compile(r"(Ses\w+) \[[^\]]*\]:\s*(.*)")
 _NOT_WORDS = re.compile(r"\[[A-Z]+\]")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
+from msfser_cli.model.config import MsfSerConfig
+from msfser_cli.schemas import DIMENSIONS
 
 NAME = "MODEL_CARD.md"
 

@@ -14,11 +14,10 @@ import numpy as np
 import voices
 
 from msfser_cli import settings as st
-from msfser_cli.model.config import DIMENSIONS
 from msfser_cli.profiles import profile
-from msfser_cli.stages.chain import plan
-from msfser_cli.stages.corpus import Recording
-from msfser_cli.stages.transcribe import Segment
+from msfser_cli.runs.chain import plan
+from msfser_cli.schemas import DIMENSIONS
+from msfser_cli.stages.work import Recording, Segment, Work
 from msfser_cli.store.audio import Audio, decode
 
 Row = dict[str, Any]
@@ -64,15 +63,20 @@ class Listener:
     def row(self, audio: Audio, text: str | None = None, language: str | None = None) -> Row | None:
         """The clip's row with its words, recognised, or aligned if `text` is given; None if the clip has no speech."""
         segments = () if text is None else (Segment(text=text, language=language),)
-        rows = self.transcribe(Recording("clip", Path("clip"), segments), audio, [])
-        return rows[0] if rows else None
+        work = Work(Recording("clip", Path("clip"), segments), audio)
+        self.transcribe([work])
+        if work.error:
+            raise work.error
+        return work.rows[0] if work.rows else None
 
     def vectors(self, audio: Audio, row: Row) -> Row:
         """The row with emphasis, description and vectors."""
-        rows = [row]
+        work = Work(Recording("clip", Path("clip")), audio, [row])
         for step in self.rest:
-            rows = step(Recording("clip", Path("clip")), audio, rows)
-        return rows[0]
+            step([work])
+        if work.error:
+            raise work.error
+        return work.rows[0]
 
 
 _listener: Listener | None = None
@@ -199,7 +203,7 @@ def _some_words(text: str, rng: np.random.Generator) -> str | None:
 
 def _text_vectors(rows: list[Row]) -> list[Row]:
     from msfser_cli.backends.registry import backend
-    from msfser_cli.profiles.models import locate
+    from msfser_cli.model_store.models import locate
     from msfser_cli.stages.embed import TEXTS
 
     global _text_encoder

@@ -31,12 +31,14 @@ from card import Measured
 from features import Examples
 from pairing import Pairing
 
-from msfser_cli.model import bootstrap, weights
-from msfser_cli.model.config import DIMENSIONS, MsfSerConfig
-from msfser_cli.model.intervals import calibrate
+from msfser_cli.model import weights
+from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.losses import ccc_loss
-from msfser_cli.model.metrics import ccc
 from msfser_cli.model.msf_ser import MsfSer
+from msfser_cli.schemas import DIMENSIONS
+from msfser_cli.statistics import bootstrap
+from msfser_cli.statistics.intervals import calibrate
+from msfser_cli.statistics.metrics import ccc
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, RATE, WEIGHT_DECAY, BALANCE, AVERAGED = 1200, 2e-3, 0.1, 0.01, 0.98

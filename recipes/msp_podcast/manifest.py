@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msfser_cli.errors import MsfserError
-from msfser_cli.stages.labels import read_labels
+from msfser_cli.evaluation.labels import read_labels
 
 Row = dict[str, str]
 

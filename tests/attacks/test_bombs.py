@@ -13,9 +13,9 @@ import pytest
 from kit.hostile import LENGTH, lineage, rows_of, write_sealed
 from kit.program import Program
 from msfser_cli.errors import LabelError, TableError
+from msfser_cli.evaluation.labels import read_labels
+from msfser_cli.runs.corpus import find
 from msfser_cli.schemas import columns_through
-from msfser_cli.stages.corpus import find
-from msfser_cli.stages.labels import read_labels
 from msfser_cli.store import tables
 
 MANY = np.zeros(1_000_000, np.int32)

@@ -135,7 +135,7 @@ def test_a_command_says_in_a_sentence_that_its_input_is_damaged(
 @pytest.mark.parametrize("stage", STAGE_NAMES[:-1])
 def test_a_table_and_a_ledger_that_do_not_belong_together_are_refused(tmp_path: Path, stage: str) -> None:
     """Whichever of the two is from elsewhere: rows without a line, lines without their rows, and another number of rows."""
-    from msfser_cli.stages.runner import source_of
+    from msfser_cli.runs.source import source_of
 
     command = STAGE_NAMES[STAGE_NAMES.index(stage) + 1]
     path = write_stage(tmp_path / "x.parquet", stage)

@@ -34,10 +34,11 @@ from msfser_cli.errors import ModelError, TableError, UsageError
 from msfser_cli.model import weights
 from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.msf_ser import MsfSer
-from msfser_cli.profiles import PICKLE, RegisteredModel, models, registry
-from msfser_cli.profiles.fetch import fetch
+from msfser_cli.model_store import models
+from msfser_cli.model_store.fetch import fetch
+from msfser_cli.model_store.registry import PICKLE, RegisteredModel, registry
+from msfser_cli.runs.corpus import find
 from msfser_cli.settings import build
-from msfser_cli.stages.corpus import find
 from msfser_cli.store import tables
 
 Trials = Callable[[str, int], Iterator[int]]
@@ -475,8 +476,8 @@ def test_every_option_that_names_a_model_refuses_a_pickle(msfser: Program, tmp_p
 def test_a_training_that_goes_on_from_something_else_is_refused(tmp_path: Path, canary: Path, trials: Trials) -> None:
     """The state of a training: damaged, or a pickle, is refused; the real one goes on."""
     from msfser_cli.settings import TrainSettings
-    from msfser_cli.stages import train
-    from msfser_cli.stages.training_set import read
+    from msfser_cli.training import train
+    from msfser_cli.training.training_set import read
 
     recordings = [f"{i:02d}.wav" for i in range(30)]
     table = write_stage(tmp_path / "x.parquet", "embed", recordings)

@@ -15,9 +15,9 @@ from msfser_cli.backends import diarization
 from msfser_cli.backends.diarization import Turn, numbered
 from msfser_cli.backends.quiet import quiet
 from msfser_cli.errors import ModelError, RecordingError
+from msfser_cli.runs import chain
 from msfser_cli.settings import TranscribeSettings
-from msfser_cli.stages import chain
-from msfser_cli.stages.corpus import Recording
+from msfser_cli.stages.work import Recording, Work
 from msfser_cli.store.audio import decode
 
 pytestmark = pytest.mark.model
@@ -146,8 +146,9 @@ def test_a_stage_knows_the_speakers_and_the_table_the_pipeline(folder: Path, sha
     assert plan.identities()["diarizer"] == diarization.find(folder).identity()
     [step] = plan.load()
     path = shared_data / "real_speech" / "audio" / "lj_LJ001-0002.flac"
-    rows = step(Recording("x", path), decode(path), [])
-    assert [row["speaker"] for row in rows] == ["SPEAKER_00"]
+    work = Work(Recording("x", path), decode(path))
+    step([work])
+    assert [row["speaker"] for row in work.rows] == ["SPEAKER_00"]
 
 
 def test_a_pipeline_without_its_parts_ends_a_run_before_it_begins(folder: Path, tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kit.speech_models import KINDS, RATE, WHISPER_SECONDS, save_roberta, save_speech_model, voice
+from msfser_cli.backends import bert
 from msfser_cli.backends.encoders import transformers_speech, transformers_text, whisper
+from msfser_cli.backends.registry import loaded
 from msfser_cli.errors import ModelError
 from msfser_cli.model import pooling
-from msfser_cli.profiles.models import locate
+from msfser_cli.model_store.models import locate
 
 pytestmark = pytest.mark.model
 
@@ -290,6 +292,7 @@ def test_where_memory_runs_out_batches_are_smaller_from_then_on(kind: str, real:
     load, save = HALF[kind]
     encoder = load(save(tmp_path, kind))
     expected = encoder.encode(items(kind) * 3)
+    encoder._inference.most = 0 if kind in ALONE else 60 * RATE  # as on a GPU
     most = 2 * longest(kind)
     sizes = short_of_memory(encoder, most, real)
     np.testing.assert_allclose(encoder.encode(items(kind) * 3), expected, atol=1e-4)
@@ -373,6 +376,25 @@ def test_any_text_has_a_finite_vector(text_encoder: Any, texts: list[str]) -> No
     assert np.isfinite(vectors).all()
 
 
+def test_bert_in_plain_torch_gives_the_vectors_of_transformers(tmp_path: Path) -> None:
+    folder = locate("minilm-l6").path
+    plain, theirs = transformers_text.load(folder), transformers_text.TransformersText(folder)
+    assert isinstance(plain, bert.Bert)
+    texts = ["I asked for the green bottle.", "", "Grüße! 你好, 世界 🙂", "word " * 700, "a"]
+    np.testing.assert_allclose(plain.encode(texts), theirs.encode(texts), atol=1e-5)
+    spans = [[(2, 7)], [], [(0, 5)], [(3000, 3004)], [(0, 1)]]
+    np.testing.assert_allclose(plain.encode(texts, spans), theirs.encode(texts, spans), atol=1e-5)
+    spoiled: dict[str, Callable[[bytes], bytes]] = {
+        "model.safetensors": lambda content: content[:1000], "tokenizer.json": lambda _: b"{}",
+        "config.json": lambda content: content.replace(b'"num_hidden_layers": 6', b'"num_hidden_layers": 7'),
+    }  # fmt: skip
+    for name, spoil in spoiled.items():
+        copy = Path(shutil.copytree(folder, tmp_path / name))
+        (copy / name).write_bytes(spoil((copy / name).read_bytes()))
+        with pytest.raises(ModelError, match=str(copy)):
+            loaded("encoders", "transformers-text", copy)
+
+
 CONTEXTS = ["how are you today my friend", "my friend", "how are you today my friend " * 8, "Grüße, you!", "today"]
 SPANS = [[(4, 7), (18, 20)], [(0, 9)], [(28, 31)], [(0, 5)], [(0, 5)]]
 
@@ -382,13 +404,15 @@ def test_the_vector_of_spans_is_the_mean_of_what_their_tokens_are_in_the_whole_t
     import torch
 
     together = text_encoder.encode(CONTEXTS, SPANS)
+    is_plain = isinstance(text_encoder, bert.Bert)
+    theirs = transformers_text.TransformersText(locate("minilm-l6").path) if is_plain else text_encoder
     for text, spans, vector in zip(CONTEXTS, SPANS, together, strict=True):
-        tokens = text_encoder._tokenizer(
-            text, return_offsets_mapping=True, return_tensors="pt", truncation=True, max_length=text_encoder._longest
+        tokens = theirs._tokenizer(
+            text, return_offsets_mapping=True, return_tensors="pt", truncation=True, max_length=theirs._longest
         )
         offsets = tokens.pop("offset_mapping")[0].tolist()
         with torch.inference_mode():
-            states = text_encoder._inference.model(**tokens).last_hidden_state[0].numpy()
+            states = theirs._inference.model(**tokens).last_hidden_state[0].numpy()
         inside = [i for i, (a, b) in enumerate(offsets) if any(set(range(a, b)) & set(range(*span)) for span in spans)]
         assert 0 < len(inside) < len(offsets)
         np.testing.assert_allclose(vector, states[inside].mean(axis=0), atol=1e-4)
@@ -442,7 +466,7 @@ def test_whispers_vector_is_that_of_the_states_in_the_middle() -> None:
     from msfser_cli.backends.whisper_ct2 import load_whisper
 
     folder = locate("whisper-base").path
-    encoder, theirs = whisper.load(folder), load_whisper(folder)
+    encoder, theirs = whisper.load(folder), load_whisper(folder, "float32")
     samples = voice(3.0)
     middle = encoder._states(samples)
     np.testing.assert_allclose(encoder.encode([samples])[0], middle.mean(axis=0), atol=1e-5)
@@ -462,8 +486,8 @@ def test_whispers_vector_is_that_of_the_states_in_the_middle() -> None:
     last = encoder._states(samples)
     gamma, beta = (arrays[f"layer_norm/{name}"].astype(np.float32) for name in ("gamma", "beta"))
     normed = (last - last.mean(axis=1, keepdims=True)) / np.sqrt(last.var(axis=1, keepdims=True) + 1e-5) * gamma + beta
-    features = theirs.features(samples)
-    np.testing.assert_allclose(normed, np.asarray(theirs.encode([features], features.shape[1]))[0], atol=2e-3)
+    states = np.asarray(theirs.model.encode(theirs.features(samples)[np.newaxis]))
+    np.testing.assert_allclose(normed, states[0], atol=2e-3)
 
 
 @pytest.mark.parametrize(

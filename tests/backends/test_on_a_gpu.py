@@ -30,9 +30,10 @@ def card(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def feature_extractor(self, samples: np.ndarray) -> np.ndarray:
             return np.zeros((80, len(samples) // 160 + 1), np.float32)
 
-        def encode(self, features: np.ndarray) -> None:
+        def encode(self, features: np.ndarray) -> ctranslate2.StorageView:
             if card["error"]:
                 raise card["error"]
+            return ctranslate2.StorageView.from_array(np.zeros((len(features), 500, 8), np.float32))
 
     monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 1)
     monkeypatch.setattr(ctranslate2, "get_supported_compute_types", lambda device: card["precisions"])
@@ -45,20 +46,20 @@ def test_whisper_runs_on_the_gpu_in_half_precision_where_the_gpu_is_good_at_it(
     card: dict[str, Any], precisions: set[str], chosen: str
 ) -> None:
     card["precisions"] = precisions
-    Whisper(Path("model"))
+    Whisper(Path("model"), "auto")
     assert (card["options"]["device"], card["options"]["compute_type"]) == ("cuda", chosen)
 
 
 def test_a_gpu_that_cannot_run_whisper_is_named_before_any_recording_is(card: dict[str, Any]) -> None:
     card["error"] = RuntimeError("Library libcublas.so.12 is not found or cannot be loaded")
     with pytest.raises(ModelError, match=r"on the GPU \(Library libcublas\.so\.12 .*set CUDA_VISIBLE_DEVICES= to use the CPU"):
-        Whisper(Path("model"))
+        Whisper(Path("model"), "auto")
 
 
 def test_a_gpu_whose_memory_is_taken_is_a_shortage(card: dict[str, Any]) -> None:
     card["error"] = RuntimeError("CUDA failed with error out of memory")
     with pytest.raises(RuntimeError, match="out of memory"):
-        Whisper(Path("model"))
+        Whisper(Path("model"), "auto")
 
 
 BY_NAME = """
@@ -74,7 +75,7 @@ def is_loaded():
 
 ctranslate2.get_cuda_device_count = lambda: 1
 ctranslate2.get_supported_compute_types = lambda device: {"float16"}
-whisper_ct2._device()
+whisper_ct2._device("auto")
 print(is_loaded())
 """
 

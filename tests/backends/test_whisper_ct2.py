@@ -11,8 +11,8 @@ import soundfile
 
 from msfser_cli.backends import text_of, writing
 from msfser_cli.backends.voice_activity import speech_regions, windows
-from msfser_cli.backends.whisper_ct2 import MAX_TOKENS, Whisper, load_whisper, padded_frames
-from msfser_cli.profiles.models import locate
+from msfser_cli.backends.whisper_ct2 import MAX_TOKENS, Whisper, load_whisper
+from msfser_cli.model_store.models import locate
 
 pytestmark = pytest.mark.model
 
@@ -21,13 +21,13 @@ JFK = Path(__file__).parents[2] / "../shared/data/real_speech/audio/jfk.flac"
 
 @pytest.fixture(scope="module")
 def whisper() -> Whisper:
-    return load_whisper(locate("whisper-base").path)
+    return load_whisper(locate("whisper-base").path, "auto")
 
 
 def test_a_decoder_caught_in_a_loop_is_timed_as_far_as_it_can_be_read(whisper: Whisper) -> None:
     features = whisper.features(np.zeros(16_000, np.float32))
     again, once = (whisper.tokenizer("en").encode(text) for text in (" again" * 448, " once"))
-    timed = whisper.word_times(whisper.encode([features] * 2, 1000), [again, once], [100, 100], "en")
+    timed = whisper.word_times(whisper.encode([features] * 2), [again, once], "en")
     assert [len(words) for words in timed] == [MAX_TOKENS, 1]
 
 
@@ -55,7 +55,7 @@ def test_words_are_those_of_the_text_whatever_its_tokens_are(whisper: Whisper, l
     tokenizer = whisper.tokenizer(language)
     tokens = tokenizer.encode(" " + TEXTS[language])
     features = whisper.features(0.01 * np.random.default_rng(0).standard_normal(8 * 16_000).astype(np.float32))
-    [words] = whisper.word_times(whisper.encode([features], 1000), [tokens], [features.shape[1]], language)
+    [words] = whisper.word_times(whisper.encode([features]), [tokens], language)
     assert [(w.blank, w.word) for w in words] == writing.split(tokenizer.decode(tokens))
     assert text_of(words) == TEXTS[language]
     assert all(0 <= w.start <= w.end <= 8 for w in words)
@@ -66,7 +66,7 @@ def test_a_character_that_was_never_finished_tears_nothing_else(whisper: Whisper
     tokenizer = whisper.tokenizer("zh")
     broken = tokenizer.encode("北京𠮷")[:-1] + tokenizer.encode(" one two")
     features = whisper.features(np.zeros(16_000, np.float32))
-    [words] = whisper.word_times(whisper.encode([features], 1000), [broken], [100], "zh")
+    [words] = whisper.word_times(whisper.encode([features]), [broken], "zh")
     assert text_of(words) == tokenizer.decode(broken).strip()
     assert [w.word for w in words][-2:] == ["one", "two"]
 
@@ -86,5 +86,5 @@ def test_a_sentence_that_fills_its_window_is_decoded_once(whisper: Whisper) -> N
     ((start, end),) = windows(speech_regions(samples, longest=30.0), longest=30.0)
     features = whisper.features(samples[round(start * 16_000) : round(end * 16_000)])
     assert features.shape[1] > 1000
-    (decoded,) = whisper.decode(whisper.encode([features], padded_frames([features])), 1, "en", beam_size=5)
+    (decoded,) = whisper.decode(whisper.encode([features]), "en", beam_size=5)
     assert whisper.tokenizer("en").decode(decoded.tokens).lower().count("ask what you can do for your country") == 1

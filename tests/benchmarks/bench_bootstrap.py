@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from msfser_cli.model import bootstrap
+from msfser_cli.statistics import bootstrap
 
 METRICS = (bootstrap.ccc, bootstrap.pearson, bootstrap.rmse, bootstrap.mae)
 

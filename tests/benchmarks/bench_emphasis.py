@@ -153,7 +153,7 @@ def items(every: int) -> Iterator[Item]:
 def row(item: Item, times: str, aligner: Any) -> dict[str, Any]:
     """The item as an utterance."""
     if times == "whisper":
-        found = aligner.align(item.audio.samples[:], " ".join(item.words), "en").words
+        found = aligner.align([item.audio.samples[:]], [" ".join(item.words)], ["en"])[0].words
         timed = [(w.word, w.start, w.end, w.aligned) for w in found]
     else:
         timed = [(w, start, end, True) for w, start, end in zip(item.words, item.starts, item.ends, strict=True)]
@@ -171,7 +171,7 @@ def main() -> None:
     aligner = None
     if asked.times == "whisper":
         from msfser_cli.backends.transcribers import faster_whisper
-        from msfser_cli.profiles.models import locate
+        from msfser_cli.model_store.models import locate
         from msfser_cli.settings import TranscribeSettings
 
         aligner = faster_whisper.load(locate("whisper-base").path, None, TranscribeSettings())

@@ -39,8 +39,8 @@ from msfser_cli.backends.asking import Question
 from msfser_cli.backends.describers.transformers import Listener
 from msfser_cli.backends.encoders import transformers_speech, transformers_text
 from msfser_cli.settings import FinetuneSettings
-from msfser_cli.stages.train import train
-from msfser_cli.stages.training_set import read
+from msfser_cli.training.train import train
+from msfser_cli.training.training_set import read
 
 ROOT = Path(__file__).parents[2]
 SPEECH = ROOT / "../shared/data/real_speech/audio"

@@ -158,7 +158,7 @@ def measure(name: str, folder: Path, since: float) -> dict[str, Any]:
     """In a process of its own, started at `since` on the monotonic clock: what `name` makes of the clips in `folder`."""
     from msfser_cli.backends import text_of
     from msfser_cli.backends.registry import backend
-    from msfser_cli.profiles.models import locate
+    from msfser_cli.model_store.models import locate
     from msfser_cli.settings import TranscribeSettings
 
     transcriber = backend("transcribers", name).load(locate("whisper-base").path, None, TranscribeSettings(transcriber=name))
@@ -169,9 +169,9 @@ def measure(name: str, folder: Path, since: float) -> dict[str, Any]:
             samples = np.load(folder / f"{clip}.npy")
             wall, cpu = time.perf_counter(), time.process_time()
             if kind == "synthetic":
-                words = transcriber.align(samples, clips[clip]["text"], "en").words
+                words = transcriber.align([samples], [clips[clip]["text"]], ["en"])[0].words
             else:
-                words = transcriber.transcribe(samples, None).words
+                words = transcriber.transcribe([samples], [None])[0].words
             result["clips"][clip] = {
                 "wall": time.perf_counter() - wall,
                 "cpu": time.process_time() - cpu,

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from kit.program import AFRESH
 from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, UsageError
-from msfser_cli.model.config import DIMENSIONS
-from msfser_cli.stages.pairing import COLUMNS
+from msfser_cli.evaluation.pairing import COLUMNS
+from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.store import tables
 
 

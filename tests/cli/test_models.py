@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kit.program import Done, run_afresh
-from msfser_cli.profiles import WITH_CODE, models_of, registry
+from msfser_cli.model_store.registry import WITH_CODE, registry
+from msfser_cli.profiles import models_of
 
 pytestmark = pytest.mark.process
 

@@ -172,7 +172,7 @@ def test_the_log_in_json_tells_why_a_command_ended(
 
 def test_the_log_in_json_has_what_libraries_print(night: Path) -> None:
     noise = "import sys\napp.find = lambda *a: print('one\\ntwo', file=sys.stderr)"
-    code = f"from msfser_cli.stages import runner as app\n{noise}\n{MAIN}"
+    code = f"from msfser_cli.runs import source as app\n{noise}\n{MAIN}"
     (night / "msfser.toml").write_text('log-format = "json"\n')
     done = subprocess.run([sys.executable, "-c", code, *COMMAND], cwd=night, capture_output=True, text=True, check=False)
     assert [(e["event"], e["message"]) for e in events(done)][:2] == [("library", "one"), ("library", "two")]
@@ -206,8 +206,8 @@ SWALLOWED = "try:\n        time.sleep(600)\n    except Exception:\n        pass"
 TRANSLATED = "try:\n        time.sleep(600)\n    except Exception as error:\n        raise RuntimeError('cannot load') from error"
 PLACES = {
     "reading ahead": ("import msfser_cli.store.seen as m; m.file_sha256", SLOW, ()),
-    "listing": ("import msfser_cli.stages.runner as m; m.find", SLOW, ()),
-    "looking, dry, in what hides it": ("import msfser_cli.stages.runner as m; m._check", TRANSLATED, ("--dry-run",)),
+    "listing": ("import msfser_cli.runs.source as m; m.find", SLOW, ()),
+    "looking, dry, in what hides it": ("import msfser_cli.runs.runner as m; m.check", TRANSLATED, ("--dry-run",)),
     "loading, which hides it": ("import msfser_doubles.transcriber as m; m.load", TRANSLATED, ()),
     "a model, which hides it": ("import msfser_doubles.transcriber as m; m.Double.transcribe", TRANSLATED, ()),
     "a model, which swallows it": ("import msfser_doubles.transcriber as m; m.Double.transcribe", SWALLOWED, ()),

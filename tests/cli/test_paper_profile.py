@@ -17,7 +17,7 @@ import pytest
 from kit.audio_language_models import SENTENCE, make_it_say, save_qwen2_audio
 from kit.program import AFRESH
 from kit.speech_models import save_ctc, save_roberta, save_speech_model
-from msfser_cli.profiles.models import locate
+from msfser_cli.model_store.models import locate
 
 pytestmark = pytest.mark.process
 

@@ -74,7 +74,7 @@ def test_killed_at_random_one_to_five_times(case: Cases, trials: Trials) -> None
         chance = random.Random(seed)
         c = case(chance.choice(STAGES), chance.choice(LAYOUTS), chance.choice(list(SCENARIOS)))
         for _ in range(chance.randint(1, 5)):
-            run = c.start()
+            run = c.start(batch=chance.choice((1, 3, 64)))
             time.sleep(chance.uniform(0, c.seconds))
             run.signal(signal.SIGKILL)
             killed += run.ended() == -signal.SIGKILL

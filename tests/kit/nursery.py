@@ -180,6 +180,7 @@ def become(request: dict[str, Any]) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     output.PART_RECORDINGS = request.get("part", output.PART_RECORDINGS)
+    ahead.RECORDINGS = request.get("batch", 1)  # so that it can be stopped between any two recordings
     for name, most in request.get("limits", {}).items():
         resource.setrlimit(getattr(resource, name), (most, most))
     if room := request.get("room"):
@@ -204,13 +205,12 @@ if __name__ == "__main__":
     import msfser_cli.backends.describers.prosody
     import msfser_cli.backends.emphasizers.lemf
     import msfser_cli.model.scorer
-    import msfser_cli.stages.describe
-    import msfser_cli.stages.emphasize
-    import msfser_cli.stages.predict
-    import msfser_cli.stages.runner  # noqa: F401
+    import msfser_cli.runs.runner  # noqa: F401
     from msfser_cli.backends.registry import names
     from msfser_cli.cli.app import main
-    from msfser_cli.stages.chain import Chain, Step
+    from msfser_cli.runs import ahead
+    from msfser_cli.runs.chain import Chain
+    from msfser_cli.stages.work import Step
     from msfser_cli.store import output
 
     names("encoders")

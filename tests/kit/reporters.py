@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from msfser_cli.stages.runner import Source
+from msfser_cli.runs.source import Source
 
 
 class Watcher:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import polars as pl
 
 from kit.program import Done
-from msfser_cli.model.config import DIMENSIONS
-from msfser_cli.model.metrics import ccc
+from msfser_cli.schemas import DIMENSIONS
+from msfser_cli.statistics.metrics import ccc
 
 Program = Callable[..., Done]
 """The fixture `program` of the recipes' tests."""

@@ -18,7 +18,9 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from msfser_cli import profiles
+from msfser_cli.model_store import registry
 profiles._FOLDER = Path(sys.argv.pop(1))
+registry._FILE = profiles._FOLDER / "registry.toml"
 from msfser_cli.cli.app import main
 main()
 """

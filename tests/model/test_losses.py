@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msfser_cli.model.losses import ccc_loss, training_loss
-from msfser_cli.model.metrics import ccc
 from msfser_cli.model.msf_ser import MsfSerOutput
+from msfser_cli.statistics.metrics import ccc
 
 NAN = float("nan")
 

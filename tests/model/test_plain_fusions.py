@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from msfser_cli.model.config import FUSIONS, STREAMS, MsfSerConfig
+from msfser_cli.model.config import FUSIONS, MsfSerConfig
 from msfser_cli.model.losses import training_loss
 from msfser_cli.model.msf_ser import MsfSer
 from msfser_cli.model.plain_fusions import AttentionFusion
+from msfser_cli.schemas import STREAMS
 
 Batch = tuple[Tensor, Tensor, Tensor]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from kit.working import rows_of
 from msfser_cli import schemas
 from msfser_cli.backends import Row
 from msfser_cli.backends.describers import prosody
@@ -25,14 +26,14 @@ def test_rows_keep_what_they_had_and_gain_every_column() -> None:
         {"utterance_id": "a#0000", "start": 0.0, "end": 1.0, "language": "en", "speaker": None, "words": [word]},
         {"utterance_id": "a#0001", "start": 1.0, "end": 2.0, "language": "en", "speaker": None, "words": []},
     ]
-    out = describe(audio, rows, prosody.load(DescribeSettings()))
+    out = rows_of(describe, audio, rows, prosody.load(DescribeSettings()))
     assert [row["utterance_id"] for row in out] == ["a#0000", "a#0001"]
-    assert all(set(row) == {*rows[0], *schemas.names(schemas.DESCRIBE)} for row in out)
+    assert all(set(row) == {*rows[0], "channel", *schemas.names(schemas.DESCRIBE)} for row in out)
     assert out[0]["words"] == [word]
 
 
 def test_no_rows_no_rows() -> None:
-    assert describe(Audio(np.zeros(0, np.float32)), [], prosody.load(DescribeSettings())) == []
+    assert rows_of(describe, Audio(np.zeros(0, np.float32)), [], prosody.load(DescribeSettings())) == []
 
 
 class Meddler:
@@ -47,5 +48,5 @@ class Meddler:
 
 def test_a_back_end_cannot_change_the_columns_of_other_stages() -> None:
     audio, rows = Audio(np.zeros(0, np.float32)), [{"text": "spoken", "words": []}]
-    assert [(row["text"], row["description"]) for row in describe(audio, rows, Meddler())] == [("spoken", "Calm.")]
-    assert [row["text"] for row in emphasize(audio, rows, Meddler(), EmphasizeSettings())] == ["spoken"]
+    assert [(row["text"], row["description"]) for row in rows_of(describe, audio, rows, Meddler())] == [("spoken", "Calm.")]
+    assert [row["text"] for row in rows_of(emphasize, audio, rows, Meddler(), EmphasizeSettings())] == ["spoken"]

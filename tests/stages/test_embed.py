@@ -13,15 +13,16 @@ from hypothesis import strategies as some
 from typer.testing import CliRunner
 
 from kit import training_tables
+from kit.working import rows_of
 from msfser_cli.backends import Row, Spans, writing
 from msfser_cli.cli.app import app
 from msfser_cli.errors import ModelError, UsageError
 from msfser_cli.settings import EmbedSettings, EmphasizeSettings, TrainSettings
 from msfser_cli.stages.embed import embed
 from msfser_cli.stages.emphasize import emphasize
-from msfser_cli.stages.train import train
-from msfser_cli.stages.training_set import read
 from msfser_cli.store.audio import Audio
+from msfser_cli.training.train import train
+from msfser_cli.training.training_set import read
 
 SILENCE = Audio(np.zeros(16_000, np.float32))
 
@@ -67,17 +68,18 @@ def row(words: Sequence[str], scores: Sequence[float | None], language: str = "e
     timed = [{"word": w, "start": i * 0.1, "end": i * 0.1 + 0.1, "score": 1.0, "aligned": True} for i, w in enumerate(words)]
     text = text or writing.joined([w.strip() for w in words])
     made = {"start": 0.0, "end": 1.0, "language": language, "words": timed, "text": text, "description": "slow"}
-    return emphasize(SILENCE, [made], Given(scores), EmphasizeSettings(**settings))[0]
+    return rows_of(emphasize, SILENCE, [made], Given(scores), EmphasizeSettings(**settings))[0]
 
 
 def les(rows: Sequence[Row], encoder: Letters, kind: str) -> list[np.ndarray | None]:
-    return [r["les_vector"] for r in embed(SILENCE, rows, Silence(), encoder, kind)]
+    return [r["les_vector"] for r in rows_of(embed, SILENCE, rows, Silence(), encoder, kind)]
 
 
 def test_each_vector_stands_for_its_text() -> None:
     encoder = Letters()
     for kind in ("words", "context"):
-        [out] = embed(SILENCE, [row(["Never,", "said", "he."], [3, 0, 0], text="Never,  said he.")], Silence(), encoder, kind)
+        spoken = row(["Never,", "said", "he."], [3, 0, 0], text="Never,  said he.")
+        [out] = rows_of(embed, SILENCE, [spoken], Silence(), encoder, kind)
         for vector, text in (("les_vector", "Never"), ("gs_vector", "Never,  said he."), ("es_vector", "slow")):
             np.testing.assert_array_equal(out[vector], encoder.encode([text])[0])
     assert encoder.asked == [("Never,  said he.", ["Never"])]

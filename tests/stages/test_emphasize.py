@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from kit.working import rows_of
 from msfser_cli import schemas
 from msfser_cli.backends import Row, writing
 from msfser_cli.settings import EmphasizeSettings
@@ -38,7 +39,7 @@ def spoken(*words: str, language: str = "en") -> Row:
 
 
 def result(row: Row, scores: list[float | None], **settings: Any) -> Row:
-    [out] = emphasize(SILENCE, [row], Given(scores), EmphasizeSettings(**settings))
+    [out] = rows_of(emphasize, SILENCE, [row], Given(scores), EmphasizeSettings(**settings))
     return out
 
 

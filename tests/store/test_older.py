@@ -14,7 +14,7 @@ import pytest
 
 from msfser_cli import schemas
 from msfser_cli.errors import TableError, UsageError
-from msfser_cli.stages import runner
+from msfser_cli.runs.source import source_of
 from msfser_cli.store import tables
 from msfser_cli.store.output import Output, read_ledger
 from msfser_cli.store.tables import Lineage
@@ -37,7 +37,7 @@ def test_a_table_of_schema_3_is_read_with_what_came_later_as_null() -> None:
 
 
 def test_a_run_goes_on_from_a_table_of_schema_3() -> None:
-    stages, source = runner.source_of("predict", [str(TABLE)], None)
+    stages, source = source_of("predict", [str(TABLE)], None)
     assert stages == ("predict",)
     assert [(item.recording.recording_id, len(item.rows)) for item in source.items] == [
         ("page.mp3", 0), ("silent.wav", 0), ("a.wav", 1), ("b.wav", 1),

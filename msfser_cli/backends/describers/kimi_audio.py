@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from msfser_cli.backends import asking
 from msfser_cli.backends.describers import pcm, prosody, wav
 from msfser_cli.errors import MissingModelError, ModelError, MsfserError
-from msfser_cli.profiles.models import ModelFolder, locate
+from msfser_cli.model_store.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from msfser_cli.backends import asking
 from msfser_cli.backends.background import start
 from msfser_cli.backends.describers import pcm, prosody, wav
 from msfser_cli.errors import ModelError, UsageError
-from msfser_cli.profiles.models import ModelFolder, cache_folder
+from msfser_cli.model_store.models import ModelFolder, cache_folder
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.answers import Answers
 

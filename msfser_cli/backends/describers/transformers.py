@@ -18,7 +18,7 @@ from msfser_cli.backends import asking
 from msfser_cli.backends.describers import pcm, prosody, wav
 from msfser_cli.backends.encoders import SAFELY, whole_model
 from msfser_cli.errors import ModelError, MsfserError, UsageError, is_shortage
-from msfser_cli.profiles.models import ModelFolder, locate
+from msfser_cli.model_store.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:

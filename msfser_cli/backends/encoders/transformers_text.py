@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msfser_cli.backends.bert import Bert, is_plain, within
 from msfser_cli.backends.encoders import SAFELY, whole_model
 from msfser_cli.backends.inference import Inference
 from msfser_cli.errors import ModelError
@@ -64,7 +65,7 @@ class TransformersText:
         )  # fmt: skip
         weights = [np.ones(len(ids), np.float32) for ids in tokens["input_ids"]]
         if spans is not None:
-            weights = [_within(offsets, of_text) for offsets, of_text in zip(tokens.pop("offset_mapping"), spans, strict=True)]
+            weights = [within(offsets, of_text) for offsets, of_text in zip(tokens.pop("offset_mapping"), spans, strict=True)]
         nonempty = [i for i, weight in enumerate(weights) if weight.any()]
 
         def encode(batch: list[int]) -> torch.Tensor:
@@ -89,12 +90,10 @@ class TransformersText:
         return vectors.cpu()
 
 
-def _within(offsets: Sequence[tuple[int, int]], spans: Spans) -> np.ndarray:
-    """1 for each token with a character in one of the spans, else 0, float32 [tokens]. Special tokens have no characters."""
-    inside = [any(max(start, first) < min(end, last) for first, last in spans) for start, end in offsets]
-    return np.array(inside, np.float32)
-
-
-def load(folder: Path, precision: torch.dtype | None = None) -> TransformersText:
+def load(folder: Path, precision: torch.dtype | None = None) -> TransformersText | Bert:
     """The encoder in `folder`, which has config.json, weights and a tokenizer. ModelError if it is not such an encoder."""
+    import torch
+
+    if precision is None and not torch.cuda.is_available() and is_plain(folder):
+        return Bert(folder)
     return TransformersText(folder, precision)

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import zlib
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from msfser_cli.backends import Transcript, Word, text_of
-from msfser_cli.backends.languages import Passage, main_language
+from msfser_cli.backends.languages import Passage, Span, main_language
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, windows, within_speech
-from msfser_cli.backends.whisper_ct2 import MAX_FRAMES, Decoded, load_whisper, padded_frames
+from msfser_cli.backends.whisper_ct2 import Decoded, Encoded, Stretch, load_whisper
 from msfser_cli.backends.whisper_languages import known_languages
 from msfser_cli.backends.word_times import align_by_attention, continued, in_passage, shifted
 from msfser_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    import numpy as np
 
     from msfser_cli.settings import TranscribeSettings
     from msfser_cli.store.audio import Samples
 
 REQUIRES = ("faster_whisper", "ctranslate2", "onnxruntime")
 
-BATCH = 8
+STRETCH = 8
+"""Windows of one recording. Their languages are judged together."""
+TOGETHER = 64
+"""The most windows whose encoder states are in memory."""
 REPETITIVE = 2.4
 """Text that zlib compresses by more than this factor is a loop (OpenAI's own threshold).
 
@@ -33,67 +35,96 @@ msfser then decodes the window again, padded to 30 s and without repeats of four
 """
 
 
+@dataclass
+class _Clip:
+    """A clip, and what was heard of it so far. language: None: it is detected for each passage."""
+
+    samples: Samples
+    language: str | None
+    regions: list[Span]
+    windows: list[Span]
+    passages: list[Passage] = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)
+
+    @property
+    def transcript(self) -> Transcript:
+        language, probability = main_language(self.passages) if self.passages else (self.language or "und", None)
+        return Transcript(language, probability, self.words, self.regions)
+
+
 class FasterWhisper:
-    """Encodes each window once for language detection, decoding and word times."""
+    """Encodes each window once for language detection, decoding and word times. Windows of all clips are batched together."""
 
-    def __init__(self, folder: Path, beam_size: int) -> None:
-        self._whisper = load_whisper(folder)
-        self._beam_size = beam_size
+    def __init__(self, folder: Path, settings: TranscribeSettings) -> None:
+        self._whisper = load_whisper(folder, settings.compute_type)
+        self._whisper.require(settings.language)
+        self._beam_size = settings.beam_size
 
-    def transcribe(self, samples: Samples, language: str | None) -> Transcript:
-        """The words of `samples`. The language is detected for each passage, unless `language` is given."""
-        regions = speech_regions(samples, longest=LONGEST_WINDOW)
-        spans = windows(regions, longest=LONGEST_WINDOW)
-        words: list[Word] = []
-        passages: list[Passage] = []
-        for first in range(0, len(spans), BATCH):
-            batch = spans[first : first + BATCH]
-            features = [self._whisper.features(cut(samples, span)) for span in batch]
-            frames = padded_frames(features)
-            encoded = self._whisper.encode(features, frames)
-            if language is None:
-                before = passages[-1].language if passages else None
-                spoken = self._whisper.passages(encoded, features, batch, regions, before)
-            else:
-                spoken = [Passage(span, language, None) for span in batch]
-            passages += spoken
-            one_language = len({p.language for p in spoken}) == 1
-            for code, run in groupby(spoken, key=lambda p: p.language):
-                same = list(run)
-                if one_language and len(same) == len(batch):
-                    decoded = self._decoded(features, encoded, code)
-                else:  # CTranslate2 decodes a batch in one language only, so each run of passages is encoded again by itself
-                    parts = [self._whisper.features(cut(samples, p.span)) for p in same]
-                    decoded = self._decoded(parts, self._whisper.encode(parts, frames), code)
-                for passage, timed in zip(same, decoded, strict=True):
-                    start, end = passage.span
-                    inside = [r for r in regions if start <= r[0] and r[1] <= end]
-                    words = continued(words, [in_passage(within_speech(shifted(w, start, end), inside), passage) for w in timed])
-        code, probability = main_language(passages) if passages else (language or "und", None)
-        return Transcript(code, probability, words, regions)
+    def transcribe(self, clips: Sequence[Samples], languages: Sequence[str | None]) -> list[Transcript]:
+        """The words of each clip. The language is detected for each passage, unless it is given."""
+        heard = []
+        for samples, language in zip(clips, languages, strict=True):
+            regions = speech_regions(samples, longest=LONGEST_WINDOW)
+            heard.append(_Clip(samples, language, regions, windows(regions, longest=LONGEST_WINDOW)))
+        for first in range(0, max((len(clip.windows) for clip in heard), default=0), STRETCH):
+            rest = [clip for clip in heard if first < len(clip.windows)]
+            for few in range(0, len(rest), TOGETHER // STRETCH):
+                self._hear(rest[few : few + TOGETHER // STRETCH], first)
+        return [clip.transcript for clip in heard]
 
-    def _decoded(self, features: list[np.ndarray], encoded: Any, language: str) -> list[list[Word]]:
-        """The words of each window of a batch, with times in seconds from the start of the window."""
-        decoded = self._whisper.decode(encoded, len(features), language, beam_size=self._beam_size)
-        timed = self._whisper.word_times(encoded, [d.tokens for d in decoded], [f.shape[1] for f in features], language)
-        windows = []
-        for feature, result, words in zip(features, decoded, timed, strict=True):
-            if _repeats(words):
-                result, words = self._again(feature, language)
-            windows.append([] if result.is_invented else words)
-        return windows
+    def _hear(self, clips: Sequence[_Clip], first: int) -> None:
+        """Add the passages and the words of the windows `first` to `first + STRETCH` to each clip."""
+        spans = [clip.windows[first : first + STRETCH] for clip in clips]
+        each = iter(self._whisper.encode([
+            self._whisper.features(cut(clip.samples, span))
+            for clip, of_clip in zip(clips, spans, strict=True) for span in of_clip
+        ]))  # fmt: skip
+        stretches = [
+            Stretch(of_clip, list(islice(each, len(of_clip))), clip.regions, clip.passages[-1].language if first else None)
+            for clip, of_clip in zip(clips, spans, strict=True)
+        ]
+        detected = iter(self._whisper.passages([s for s, clip in zip(stretches, clips, strict=True) if clip.language is None]))
+        heard: list[tuple[_Clip, Passage, Encoded | None]] = []
+        for clip, stretch in zip(clips, stretches, strict=True):
+            whole = dict(zip(stretch.windows, stretch.encoded, strict=True))
+            passages = next(detected) if clip.language is None else [Passage(span, clip.language, None) for span in whole]
+            heard += [(clip, passage, whole.get(passage.span)) for passage in passages]
+        parts = iter(self._whisper.encode([self._whisper.features(cut(c.samples, p.span)) for c, p, e in heard if e is None]))
+        encoded = [next(parts) if e is None else e for _, _, e in heard]
+        timed = self._decoded(encoded, [passage.language for _, passage, _ in heard])
+        for (clip, passage, _), words in zip(heard, timed, strict=True):
+            start, end = passage.span
+            inside = [r for r in clip.regions if start <= r[0] and r[1] <= end]
+            more = [in_passage(within_speech(shifted(w, start, end), inside), passage) for w in words]
+            clip.words = continued(clip.words, more)
+            clip.passages.append(passage)
 
-    def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
-        """Times for the words of `text`.
+    def _decoded(self, encoded: Sequence[Encoded], languages: Sequence[str]) -> list[list[Word]]:
+        """The words of each item, with times in seconds from the start of the item."""
+        words: list[list[Word]] = [[] for _ in encoded]
+        for language in sorted(set(languages)):
+            spoken = [i for i, other in enumerate(languages) if other == language]
+            items = [encoded[i] for i in spoken]
+            decoded = self._whisper.decode(items, language, beam_size=self._beam_size)
+            timed = self._whisper.word_times(items, [d.tokens for d in decoded], language)
+            for i, item, result, of_item in zip(spoken, items, decoded, timed, strict=True):
+                if _repeats(of_item):
+                    result, of_item = self._again(item, language)
+                words[i] = [] if result.is_invented else of_item
+        return words
 
-        If the clip is over 30 s or the text is too long, the times are interpolated, and the words marked as not aligned.
+    def align(self, clips: Sequence[Samples], texts: Sequence[str], languages: Sequence[str | None]) -> list[Transcript]:
+        """Times for the words of each text.
+
+        If a clip is over 30 s or its text is too long, the times are interpolated, and the words marked as not aligned.
         """
-        return align_by_attention(self._whisper, samples, text, language)
+        asked = zip(clips, texts, languages, strict=True)
+        return [align_by_attention(self._whisper, samples, text, language) for samples, text, language in asked]
 
-    def _again(self, features: np.ndarray, language: str) -> tuple[Decoded, list[Word]]:
-        encoded = self._whisper.encode([features], MAX_FRAMES)
-        [result] = self._whisper.decode(encoded, 1, language, beam_size=self._beam_size, no_repeat=4)
-        [words] = self._whisper.word_times(encoded, [result.tokens], [features.shape[1]], language)
+    def _again(self, item: Encoded, language: str) -> tuple[Decoded, list[Word]]:
+        encoded = self._whisper.encode([item.features], to_30_s=True)
+        [result] = self._whisper.decode(encoded, language, beam_size=self._beam_size, no_repeat=4)
+        [words] = self._whisper.word_times(encoded, [result.tokens], language)
         return result, words
 
 
@@ -104,9 +135,7 @@ def load(folder: Path, aligner: Path | Mapping[str, Path] | None, settings: Tran
     """
     if aligner is not None:
         raise UsageError("the transcriber faster-whisper uses no aligner; use --transcriber whisperx, or --aligner ''")
-    transcriber = FasterWhisper(folder, settings.beam_size)
-    load_whisper(folder).require(settings.language)
-    return transcriber
+    return FasterWhisper(folder, settings)
 
 
 def languages(folder: Path) -> frozenset[str] | None:

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -21,16 +21,9 @@ from msfser_cli.backends.quiet import quiet
 from msfser_cli.backends.spelling import UNSPACED
 from msfser_cli.backends.spoken import spoken
 from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, windows, within_speech
-from msfser_cli.backends.whisper_ct2 import UNLIKELY, load_whisper, padded_frames
+from msfser_cli.backends.whisper_ct2 import UNLIKELY, Stretch, load_whisper
 from msfser_cli.backends.whisper_languages import known_languages
-from msfser_cli.backends.word_times import (
-    LONGEST_ALIGNED,
-    align_by_attention,
-    continued,
-    in_passage,
-    interpolated,
-    shifted,
-)
+from msfser_cli.backends.word_times import LONGEST_ALIGNED, align_by_attention, continued, in_passage, interpolated, shifted
 from msfser_cli.backends.writing import split
 from msfser_cli.errors import ModelError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
@@ -50,15 +43,19 @@ KEPT = 2
 class WhisperX:
     """whisperX's recogniser on the shared Whisper; word times from the language's aligner, or from Whisper's attention."""
 
-    def __init__(self, folder: Path, aligner: Path | Mapping[str, Path] | None, beam_size: int) -> None:
-        self._whisper = load_whisper(folder)
-        self._beam_size = beam_size
+    def __init__(self, folder: Path, aligner: Path | Mapping[str, Path] | None, settings: TranscribeSettings) -> None:
+        self._whisper = load_whisper(folder, settings.compute_type)
+        self._beam_size = settings.beam_size
         with quiet():
-            self._recogniser = _batched(self._whisper.model, folder, beam_size)
+            self._recogniser = _batched(self._whisper.model, folder, settings.beam_size)
             self._aligners = _Aligners(aligner or {})
+        self._whisper.require(settings.language)
 
-    def transcribe(self, samples: Samples, language: str | None) -> Transcript:
-        """The words of `samples`. The language is detected for each passage, unless `language` is given."""
+    def transcribe(self, clips: Sequence[Samples], languages: Sequence[str | None]) -> list[Transcript]:
+        """The words of each clip. The language is detected for each passage, unless it is given."""
+        return [self._transcribed(samples, language) for samples, language in zip(clips, languages, strict=True)]
+
+    def _transcribed(self, samples: Samples, language: str | None) -> Transcript:
         regions = speech_regions(samples, longest=LONGEST_WINDOW)
         if not regions:
             return Transcript(language or "und", None, [], regions)
@@ -79,10 +76,9 @@ class WhisperX:
         spans = windows(regions, longest=LONGEST_WINDOW)
         for first in range(0, len(spans), BATCH):
             batch = spans[first : first + BATCH]
-            features = [self._whisper.features(cut(samples, span)) for span in batch]
-            encoded = self._whisper.encode(features, padded_frames(features))
+            encoded = self._whisper.encode([self._whisper.features(cut(samples, span)) for span in batch])
             before = passages[-1].language if passages else None
-            passages += self._whisper.passages(encoded, features, batch, regions, before)
+            passages += self._whisper.passages([Stretch(batch, encoded, regions, before)])[0]
         return passages
 
     def _words(self, samples: Samples, regions: list[tuple[float, float]], language: str) -> list[Word]:
@@ -106,15 +102,17 @@ class WhisperX:
 
     def _is_invented(self, samples: Samples, segment: Mapping[str, Any], language: str) -> bool:
         """Whether Whisper itself believes that nobody speaks in the segment. whisperX's recogniser does not say it."""
-        features = self._whisper.features(cut(samples, (segment["start"], segment["end"])))
-        encoded = self._whisper.encode([features], padded_frames([features]))
-        return self._whisper.decode(encoded, 1, language, beam_size=self._beam_size)[0].is_invented
+        encoded = self._whisper.encode([self._whisper.features(cut(samples, (segment["start"], segment["end"])))])
+        return self._whisper.decode(encoded, language, beam_size=self._beam_size)[0].is_invented
 
-    def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
-        """Times for the words of `text`.
+    def align(self, clips: Sequence[Samples], texts: Sequence[str], languages: Sequence[str | None]) -> list[Transcript]:
+        """Times for the words of each text.
 
-        If the clip is over 30 s or cannot be aligned, the times are interpolated, and the words marked as not aligned.
+        If a clip is over 30 s or cannot be aligned, the times are interpolated, and the words marked as not aligned.
         """
+        return [self._aligned(*asked) for asked in zip(clips, texts, languages, strict=True)]
+
+    def _aligned(self, samples: Samples, text: str, language: str | None) -> Transcript:
         if not self._aligners:
             return align_by_attention(self._whisper, samples, text, language)
         probability: float | None = None
@@ -131,10 +129,8 @@ class WhisperX:
 
     def _attended(self, samples: Samples, batch: list[tuple[tuple[float, float], str]], language: str) -> list[list[Word]]:
         """The words within each span, with times from Whisper's attention to the audio as it reads the text."""
-        features = [self._whisper.features(cut(samples, span)) for span, _ in batch]
-        tokens = [self._whisper.tokenizer(language).encode(text) for _, text in batch]
-        encoded = self._whisper.encode(features, padded_frames(features))
-        return self._whisper.word_times(encoded, tokens, [f.shape[1] for f in features], language)
+        encoded = self._whisper.encode([self._whisper.features(cut(samples, span)) for span, _ in batch])
+        return self._whisper.word_times(encoded, [self._whisper.tokenizer(language).encode(text) for _, text in batch], language)
 
 
 def _in_its_passage(word: Word, passages: list[Passage]) -> Word:
@@ -267,9 +263,7 @@ def load(folder: Path, aligner: Path | Mapping[str, Path] | None, settings: Tran
     aligner: the folder of a wav2vec 2.0 CTC model for all languages, or one folder for each language. Raises ModelError if a
     folder holds another kind of model, UsageError if Whisper does not know the language.
     """
-    transcriber = WhisperX(folder, aligner, settings.beam_size)
-    load_whisper(folder).require(settings.language)
-    return transcriber
+    return WhisperX(folder, aligner, settings)
 
 
 def languages(folder: Path) -> frozenset[str] | None:

@@ -16,7 +16,7 @@ from msfser_cli.backends import asking
 from msfser_cli.backends.asking import Question
 from msfser_cli.backends.describers import kimi_audio
 from msfser_cli.errors import ModelError
-from msfser_cli.profiles.models import locate
+from msfser_cli.model_store.models import locate
 from msfser_cli.settings import DescribeSettings
 
 STAND_IN = '''

@@ -21,7 +21,7 @@ from msfser_cli.backends.asking import Question
 from msfser_cli.backends.describers import transformers as describer
 from msfser_cli.backends.registry import backend
 from msfser_cli.errors import ModelError, UsageError
-from msfser_cli.profiles.models import locate
+from msfser_cli.model_store.models import locate
 from msfser_cli.settings import DescribeSettings
 
 pytestmark = pytest.mark.model

@@ -13,10 +13,11 @@ import pytest
 
 from msfser_cli.backends.registry import loaded
 from msfser_cli.errors import MissingModelError, ModelError, UsageError
-from msfser_cli.profiles import aligners, models, registry
+from msfser_cli.model_store import models
+from msfser_cli.model_store.registry import aligners, registry
+from msfser_cli.runs import chain
 from msfser_cli.settings import TranscribeSettings
-from msfser_cli.stages import chain
-from msfser_cli.stages.corpus import Recording
+from msfser_cli.stages.work import Recording, Work
 from msfser_cli.store.audio import decode
 
 pytestmark = pytest.mark.model
@@ -107,9 +108,10 @@ def test_a_language_without_an_aligner_is_told_once(
     clips["de"].samples = clips["de"].samples[30 * 16_000 : 40 * 16_000]
     with caplog.at_level(logging.WARNING, "msfser"):
         for language in ("en", "de", "de"):
-            rows = step(Recording("x", tmp_path), clips[language], [])
-            assert {row["language"] for row in rows} == {language}
-            assert all(word["aligned"] for row in rows for word in row["words"])
+            work = Work(Recording("x", tmp_path), clips[language])
+            step([work])
+            assert {row["language"] for row in work.rows} == {language}
+            assert all(word["aligned"] for row in work.rows for word in row["words"])
     assert caplog.messages == [
         "no aligner for de: its words get Whisper's word times; get one with: msfser models fetch aligner-de"
     ]

@@ -17,11 +17,12 @@ import soundfile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from kit import hearing
 from kit.places import QUICKSTART
 from msfser_cli.backends import Transcriber, Transcript, text_of
 from msfser_cli.backends.registry import backend, names
 from msfser_cli.backends.writing import split
-from msfser_cli.profiles.models import locate
+from msfser_cli.model_store.models import locate
 from msfser_cli.settings import TranscribeSettings
 from msfser_cli.store.audio import decode
 from msfser_cli.store.levels import levelled
@@ -75,7 +76,7 @@ def transcriber(request: pytest.FixtureRequest) -> Transcriber:
 @pytest.fixture(scope="module")
 def heard(transcriber: Transcriber) -> Callable[[str], Transcript]:
     """The transcript of a kind of speech, made once."""
-    return cache(lambda kind: transcriber.transcribe(SPEECH[kind](), None))
+    return cache(lambda kind: hearing.heard(transcriber, SPEECH[kind](), None))
 
 
 def check_words(transcript: Transcript, samples: np.ndarray) -> None:
@@ -113,16 +114,17 @@ def test_all_that_is_said_is_recognised(heard: Callable[[str], Transcript], kind
 def test_a_recording_that_is_not_in_memory_is_read_a_window_at_a_time(transcriber: Transcriber, sparing: type) -> None:
     samples = np.concatenate([recording("lj_LJ001-0002"), noise(40, 1e-4), recording("jfk"), noise(20, 1e-4)])
     assert len(samples) > sparing(samples).LONGEST
-    assert transcriber.transcribe(sparing(samples), None) == transcriber.transcribe(samples, None)
-    assert transcriber.align(sparing(samples), "in being", None) == transcriber.align(samples, "in being", None)
+    assert hearing.heard(transcriber, sparing(samples), None) == hearing.heard(transcriber, samples, None)
+    timed, expected = (hearing.aligned(transcriber, clip, "in being", None) for clip in (sparing(samples), samples))
+    assert timed == expected
 
 
 def test_each_recording_has_its_own_language(transcriber: Transcriber, heard: Callable[[str], Transcript]) -> None:
     english = heard("two sentences and a long pause")
-    german = transcriber.transcribe(recording("fw_multilingual")[30 * RATE : 40 * RATE], None)
+    german = hearing.heard(transcriber, recording("fw_multilingual")[30 * RATE : 40 * RATE], None)
     assert (english.language, german.language) == ("en", "de")
     # and what came before leaves no trace
-    assert transcriber.transcribe(SPEECH["two sentences and a long pause"](), None) == english
+    assert hearing.heard(transcriber, SPEECH["two sentences and a long pause"](), None) == english
 
 
 def german() -> np.ndarray:
@@ -137,7 +139,7 @@ def test_languages_that_follow_one_another_each_have_their_words(
 ) -> None:
     said = {"en": recording("jfk"), "de": german()}
     samples = np.concatenate([said[languages[0]], np.zeros(round(pause * RATE), np.float32), said[languages[1]]])
-    words = transcriber.transcribe(samples, None).words
+    words = hearing.heard(transcriber, samples, None).words
     first, second = ([w for w in words if w.language == language] for language in languages)
     assert first + second == words
     texts = dict(zip(languages, map(text_of, (first, second)), strict=True))
@@ -147,7 +149,7 @@ def test_languages_that_follow_one_another_each_have_their_words(
 
 
 def test_a_part_that_is_judged_wrong_within_its_window_changes_nothing(transcriber: Transcriber) -> None:
-    words = transcriber.transcribe(recording("libri_2412-153948-0001"), None).words
+    words = hearing.heard(transcriber, recording("libri_2412-153948-0001"), None).words
     assert {w.language for w in words} == {"en"}
     assert text_of(words).endswith("I have been unable to reap any pecuniary advantage.")
 
@@ -155,32 +157,32 @@ def test_a_part_that_is_judged_wrong_within_its_window_changes_nothing(transcrib
 def test_a_foreign_word_changes_nothing(transcriber: Transcriber) -> None:
     word = german()[: round(0.9 * RATE)]  # "Jeden"
     samples = np.concatenate([recording("lj_LJ001-0002"), word, recording("jfk")])
-    assert {w.language for w in transcriber.transcribe(samples, None).words} == {"en"}
+    assert {w.language for w in hearing.heard(transcriber, samples, None).words} == {"en"}
 
 
 def test_a_given_language_is_kept(transcriber: Transcriber) -> None:
-    transcript = transcriber.transcribe(recording("lj_LJ001-0002"), "de")
+    transcript = hearing.heard(transcriber, recording("lj_LJ001-0002"), "de")
     assert (transcript.language, transcript.language_probability) == ("de", None)
-    assert transcriber.align(recording("lj_LJ001-0002"), "in being", "de").language == "de"
+    assert hearing.aligned(transcriber, recording("lj_LJ001-0002"), "in being", "de").language == "de"
 
 
 @pytest.mark.parametrize("language", [None, "de"])
 @pytest.mark.parametrize("kind", NO_SPEECH)
 def test_where_nobody_speaks_there_are_no_words(transcriber: Transcriber, kind: str, language: str | None) -> None:
-    assert transcriber.transcribe(NO_SPEECH[kind](), language) == Transcript(language or "und", None, [], [])
+    assert hearing.heard(transcriber, NO_SPEECH[kind](), language) == Transcript(language or "und", None, [], [])
 
 
 def test_what_only_sounds_like_a_voice_gets_no_words(transcriber: Transcriber) -> None:
     audio = levelled(decode(QUICKSTART / "corpus" / "clips" / "tones.wav"))
-    transcript = transcriber.transcribe(audio.samples, None)
+    transcript = hearing.heard(transcriber, audio.samples, None)
     assert (transcript.words, transcript.speech) == ([], True)
 
 
 def test_the_same_text_and_audio_give_the_same_times(transcriber: Transcriber) -> None:
     samples = recording("lj_LJ001-0002")
-    first = transcriber.align(samples, "in being comparatively modern.", None)
+    first = hearing.aligned(transcriber, samples, "in being comparatively modern.", None)
     assert first.language == "en"
-    assert transcriber.align(samples.copy(), "in being comparatively modern.", None) == first
+    assert hearing.aligned(transcriber, samples.copy(), "in being comparatively modern.", None) == first
 
 
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -198,7 +200,7 @@ def test_the_same_text_and_audio_give_the_same_times(transcriber: Transcriber) -
 @example(text="over thirty seconds", samples=31 * RATE, language="en")
 def test_a_given_text_keeps_its_words(transcriber: Transcriber, text: str, samples: int, language: str) -> None:
     audio = noise(samples / RATE, seed=samples)
-    transcript = transcriber.align(audio, text, language)
+    transcript = hearing.aligned(transcriber, audio, text, language)
     assert [(word.blank, word.word) for word in transcript.words] == split(text)
     check_words(transcript, audio)
 
@@ -227,8 +229,8 @@ heard = {}
 for kind in kinds:
     name, _, aligned = kind.partition(" ")
     transcriber = backend("transcribers", name).load(Path(folder), Path(aligner) if aligned else None, TranscribeSettings())
-    text = [w.word for w in transcriber.transcribe(samples, None).words]
-    heard[kind] = [text, len(transcriber.align(samples, "and so my fellow Americans", None).words)]
+    text = [w.word for w in transcriber.transcribe([samples], [None])[0].words]
+    heard[kind] = [text, len(transcriber.align([samples], ["and so my fellow Americans"], [None])[0].words)]
 from pyannote.audio.telemetry.metrics import is_metrics_enabled
 
 print(json.dumps({"attempts": attempts, "heard": heard, "reports": is_metrics_enabled()}))

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kit.hearing import aligned, heard
 from msfser_cli.backends.transcribers import whisperx
 from msfser_cli.backends.whisper_ct2 import load_whisper
 from msfser_cli.backends.writing import split
 from msfser_cli.errors import ModelError
-from msfser_cli.profiles.models import locate
+from msfser_cli.model_store.models import locate
 from msfser_cli.settings import TranscribeSettings
 from msfser_cli.store.audio import decode
 
@@ -34,7 +35,7 @@ def aligning(ctc_folder: Path) -> whisperx.WhisperX:
 
 def test_words_are_where_they_sound(aligning: whisperx.WhisperX, spell: Spell) -> None:
     spoken = [("what", 0.5), ("a", 1.4), ("lovely", 2.0), ("day", 3.1)]
-    words = aligning.align(spell(spoken, 4.0), "What a “lovely” day?", "en").words
+    words = aligned(aligning, spell(spoken, 4.0), "What a “lovely” day?", "en").words
     assert [w.word for w in words] == ["What", "a", "“lovely”", "day?"]
     for word, (letters, start) in zip(words, spoken, strict=True):
         assert abs(word.start - start) < 0.06
@@ -46,7 +47,7 @@ def test_words_are_where_they_sound(aligning: whisperx.WhisperX, spell: Spell) -
 def test_a_word_without_known_letters_lies_between_its_neighbours_and_says_so(aligning: whisperx.WhisperX, spell: Spell) -> None:
     spoken = [("about", 0.5), ("xq", 1.6), ("days", 2.5)]
     # There are no rules for numbers in Basque.
-    about, number, days = aligning.align(spell(spoken, 3.5), "about 42 days", "eu").words
+    about, number, days = aligned(aligning, spell(spoken, 3.5), "about 42 days", "eu").words
     assert [w.aligned for w in (about, number, days)] == [True, False, True]
     assert number.score is None
     assert about.end <= number.start <= number.end <= days.start
@@ -54,7 +55,7 @@ def test_a_word_without_known_letters_lies_between_its_neighbours_and_says_so(al
 
 
 def test_a_text_that_does_not_fit_is_spread_over_the_audio(aligning: whisperx.WhisperX) -> None:
-    words = aligning.align(np.zeros(RATE // 2, np.float32), "far too many letters for half a second of audio", "en").words
+    words = aligned(aligning, np.zeros(RATE // 2, np.float32), "far too many letters for half a second of audio", "en").words
     assert not any(w.aligned for w in words)
     assert all(w.score is None for w in words)
     assert words[0].start == 0
@@ -87,7 +88,7 @@ def test_numbers_and_accents_are_found_as_they_are_said(
             now = end + 0.1
         times.append((begun, end))
         now += 0.4
-    found = aligning.align(spell(spoken, now + 0.5), text, language).words
+    found = aligned(aligning, spell(spoken, now + 0.5), text, language).words
     assert [w.word for w in found] == [word for _, word in split(text)]
     assert all(w.aligned for w in found)
     for word, (start, end) in zip(found, times, strict=True):
@@ -100,7 +101,7 @@ def test_the_words_of_real_speech_with_numbers_are_all_aligned(aligning: whisper
     """With a model that hears pips no time is right, but every word has one, in order."""
     samples = decode(shared_data / "real_speech" / "audio" / "lj_LJ001-0007.flac").samples
     text = 'the earliest book printed with movable types, the Gutenberg, or "42-line Bible" of about 1455,'
-    words = aligning.align(samples, text, "en").words
+    words = aligned(aligning, samples, text, "en").words
     assert [w.word for w in words] == [word for _, word in split(text)]
     assert all(w.aligned for w in words)
     for left, right in pairwise(words):
@@ -111,20 +112,20 @@ def test_the_words_of_real_speech_with_numbers_are_all_aligned(aligning: whisper
 def test_characters_of_a_language_without_spaces_make_up_its_words(
     aligning: whisperx.WhisperX, spell: Spell, language: str
 ) -> None:
-    words = aligning.align(spell([("abc", 0.5), ("de", 1.5)], 2.5), "abc de", language).words
+    words = aligned(aligning, spell([("abc", 0.5), ("de", 1.5)], 2.5), "abc de", language).words
     assert [w.word for w in words] == ["abc", "de"]
     assert abs(words[1].start - 1.5) < 0.06
 
 
 def test_the_weights_are_loaded_once(aligning: whisperx.WhisperX) -> None:
-    assert aligning._recogniser.model.model is load_whisper(locate("whisper-base").path).model.model
+    assert aligning._recogniser.model.model is load_whisper(locate("whisper-base").path, "auto").model.model
 
 
 def test_whisperx_itself_is_left_as_it_was(aligning: whisperx.WhisperX) -> None:
     import nltk
     from whisperx import alignment
 
-    aligning.align(np.zeros(RATE, np.float32), "a text", "en")
+    aligned(aligning, np.zeros(RATE, np.float32), "a text", "en")
     assert alignment.nltk_load is nltk.data.load
 
 
@@ -144,12 +145,12 @@ def test_each_language_has_its_own_aligner_and_others_have_none(ctc_folder: Path
     assert not in_memory(each)
     audio = spell([("what", 0.5), ("day", 1.4)], 2.5)
     for language in languages:
-        assert abs(each.align(audio, "what day", language).words[1].start - 1.4) < 0.06
+        assert abs(aligned(each, audio, "what day", language).words[1].start - 1.4) < 0.06
         assert language in in_memory(each)
     assert in_memory(each) == ["de", "fr"]
     without = whisperx.load(locate("whisper-base").path, None, TranscribeSettings())
-    assert each.align(audio, "what day", "es") == without.align(audio, "what day", "es")
-    each.align(audio, "what day", "en")
+    assert aligned(each, audio, "what day", "es") == aligned(without, audio, "what day", "es")
+    aligned(each, audio, "what day", "en")
     assert in_memory(each) == ["en", "fr"]
 
 
@@ -160,10 +161,10 @@ def in_memory(transcriber: whisperx.WhisperX) -> list[str]:
 def test_a_detected_language_without_an_aligner_has_times_all_the_same(ctc_folder: Path, shared_data: Path) -> None:
     samples = decode(shared_data / "real_speech" / "audio" / "lj_LJ001-0002.flac").samples
     transcribers = [whisperx.load(locate("whisper-base").path, a, TranscribeSettings()) for a in ({"de": ctc_folder}, None)]
-    one, other = (t.transcribe(samples, None) for t in transcribers)
+    one, other = (heard(t, samples, None) for t in transcribers)
     assert one == other
     assert one.language == "en"
-    one, other = (t.align(samples, "in being", None) for t in transcribers)
+    one, other = (aligned(t, samples, "in being", None) for t in transcribers)
     assert [(w.word, w.start, w.end) for w in one.words] == [(w.word, w.start, w.end) for w in other.words]
     assert one.language_probability is not None
 
@@ -193,7 +194,7 @@ def test_a_tokenizer_needs_no_more_than_its_vocabulary(ctc_folder: Path, tmp_pat
         if path.name not in kept:
             path.unlink()
     bare = whisperx.load(locate("whisper-base").path, folder, TranscribeSettings())
-    assert abs(bare.align(spell([("what", 0.5), ("day", 1.4)], 2.5), "what day", "en").words[1].start - 1.4) < 0.06
+    assert abs(aligned(bare, spell([("what", 0.5), ("day", 1.4)], 2.5), "what day", "en").words[1].start - 1.4) < 0.06
 
 
 def test_a_pickle_is_never_loaded(ctc_folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ memory; of 750 Hz, its row does not fit. In one that starts with 1,000 Hz it hea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ REQUIRES = ()
 
 
 class Double:
-    def transcribe(self, samples: Samples, language: str | None) -> Transcript:
+    def transcribe(self, clips: Sequence[Samples], languages: Sequence[str | None]) -> list[Transcript]:
+        return [self._heard(*clip) for clip in zip(clips, languages, strict=True)]
+
+    def _heard(self, samples: Samples, language: str | None) -> Transcript:
         hertz = _tone(samples[:1_600])
         if hertz == 500:
             raise RuntimeError("the double was told to fail")
@@ -29,8 +33,9 @@ class Double:
             return Transcript(language or "en", None, words[:1], [(0.0, len(samples) / 16_000)])
         return Transcript(language or "en", None, words if speech else [], None if speech else [])
 
-    def align(self, samples: Samples, text: str, language: str | None) -> Transcript:
-        return Transcript(language or "en", None, [Word(w, 0.0, 0.1, None, False) for w in text.split()])
+    def align(self, clips: Sequence[Samples], texts: Sequence[str], languages: Sequence[str | None]) -> list[Transcript]:
+        timed = ([Word(w, 0.0, 0.1, None, False) for w in text.split()] for text in texts)
+        return [Transcript(language or "en", None, words) for language, words in zip(languages, timed, strict=True)]
 
 
 def _tone(samples: np.ndarray) -> int | None:

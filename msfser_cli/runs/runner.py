@@ -1,0 +1,237 @@
+"""The batch loop: reads recordings, writes a table and its ledger. A failed recording never stops the others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from msfser_cli import __version__, schemas
+from msfser_cli.errors import ResourceError
+from msfser_cli.runs.ahead import Prepared, Turns, ahead, audio_of, batches, check, prepare
+from msfser_cli.runs.annotate import ShortageError, annotate, run_steps
+from msfser_cli.runs.chain import Chain
+from msfser_cli.runs.failures import Failures, remember_shortage
+from msfser_cli.runs.source import Item, Source
+from msfser_cli.runs.stopping import stop_on_signals
+from msfser_cli.settings import MAX_FAILED, as_dict, fingerprint
+from msfser_cli.stages import coverage
+from msfser_cli.stages.work import Step, Work
+from msfser_cli.store.output import Output, ledger_path
+from msfser_cli.store.seen import Seen
+from msfser_cli.store.tables import Lineage
+
+
+@dataclass(frozen=True)
+class Destination:
+    """The output of a run, and how to write it.
+
+    vectors: whether to keep the vectors. redo: start over. retry_failed: try failed recordings again. prune: remove the rows of
+    recordings that no longer exist. moved: the user names the corpus root, so it may differ from the one in the output. wait:
+    seconds to wait for another run on the output. max_failed: the share of recordings that may fail for one of `MACHINE_REASONS`.
+    """
+
+    out: str
+    vectors: bool = True
+    redo: bool = False
+    retry_failed: bool = False
+    prune: bool = False
+    moved: bool = False
+    wait: float = 0.0
+    max_failed: float = MAX_FAILED
+
+
+@dataclass
+class Summary:
+    """The result of a run: `done + no_speech + failed + unchanged == recordings`.
+
+    gone: the number of recordings in the output that no longer exist in the corpus. pruned: whether they were removed.
+    fallbacks: reason (see `schemas.FALLBACKS`) -> number of utterances without a model's description.
+    incomplete: the number of tried recordings that have rows for a part only. noted: the number of tried recordings with a note.
+    speech_seconds, transcribed_seconds: the sums of these columns of the ledger. missing_words: the number of tried recordings in
+    which much of the speech has no words (see `coverage.is_missing`). These three are of runs that transcribe.
+    published: the counts over the whole ledger.
+    """
+
+    out: str
+    ledger: str
+    recordings: int
+    ignored: int
+    done: int = 0
+    no_speech: int = 0
+    failed: int = 0
+    unchanged: int = 0
+    gone: int = 0
+    pruned: bool = False
+    utterances: int = 0
+    noted: int = 0
+    incomplete: int = 0
+    missing_words: int = 0
+    speech_seconds: float = 0.0
+    transcribed_seconds: float = 0.0
+    fallbacks: dict[str, int] = field(default_factory=dict)
+    audio_seconds: float = 0.0
+    seconds: float = 0.0
+    published: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def tried(self) -> int:
+        """The number of recordings that were processed."""
+        return self.done + self.no_speech + self.failed
+
+    def count(self, prepared: Prepared) -> None:
+        """Count a recording that is finished."""
+        line = prepared.line
+        outcome = "unchanged" if prepared.unchanged else line["status"]
+        setattr(self, outcome, getattr(self, outcome) + 1)
+        if not prepared.unchanged:
+            self.utterances += line["utterances"]
+            self.noted += line["note"] is not None
+            self.incomplete += line["status"] != "failed" and line["reason"] is not None
+            self.audio_seconds = round(self.audio_seconds + (line["duration"] or 0.0), 3)
+            if prepared.item.input_line is None and line["speech_seconds"] is not None:
+                speech, transcribed = line["speech_seconds"], line["transcribed_seconds"]
+                self.speech_seconds = round(self.speech_seconds + speech, 3)
+                self.transcribed_seconds = round(self.transcribed_seconds + transcribed, 3)
+                self.missing_words += coverage.is_missing(speech, transcribed)
+            for row in prepared.work.rows:
+                if why := row.get("description_fallback"):
+                    self.fallbacks[why] = self.fallbacks.get(why, 0) + 1
+
+
+class Reporter(Protocol):
+    """Shows the progress to the user."""
+
+    def start(self, source: Source) -> None:
+        """The run begins."""
+        ...
+
+    def recording(self, line: dict[str, Any], *, unchanged: bool) -> None:
+        """One recording is finished, with its ledger line."""
+        ...
+
+
+def pending(chain: Chain, source: Source, destination: Destination) -> tuple[list[str], list[str]]:
+    """The ids that `run` would process now, and the ids that no longer exist. Writes nothing."""
+    if not Path(destination.out).parent.exists():
+        return [item.recording.recording_id for item in source.items], []
+    with _open(chain, source, destination) as output:
+        seen = Seen(output.path)
+        checked = [check(item, output, seen) for item in source.items]
+        gone = source.gone(output.recordings)
+    return [prepared.item.recording.recording_id for prepared in checked if not prepared.unchanged], gone
+
+
+def run(chain: Chain, source: Source, destination: Destination, reporter: Reporter) -> Summary:
+    """Process the recordings that are not done yet, and publish the result. Finished work is always kept.
+
+    A recording that fails gets a line in the ledger. If the machine may be the cause, the line waits until a later recording
+    succeeds (see `failures.Failures`). Raises UsageError if the output has other settings, OutputHeldError if another run writes
+    to it, ResourceError if the machine fails or seems to, Stopped on a signal.
+    """
+    began = time.monotonic()
+    out = destination.out
+    summary = Summary(out=out, ledger=str(ledger_path(out)), recordings=len(source.recording_ids), ignored=source.ignored)
+    steps: list[Step] = []
+    failures = Failures(destination.max_failed)
+    turns = Turns(source.items)
+    with stop_on_signals() as stopping, _open(chain, source, destination) as output:
+        reporter.start(source)
+        seen = Seen(output.path)
+        beside = output.path.absolute()  # a back end may change the working directory while it is loaded
+        try:
+            with contextlib.closing(ahead(turns, lambda item: prepare(item, chain, output, seen, beside))) as prepared_items:
+                for batch in batches(_loading(prepared_items, chain, steps)):
+                    annotate(batch, chain, steps, stopping.check)
+                    stopping.check()  # an error that a library raises on a signal is not a failure
+                    for prepared in batch:
+                        with stopping.postponed():
+                            _keep(prepared, failures, chain, output)
+                        summary.count(prepared)
+                        reporter.recording(prepared.line, unchanged=prepared.unchanged)
+                        if failures.are_suspect(summary.tried, summary.tried + summary.unchanged, turns):
+                            with stopping.postponed():
+                                failures.stop(output)
+            if failures.are_suspect(summary.tried, summary.tried + summary.unchanged):
+                with stopping.postponed():
+                    failures.stop(output)
+            gone = source.gone(output.recordings)
+            summary.gone, summary.pruned = len(gone), destination.prune
+            with stopping.postponed():
+                failures.settle(output)
+                if destination.prune:
+                    output.drop(gone)
+                summary.published = output.publish()
+        finally:
+            with stopping.postponed():
+                output.commit()
+                seen.save((source.recording_ids | output.recordings).difference(source.gone(output.recordings)))
+    summary.seconds = round(time.monotonic() - began, 3)
+    return summary
+
+
+def _loading(prepared_items: Iterable[Prepared], chain: Chain, steps: list[Step]) -> Iterator[Prepared]:
+    """The items. Before the first one that is pending, the models are loaded into `steps`, while others are prepared."""
+    for prepared in prepared_items:
+        if prepared.is_pending and not steps:
+            steps += chain.load()
+        yield prepared
+
+
+def _keep(prepared: Prepared, failures: Failures, chain: Chain, output: Output) -> None:
+    """Add a finished recording to the output. Raises ResourceError if memory ran out on it for the first time."""
+    if prepared.unchanged:
+        if prepared.is_readable:
+            failures.settle(output, could_be_read=True)
+        return
+    if isinstance(prepared.work.error, ShortageError):
+        remember_shortage(prepared.line, prepared.work.error, output)
+    failures.keep(prepared, chain, output)
+
+
+def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[Work]:
+    """Each item after the stages, with its rows or its error. Writes nothing."""
+    with stop_on_signals() as stopping:
+        steps = chain.load()
+        for item in items:
+            work = Work(item.recording, rows=item.rows)
+            if chain.needs_audio and not (item.input_line and not item.rows):
+                with work.failing_alone():
+                    work.audio = audio_of(item, chain, None)
+            run_steps([work], chain, steps, stopping.check)
+            if isinstance(work.error, ShortageError):
+                raise ResourceError(f"{item.recording.recording_id}: {work.error.detail}")
+            stopping.check()
+            yield work
+
+
+def _open(chain: Chain, source: Source, destination: Destination) -> AbstractContextManager[Output]:
+    """Open the output with the lineage of this run."""
+    earlier = source.lineage
+    settings = {**(earlier.settings if earlier else {}), **{name: as_dict(s) for name, s in chain.settings.items()}}
+    models = {**(earlier.models if earlier else {}), **chain.identities()}
+    chain.check_vectors(settings.get("embed", {}), models)
+    lineage = Lineage(
+        stage=chain.stages[-1],
+        tool_version=__version__,
+        fingerprint=fingerprint({"schema_version": schemas.SCHEMA_VERSION, "settings": settings, "models": models}),
+        settings=settings,
+        models=models,
+        corpus_root=os.fsencode(source.root.resolve()).decode("utf-8", "backslashreplace"),
+        extra=chain.extra(),
+    )
+    columns = schemas.columns_through(chain.stages[-1], vectors=destination.vectors)
+    return Output.open(
+        destination.out,
+        columns,
+        lineage,
+        redo=destination.redo,
+        retry_failed=destination.retry_failed,
+        moved=destination.moved,
+        wait=destination.wait,
+    )

@@ -1,0 +1,152 @@
+"""The input of a run: a corpus, or the table of an earlier stage."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msfser_cli import schemas
+from msfser_cli.backends import Row
+from msfser_cli.errors import TableError
+from msfser_cli.runs.chain import Chain, hearing_of
+from msfser_cli.runs.corpus import Corpus, find, path_of
+from msfser_cli.stages.work import Recording
+from msfser_cli.store import tables
+from msfser_cli.store.output import ledger_path, read_ledger
+from msfser_cli.store.tables import Lineage
+
+
+@dataclass(frozen=True)
+class Item:
+    """One recording to process. From an input table it has rows and a ledger line."""
+
+    recording: Recording
+    rows: list[Row] = field(default_factory=list)
+    input_line: dict[str, Any] | None = None
+    hearing: dict[str, Any] | None = None
+    """How the input table's recordings were decoded, as `chain.hearing_of`; None for a corpus."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The input of a run.
+
+    items: the recordings in order. size_bytes: their size. lineage: that of an input table, None for a corpus. ignored: the
+    number of files and hidden folders that were skipped because of their names. manifest: the file that names the items, if any.
+    notes: sentences for the user on how the input was read.
+    """
+
+    root: Path
+    recording_ids: frozenset[str]
+    size_bytes: int
+    items: Iterable[Item]
+    lineage: Lineage | None = None
+    ignored: int = 0
+    manifest: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    def gone(self, recording_ids: Iterable[str]) -> list[str]:
+        """Those of `recording_ids` that are not among the items. For a corpus, their files must be gone as well."""
+        absent = set(recording_ids).difference(self.recording_ids)
+        return sorted(name for name in absent if self.lineage or not _may_exist(self.root, name))
+
+
+def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[tuple[str, ...], Source]:
+    """The stages that `command` runs on `inputs`, and their source.
+
+    transcribe reads a corpus. emphasize, describe and embed read the table of the stage before. predict reads any of these and
+    runs the remaining stages. Raises UsageError or TableError for another input.
+    """
+    names = schemas.STAGE_NAMES
+    last = names.index(command)
+    table = Path(inputs[0])
+    if command == "transcribe" or (command == "predict" and not (len(inputs) == 1 and tables.is_ours(table))):
+        return names[: last + 1], _from_corpus(find(inputs, root))
+    lineage = tables.read_lineage(table)
+    first = names.index(lineage.stage) + 1 if lineage.stage in names else 0
+    if first == 0 or first > last or (first < last and command != "predict"):
+        raise TableError(table, f"a table of {lineage.stage}", f"{command} needs a table of {names[last - 1]}")
+    return names[first : last + 1], _from_table(table, lineage, root)
+
+
+def require_languages(chain: Chain, source: Source) -> None:
+    """Raise TableError, with the row, if the transcriber does not know a language of the manifest."""
+    if source.manifest is None:
+        return
+    segments = [segment for item in source.items for segment in item.recording.segments if segment.language]
+    supported = chain.known_languages() if segments else None
+    for segment in segments:
+        if supported is not None and segment.language not in supported:
+            problem = f"{segment.place} has the language {segment.language!r}, which the model does not know"
+            raise TableError(source.manifest, problem, f"choose one of {', '.join(sorted(supported))}")
+
+
+def _may_exist(root: Path, recording_id: str) -> bool:
+    """Whether the recording may still exist. True if msfser cannot tell, as for a name with escaped bytes."""
+    if "\\" in recording_id:
+        return True
+    try:
+        # The id of a folder that could not be listed. If it is a folder now, its recordings are among the items.
+        return not stat.S_ISDIR(os.lstat(root / recording_id).st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a manifest may hold an impossible name
+        return False
+    except OSError:  # it may lie in a folder without permission to search
+        return True
+
+
+def _from_corpus(corpus: Corpus) -> Source:
+    size = sum(_size(r.path) for r in corpus.recordings)
+    names = frozenset(r.recording_id for r in corpus.recordings)
+    return Source(corpus.root, names, size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored,
+                  manifest=corpus.manifest, notes=corpus.notes)
+
+
+def _size(path: Path) -> int:
+    """The size in bytes; 0 if it is not a file. A manifest may hold an impossible name."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _from_table(path: Path, lineage: Lineage, root: Path | None) -> Source:
+    """The recordings of a table, including those without rows, which go into the next ledger as well."""
+    ledger = read_ledger(path)
+    folder = Path(lineage.corpus_root or ".") if root is None else root
+    folder = folder.absolute()
+    size = sum(line["size_bytes"] or 0 for line in ledger.values())
+    return Source(folder, frozenset(ledger), size, _TableItems(path, lineage, ledger, folder), lineage)
+
+
+@dataclass(frozen=True)
+class _TableItems:
+    """The recordings of a table. Each iteration reads the table again."""
+
+    path: Path
+    lineage: Lineage
+    ledger: dict[str, dict[str, Any]]
+    folder: Path
+
+    def __iter__(self) -> Iterator[Item]:
+        hearing = hearing_of(self.lineage.settings.get("transcribe", {}))
+        spoken = {identity: line["utterances"] for identity, line in self.ledger.items() if line["utterances"]}
+        for identity, line in self.ledger.items():
+            if identity not in spoken:
+                yield Item(Recording(identity, path_of(self.folder, identity)), [], line, hearing)
+        for identity, rows in tables.iter_recordings(self.path, schemas.columns_through(self.lineage.stage)):
+            if spoken.pop(identity, None) != len(rows):
+                raise self._torn(identity)
+            yield Item(Recording(identity, path_of(self.folder, identity)), rows, self.ledger[identity], hearing)
+        if spoken:
+            raise self._torn(min(spoken))
+
+    def _torn(self, identity: str) -> TableError:
+        return TableError(
+            self.path,
+            f"does not match its ledger {ledger_path(self.path)} for recording {identity}",
+            f"if {self.lineage.stage} is writing it, wait; if it was stopped, run it again; always keep the two files together",
+        )
