@@ -135,19 +135,22 @@ def ahead(items: Iterable[Item], prepare: Callable[[Item], Prepared]) -> Generat
 
 
 def batches(prepared: Iterable[Prepared]) -> Iterator[list[Prepared]]:
-    """The items in batches of up to `RECORDINGS` pending items and `SECONDS` of audio, in order. An error ends a batch."""
+    """The items in batches of up to `RECORDINGS` items and `SECONDS` of audio, in order. An error ends a batch.
+
+    Unchanged items count as well: they may hold the rows of an input table.
+    """
     batch: list[Prepared] = []
-    count, seconds = 0, 0.0
+    seconds = 0.0
     for one in prepared:
         length = one.work.audio.duration
         if batch and seconds + length > SECONDS:
             yield batch
-            batch, count, seconds = [], 0, 0.0
+            batch, seconds = [], 0.0
         batch.append(one)
-        count, seconds = count + one.is_pending, seconds + length
-        if count == RECORDINGS or one.work.error:
+        seconds += length
+        if len(batch) == RECORDINGS or seconds >= SECONDS or one.work.error:
             yield batch
-            batch, count, seconds = [], 0, 0.0
+            batch, seconds = [], 0.0
     if batch:
         yield batch
 

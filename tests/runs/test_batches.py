@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,11 +122,25 @@ def test_a_batch_has_so_many_recordings_and_seconds(
     monkeypatch.setattr(ahead, "RECORDINGS", 3)
     monkeypatch.setattr(ahead, "SECONDS", 10.0)
     items = prepared(lengths)
+    for one in items[::2]:
+        one.unchanged = True  # it waits in memory all the same
     batches = list(ahead.batches(items))
     assert [len(batch) for batch in batches] == sizes
     assert [one for batch in batches for one in batch] == items
     found = ahead.ahead([one.item for one in items], lambda item: items[int(item.recording.recording_id)])
     assert all(one is other for one, other in zip(found, items, strict=True))
+
+
+def test_a_long_recording_is_a_batch_before_the_next_one_is_asked_for() -> None:
+    asked = []
+
+    def one_by_one() -> Iterator[ahead.Prepared]:
+        for item in prepared([ahead.SECONDS, 1.0]):
+            asked.append(item)
+            yield item
+
+    next(ahead.batches(one_by_one()))
+    assert len(asked) == 1
 
 
 def test_an_error_in_the_thread_that_prepares_reaches_the_run() -> None:
