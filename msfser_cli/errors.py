@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from typing import Any
 
 EXIT_SOME_FAILED = 3
 
@@ -42,9 +43,11 @@ REASONS: dict[str, str] = {
     "changed": "the file changed while it was read, or since the input table was made",
     "backend_error": "a model failed on this recording",
     "out_of_memory": "memory ran out on this recording in two runs",
+    "worker_died": "worker processes ended while they had this recording in hand, the last one with this recording alone",
 }
 
-MACHINE_REASONS = frozenset({"missing", "unreadable", "decoder_crashed", "timeout", "backend_error", "out_of_memory"})
+MACHINE_REASONS = frozenset({"missing", "unreadable", "decoder_crashed", "timeout", "backend_error", "out_of_memory",
+                             "worker_died"})
 """Reasons that a disk, memory or setup problem can also cause. All other reasons mean that the file itself is at fault."""
 
 
@@ -52,6 +55,10 @@ class MsfserError(Exception):
     """Base of all errors that msfser raises on purpose. `args` are the lines that the user reads, usually one sentence."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker sends its errors to the run. Classes with arguments of their own could not be made from `args`.
+        return BaseException.__new__, (type(self), *self.args), self.__dict__
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.args))
@@ -140,6 +147,12 @@ def is_shortage(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SHORTAGES:
         return True
     return not isinstance(error, MsfserError) and _SHORTAGE.search(str(error)) is not None
+
+
+def innocent(error: Exception) -> Exception:
+    """The error, or the shortage behind it: if memory or open files ran out while a model was read, the model is not at fault."""
+    reason = error.__cause__ if isinstance(error, ModelError) else error
+    return ResourceError(shortage(reason)) if isinstance(reason, Exception) and is_shortage(reason) else error
 
 
 def shortage(error: Exception) -> str:

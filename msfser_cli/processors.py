@@ -1,4 +1,4 @@
-"""The number of processors that this process may use, and the variables that set the number of threads.
+"""The processors and the memory that this process may use, and the variables that set the number of threads.
 
 `os.cpu_count()` and OpenMP ignore the quota of a container. Threads beyond the quota only wait for each other.
 """
@@ -23,6 +23,23 @@ def available(system: Path = Path("/")) -> int:
     return max(1, min([cores, *(math.ceil(quota) for quota in _quotas(system))]))
 
 
+def threads() -> int:
+    """The number of threads to compute with: `OMP_NUM_THREADS`, which `settle_threads` checks, else the number of processors."""
+    return int(os.environ.get("OMP_NUM_THREADS") or available())
+
+
+def free_memory(system: Path = Path("/")) -> int | None:
+    """The bytes of memory that this process may still take: of the machine, or of its control groups if they have less.
+
+    None if it cannot be found out.
+    """
+    free = list(_free_in_groups(system))
+    with suppress(OSError, ValueError, IndexError):
+        about = dict(line.split(":", 1) for line in (system / "proc/meminfo").read_text().splitlines())
+        free.append(int(about["MemAvailable"].split()[0]) << 10)
+    return max(0, min(free)) if free else None
+
+
 def settle_threads(variables: MutableMapping[str, str], cores: int) -> list[str]:
     """Correct the thread variables before the libraries read them. Returns a warning for each wrong value.
 
@@ -41,7 +58,25 @@ def settle_threads(variables: MutableMapping[str, str], cores: int) -> list[str]
 
 
 def _quotas(system: Path) -> Iterator[float]:
-    """The quota of each control group of this process, in processors, from the innermost group to the outermost."""
+    """The quota of each control group of this process, in processors."""
+    for folder in _groups(system, "cpu"):
+        quota = _quota(folder)
+        if quota is not None:
+            yield quota
+
+
+def _free_in_groups(system: Path) -> Iterator[int]:
+    """The bytes that each control group of this process may still take."""
+    for folder in _groups(system, "memory"):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            with suppress(OSError, ValueError):  # "max": no limit
+                about = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                cached = int(about.get("inactive_file", 0))  # the kernel gives these pages up
+                yield int((folder / limit).read_text()) - int((folder / used).read_text()) + cached
+
+
+def _groups(system: Path, controller: str) -> Iterator[Path]:
+    """The folders of this process's control groups with a controller, from the innermost group to the outermost."""
     groups: dict[str, str] = {}  # by controller; version 2 has one controller with an empty name
     with suppress(OSError):
         for line in (system / "proc/self/cgroup").read_text().splitlines():
@@ -54,12 +89,9 @@ def _quotas(system: Path) -> Iterator[float]:
         before, _, after = mount.partition(" - ")
         root, place = before.split()[3:5]
         kind, _, options = after.split()[:3]
-        if kind == "cgroup2" or (kind == "cgroup" and "cpu" in options.split(",")):
-            group = groups.get("" if kind == "cgroup2" else "cpu", "/")
-            for folder in _upwards(system / place.lstrip("/"), root, group):
-                quota = _quota(folder)
-                if quota is not None:
-                    yield quota
+        if kind == "cgroup2" or (kind == "cgroup" and controller in options.split(",")):
+            group = groups.get("" if kind == "cgroup2" else controller, "/")
+            yield from _upwards(system / place.lstrip("/"), root, group)
 
 
 def _upwards(mounted: Path, root: str, group: str) -> Iterator[Path]:

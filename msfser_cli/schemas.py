@@ -179,6 +179,30 @@ RECORDINGS = (
 """The ledger beside every table. It has one row for each recording, so every input is accounted for."""
 
 
+@dataclass
+class LedgerLine:
+    """One line of the ledger, with the columns of `RECORDINGS`."""
+
+    recording_id: str
+    status: str = "done"
+    reason: str | None = None
+    detail: str | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    duration: float | None = None
+    utterances: int = 0
+    seconds: float = 0.0
+    input_key: str = ""
+    note: str | None = None
+    speech_seconds: float | None = None
+    transcribed_seconds: float | None = None
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the recording has rows for a part only."""
+        return self.status != "failed" and self.reason is not None
+
+
 def columns_through(stage: str, *, vectors: bool = True) -> tuple[Column, ...]:
     """The columns of the table that `stage` writes, in order, without the vectors if `vectors` is false.
 

@@ -25,7 +25,7 @@ from msfser_cli.cli.models import models
 from msfser_cli.cli.predict import predict
 from msfser_cli.cli.train import train
 from msfser_cli.cli.transcribe import transcribe
-from msfser_cli.errors import ModelError, MsfserError, ResourceError, Stopped, UsageError, is_shortage, shortage
+from msfser_cli.errors import MsfserError, ResourceError, Stopped, UsageError, innocent
 from msfser_cli.runs.stopping import stop_on_signals
 
 app = typer.Typer(
@@ -211,11 +211,8 @@ def _run(*, debug: bool) -> int:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             return _EXIT_UNREAD
         trace = traceback.format_exc() if debug else None
-        # If memory or open files ran out while a model was read, the model is not at fault.
-        reason = error.__cause__ if isinstance(error, ModelError) else error
-        if isinstance(reason, Exception) and is_shortage(reason):
-            error = ResourceError(shortage(reason))
-        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        error = innocent(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             error = ResourceError(f"standard output: cannot write ({error.strerror}); free some space, and run it again")
         elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             error = UsageError(f"{str(error.filename)[:80]}...: the name is too long; choose a shorter one")

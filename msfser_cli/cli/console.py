@@ -11,6 +11,7 @@ from msfser_cli.cli.log import log, printable
 if TYPE_CHECKING:
     from msfser_cli.runs.runner import Summary
     from msfser_cli.runs.source import Source
+    from msfser_cli.schemas import LedgerLine
 
 PLAIN_SECONDS = 30.0
 """Seconds between two lines of progress without a terminal."""
@@ -48,14 +49,14 @@ class Progress:
             log.bar = tqdm(total=max(1, source.size_bytes), leave=False, bar_format="{percentage:3.0f}% {bar} {desc}")
             log.bar.set_description_str(self._line())
 
-    def recording(self, line: dict[str, Any], *, unchanged: bool) -> None:
+    def recording(self, line: LedgerLine, *, unchanged: bool) -> None:
         """A recording is finished. line: its line in the ledger."""
-        size = line["size_bytes"] or 0
+        size = line.size_bytes or 0
         self._recordings += 1
         self._bytes += size
         if not unchanged:
             self._busy_bytes += size
-            self._audio += line["duration"] or 0.0
+            self._audio += line.duration or 0.0
             self._say(line)
         if log.bar is not None:
             log.bar.set_description_str(self._line(), refresh=False)
@@ -73,19 +74,18 @@ class Progress:
         if self._failed > MOST_FAILURES and not log.json:
             log.say("recording", f"failed or incomplete: {self._failed - MOST_FAILURES} more", level="warning")
 
-    def _say(self, line: dict[str, Any]) -> None:
-        failed = line["status"] == "failed"
-        incomplete = not failed and line["reason"] is not None
-        self._failed += failed or incomplete
+    def _say(self, line: LedgerLine) -> None:
+        failed = line.status == "failed"
+        self._failed += failed or line.is_incomplete
         names = ("recording_id", "status", "reason", "detail", "note", "utterances", "duration", "seconds")
-        about = {name: line[name] for name in names}
-        message = line["recording_id"]
+        about = {name: getattr(line, name) for name in names}
+        message = line.recording_id
         if failed:
-            detail = line["detail"]  # it may be a library's long error message
-            message = f"failed: {message}: {line['reason']}: {detail[:_DETAIL]}{'...' if len(detail) > _DETAIL else ''}"
-        elif incomplete:
-            message = f"incomplete: {message}: {line['reason']}: {line['note']}"
-        warns = failed or incomplete
+            detail = line.detail or ""  # it may be a library's long error message
+            message = f"failed: {message}: {line.reason}: {detail[:_DETAIL]}{'...' if len(detail) > _DETAIL else ''}"
+        elif line.is_incomplete:
+            message = f"incomplete: {message}: {line.reason}: {line.note}"
+        warns = failed or line.is_incomplete
         words = warns and self._failed <= MOST_FAILURES
         log.say("recording", message, level="warning" if warns else "info", words=words, **about)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,9 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
         raise UsageError(f"--{idle[0].replace('_', '-')} needs --calibrate")
     vectors = stages[-1] != "predict" or options["keep_vectors"]
     moved = options["root"] is not None
+    jobs = int(os.environ["MSFSER_JOBS"]) if "MSFSER_JOBS" in os.environ else None
     destination = runner.Destination(
-        options["out"], vectors=vectors, moved=moved,
+        options["out"], vectors=vectors, moved=moved, jobs=jobs,
         **{name: options[name] for name in ("redo", "retry_failed", "prune", "wait", "max_failed")},
     )
     if options["dry_run"]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from msfser_cli import schemas
 from msfser_cli.errors import MsfserError, RecordingError, is_shortage, shortage
-from msfser_cli.runs.ahead import Prepared
 from msfser_cli.runs.chain import Chain
+from msfser_cli.runs.task import Task
 from msfser_cli.stages.work import Step, Work
 from msfser_cli.store import tables
 
@@ -23,18 +23,18 @@ class ShortageError(RecordingError):
         super().__init__("out_of_memory", detail)
 
 
-def annotate(batch: Sequence[Prepared], chain: Chain, steps: Sequence[Step], check: Callable[[], None]) -> None:
-    """Run the stages on the items that are pending, and complete the ledger lines of all. check: as for `run_steps`."""
+def annotate(batch: Sequence[Task], chain: Chain, steps: Sequence[Step], check: Callable[[], None]) -> None:
+    """Run the stages on the tasks that are pending, and complete the ledger lines of all. check: as for `run_steps`."""
     began = time.perf_counter()
-    pending = [p for p in batch if p.is_pending]
+    pending = [task for task in batch if task.is_pending]
     if pending:
-        run_steps([p.work for p in pending], chain, steps, check)
+        run_steps([task.work for task in pending], chain, steps, check)
     seconds = time.perf_counter() - began
-    total = sum(p.work.audio.duration for p in pending)
-    for prepared in batch:
-        if not prepared.unchanged:
-            share = prepared.work.audio.duration / total if total else 1 / len(batch)
-            _complete(prepared, seconds * share)
+    total = sum(task.work.audio.duration for task in pending)
+    for task in batch:
+        if not task.unchanged:
+            share = task.work.audio.duration / total if total else 1 / len(batch)
+            complete(task, seconds * share)
 
 
 def run_steps(works: Sequence[Work], chain: Chain, steps: Sequence[Step], check: Callable[[], None]) -> None:
@@ -95,28 +95,26 @@ def blamed(chain: Chain, stage: str, error: Exception) -> RecordingError:
     return RecordingError("backend_error", f"the {chain.backend_of(stage)} failed on this recording ({words})")
 
 
-def _complete(prepared: Prepared, seconds: float) -> None:
+def complete(task: Task, seconds: float = 0.0) -> None:
     """Complete the ledger line of a recording after the stages. seconds: the time that they took."""
-    item, line, work = prepared.item, prepared.line, prepared.work
+    line, work, before = task.line, task.work, task.item.input_line
     if work.error:
-        fail(prepared, work.error)
-    elif prepared.was_over:
-        line |= {name: (item.input_line or {})[name] for name in ("status", "reason", "detail")}
+        fail(task, work.error)
+    elif before and task.was_over:
+        line.status, line.reason, line.detail = before.status, before.reason, before.detail
     else:
-        line["status"] = "done" if work.rows else "no_speech"
-        line["reason"] = work.audio.incomplete or (item.input_line or {}).get("reason")
-        if not item.input_line:
-            line["speech_seconds"] = work.audio.speech_seconds
-            line["transcribed_seconds"] = work.audio.transcribed_seconds
-    sentences = [sentence for sentence in dict.fromkeys(work.audio.notes) if sentence not in (line["note"] or "")]
-    line["note"] = "; ".join(filter(None, [line["note"], *sentences])) or None
-    line["utterances"] = len(work.rows)
-    line["seconds"] = round(line["seconds"] + seconds, 3)
+        line.status = "done" if work.rows else "no_speech"
+        line.reason = work.audio.incomplete or (before.reason if before else None)
+        if not before:
+            line.speech_seconds = work.audio.speech_seconds
+            line.transcribed_seconds = work.audio.transcribed_seconds
+    sentences = [sentence for sentence in dict.fromkeys(work.audio.notes) if sentence not in (line.note or "")]
+    line.note = "; ".join(filter(None, [line.note, *sentences])) or None
+    line.utterances = len(work.rows)
+    line.seconds = round(line.seconds + seconds, 3)
 
 
-def fail(prepared: Prepared, error: RecordingError) -> None:
+def fail(task: Task, error: RecordingError) -> None:
     """Make the recording one that failed."""
-    prepared.work.rows = []
-    prepared.line |= {"status": "failed", "reason": error.reason, "detail": error.detail, "utterances": 0}
-
-
+    task.work.rows = []
+    task.line.status, task.line.reason, task.line.detail, task.line.utterances = "failed", error.reason, error.detail, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from msfser_cli import settings as st
@@ -111,6 +111,14 @@ class Chain:
         if not isinstance(settings, st.TranscribeSettings):
             return None
         return recogniser.known_languages(settings, self.models["transcriber"])
+
+    def shared_by(self, workers: int) -> Chain:
+        """The chain for one of so many workers: together they ask a server as many questions at once as the settings say."""
+        describing = self.settings.get("describe")
+        if not isinstance(describing, st.DescribeSettings):
+            return self
+        share = replace(describing, describer_concurrency=max(1, describing.describer_concurrency // workers))
+        return replace(self, settings={**self.settings, "describe": share})
 
     def load(self) -> list[Step]:
         """Load all models, and return the steps."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, NoReturn
+from dataclasses import asdict, replace
+from typing import NoReturn
 
 from msfser_cli.errors import MACHINE_REASONS, RecordingError, ResourceError
-from msfser_cli.runs.ahead import Prepared, Turns
 from msfser_cli.runs.annotate import blamed, fail
 from msfser_cli.runs.chain import Chain
+from msfser_cli.runs.task import Task
+from msfser_cli.runs.turns import Turns
+from msfser_cli.schemas import LedgerLine
 from msfser_cli.store.output import Output
 
 IN_A_ROW = 10
 """msfser suspects the machine after this many failures in a row, all for one of `MACHINE_REASONS`.
 
-Before a run stops on that suspicion, it tries `ahead.ELSEWHERE` others, spread over the remaining recordings.
+Before a run stops on that suspicion, it tries `turns.ELSEWHERE` others, spread over the remaining recordings.
 """
 
 _SHORT = "memory ran out once: "
@@ -27,28 +30,28 @@ class Failures:
 
     A bad file, such as a text file, goes into the ledger at once. A failure for one of `MACHINE_REASONS` may be the machine's, so
     its line waits until a later recording succeeds. If `IN_A_ROW` lines wait, and the share of such failures in the run exceeds
-    the limit, `ahead.ELSEWHERE` other recordings are tried. If these fail as well, the run stops.
+    the limit, `turns.ELSEWHERE` other recordings are tried. If these fail as well, the run stops.
     """
 
     def __init__(self, share: float) -> None:
         self._share = share
         self._count = 0
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[LedgerLine] = []
         self._verdict_at: int | None = None  # the run stops if this many lines wait
 
-    def keep(self, prepared: Prepared, chain: Chain, output: Output) -> None:
+    def keep(self, task: Task, chain: Chain, output: Output) -> None:
         """Add a recording to the output, or let its line wait."""
-        line = prepared.line
-        if line["status"] != "failed":
+        line = task.line
+        if line.status != "failed":
             try:
-                output.add(line, prepared.work.rows)
+                output.add(asdict(line), task.work.rows)
             except ValueError as error:  # a vector has another length than earlier vectors
-                fail(prepared, blamed(chain, chain.stages[-1], error))
-        if line["status"] != "failed":
-            if not prepared.was_over:
+                fail(task, blamed(chain, chain.stages[-1], error))
+        if line.status != "failed":
+            if not task.was_over:
                 self.settle(output)
-        elif line["reason"] not in MACHINE_REASONS or prepared.was_over or _is_gone_alone(prepared):
-            output.add(line)
+        elif line.reason not in MACHINE_REASONS or task.was_over or _is_gone_alone(task):
+            output.add(asdict(line))
         else:
             self._count += 1
             self._waiting.append(line)
@@ -58,10 +61,10 @@ class Failures:
 
         could_be_read: the other recording was only read. This says nothing of failures after reading.
         """
-        if could_be_read and any(line["reason"] not in ("missing", "unreadable") for line in self._waiting):
+        if could_be_read and any(line.reason not in ("missing", "unreadable") for line in self._waiting):
             return
         for line in self._waiting:
-            output.add(line)
+            output.add(asdict(line))
         self._waiting.clear()
         self._verdict_at = None
 
@@ -84,36 +87,36 @@ class Failures:
         Rows that the table already has are kept. With --redo, the old table is kept.
         """
         for line in self._waiting:
-            if line["recording_id"] not in output.recordings:
-                output.add(line | {"input_key": ""})
+            if line.recording_id not in output.recordings:
+                output.add(asdict(replace(line, input_key="")))
         if not output.replaces_a_table:
             output.publish()
         last = self._waiting[-1]
         raise ResourceError(
-            f"{len(self._waiting)} recordings in a row failed, the last ({last['recording_id']}) with {last['reason']}: "
-            f"{last['detail']}. So many failures usually mean a disk or setup problem. Fix it and run the same command again: it "
+            f"{len(self._waiting)} recordings in a row failed, the last ({last.recording_id}) with {last.reason}: "
+            f"{last.detail}. So many failures usually mean a disk or setup problem. Fix it and run the same command again: it "
             "tries these recordings again. If the recordings themselves are bad, add --max-failed 1. "
             f"The ledger {output.ledger} lists what was done"
         )
 
 
-def _is_gone_alone(prepared: Prepared) -> bool:
+def _is_gone_alone(task: Task) -> bool:
     """Whether the file is missing from a folder with other files. The folder of an unmounted disk is empty."""
-    if prepared.line["reason"] == "missing":
-        with contextlib.suppress(OSError, ValueError), os.scandir(prepared.item.recording.path.parent) as others:
+    if task.line.reason == "missing":
+        with contextlib.suppress(OSError, ValueError), os.scandir(task.item.recording.path.parent) as others:
             return next(others, None) is not None
     return False
 
 
-def remember_shortage(line: dict[str, Any], error: RecordingError, output: Output) -> None:
+def remember_shortage(line: LedgerLine, error: RecordingError, output: Output) -> None:
     """Record that memory ran out on a recording that failed. The first time this raises ResourceError.
 
     The next run tries the recording once more. If memory runs out again, the recording fails, and later runs skip it. Without
     this memory in the ledger, the same recording would stop the run every night.
     """
-    identity, remembered = line["recording_id"], _SHORT + line["input_key"]
-    if output.input_key(identity) not in (remembered, line["input_key"]):  # the second key: it had failed, and is retried
-        output.add(line | {"input_key": remembered})
+    identity, remembered = line.recording_id, _SHORT + line.input_key
+    if output.input_key(identity) not in (remembered, line.input_key):  # the second key: it had failed, and is retried
+        output.add(asdict(replace(line, input_key=remembered)))
         raise ResourceError(
             f"{identity}: {error.detail}. Run the same command again; if memory runs out on this recording once more, msfser "
             "skips it"

@@ -5,23 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from msfser_cli import __version__, schemas
 from msfser_cli.errors import ResourceError
-from msfser_cli.runs.ahead import Prepared, Turns, ahead, audio_of, batches, check, prepare
-from msfser_cli.runs.annotate import ShortageError, annotate, run_steps
+from msfser_cli.runs.annotate import ShortageError, run_steps
 from msfser_cli.runs.chain import Chain
+from msfser_cli.runs.engines import Engine
+from msfser_cli.runs.engines.pool import Pool
+from msfser_cli.runs.engines.processes import Processes, most
+from msfser_cli.runs.engines.serial import Serial
 from msfser_cli.runs.failures import Failures, remember_shortage
 from msfser_cli.runs.source import Item, Source
 from msfser_cli.runs.stopping import stop_on_signals
+from msfser_cli.runs.task import Task, audio_of, identify, look
+from msfser_cli.runs.turns import Turns
+from msfser_cli.schemas import LedgerLine
 from msfser_cli.settings import MAX_FAILED, as_dict, fingerprint
 from msfser_cli.stages import coverage
-from msfser_cli.stages.work import Step, Work
+from msfser_cli.stages.work import Work
 from msfser_cli.store.output import Output, ledger_path
 from msfser_cli.store.seen import Seen
 from msfser_cli.store.tables import Lineage
@@ -34,6 +40,7 @@ class Destination:
     vectors: whether to keep the vectors. redo: start over. retry_failed: try failed recordings again. prune: remove the rows of
     recordings that no longer exist. moved: the user names the corpus root, so it may differ from the one in the output. wait:
     seconds to wait for another run on the output. max_failed: the share of recordings that may fail for one of `MACHINE_REASONS`.
+    jobs: the number of worker processes; 0: the run does the work itself; None: as many as serve this machine.
     """
 
     out: str
@@ -44,6 +51,7 @@ class Destination:
     moved: bool = False
     wait: float = 0.0
     max_failed: float = MAX_FAILED
+    jobs: int | None = 0
 
 
 @dataclass
@@ -84,22 +92,22 @@ class Summary:
         """The number of recordings that were processed."""
         return self.done + self.no_speech + self.failed
 
-    def count(self, prepared: Prepared) -> None:
+    def count(self, task: Task) -> None:
         """Count a recording that is finished."""
-        line = prepared.line
-        outcome = "unchanged" if prepared.unchanged else line["status"]
+        line = task.line
+        outcome = "unchanged" if task.unchanged else line.status
         setattr(self, outcome, getattr(self, outcome) + 1)
-        if not prepared.unchanged:
-            self.utterances += line["utterances"]
-            self.noted += line["note"] is not None
-            self.incomplete += line["status"] != "failed" and line["reason"] is not None
-            self.audio_seconds = round(self.audio_seconds + (line["duration"] or 0.0), 3)
-            if prepared.item.input_line is None and line["speech_seconds"] is not None:
-                speech, transcribed = line["speech_seconds"], line["transcribed_seconds"]
+        if not task.unchanged:
+            self.utterances += line.utterances
+            self.noted += line.note is not None
+            self.incomplete += line.is_incomplete
+            self.audio_seconds = round(self.audio_seconds + (line.duration or 0.0), 3)
+            if task.item.input_line is None and line.speech_seconds is not None:
+                speech, transcribed = line.speech_seconds, line.transcribed_seconds or 0.0
                 self.speech_seconds = round(self.speech_seconds + speech, 3)
                 self.transcribed_seconds = round(self.transcribed_seconds + transcribed, 3)
                 self.missing_words += coverage.is_missing(speech, transcribed)
-            for row in prepared.work.rows:
+            for row in task.work.rows:
                 if why := row.get("description_fallback"):
                     self.fallbacks[why] = self.fallbacks.get(why, 0) + 1
 
@@ -111,7 +119,7 @@ class Reporter(Protocol):
         """The run begins."""
         ...
 
-    def recording(self, line: dict[str, Any], *, unchanged: bool) -> None:
+    def recording(self, line: LedgerLine, *, unchanged: bool) -> None:
         """One recording is finished, with its ledger line."""
         ...
 
@@ -120,11 +128,15 @@ def pending(chain: Chain, source: Source, destination: Destination) -> tuple[lis
     """The ids that `run` would process now, and the ids that no longer exist. Writes nothing."""
     if not Path(destination.out).parent.exists():
         return [item.recording.recording_id for item in source.items], []
+    todo: list[str] = []
     with _open(chain, source, destination) as output:
         seen = Seen(output.path)
-        checked = [check(item, output, seen) for item in source.items]
-        gone = source.gone(output.recordings)
-    return [prepared.item.recording.recording_id for prepared in checked if not prepared.unchanged], gone
+        for item in source.items:
+            task = look(item, output, seen)
+            identify(task)
+            if not task.unchanged:
+                todo.append(item.recording.recording_id)
+        return todo, source.gone(output.recordings)
 
 
 def run(chain: Chain, source: Source, destination: Destination, reporter: Reporter) -> Summary:
@@ -137,26 +149,23 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
     began = time.monotonic()
     out = destination.out
     summary = Summary(out=out, ledger=str(ledger_path(out)), recordings=len(source.recording_ids), ignored=source.ignored)
-    steps: list[Step] = []
     failures = Failures(destination.max_failed)
     turns = Turns(source.items)
     with stop_on_signals() as stopping, _open(chain, source, destination) as output:
         reporter.start(source)
         seen = Seen(output.path)
-        beside = output.path.absolute()  # a back end may change the working directory while it is loaded
+        engine = _engine(chain, output.path.absolute(), destination.jobs, stopping.check)
         try:
-            with contextlib.closing(ahead(turns, lambda item: prepare(item, chain, output, seen, beside))) as prepared_items:
-                for batch in batches(_loading(prepared_items, chain, steps)):
-                    annotate(batch, chain, steps, stopping.check)
-                    stopping.check()  # an error that a library raises on a signal is not a failure
-                    for prepared in batch:
+            tasks = (look(item, output, seen) for item in turns)
+            with contextlib.closing(engine.annotated(tasks)) as annotated_tasks:
+                for task in annotated_tasks:
+                    with stopping.postponed():
+                        _keep(task, failures, chain, output, seen)
+                    summary.count(task)
+                    reporter.recording(task.line, unchanged=task.unchanged)
+                    if failures.are_suspect(summary.tried, summary.tried + summary.unchanged, turns):
                         with stopping.postponed():
-                            _keep(prepared, failures, chain, output)
-                        summary.count(prepared)
-                        reporter.recording(prepared.line, unchanged=prepared.unchanged)
-                        if failures.are_suspect(summary.tried, summary.tried + summary.unchanged, turns):
-                            with stopping.postponed():
-                                failures.stop(output)
+                            failures.stop(output)
             if failures.are_suspect(summary.tried, summary.tried + summary.unchanged):
                 with stopping.postponed():
                     failures.stop(output)
@@ -175,23 +184,24 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
     return summary
 
 
-def _loading(prepared_items: Iterable[Prepared], chain: Chain, steps: list[Step]) -> Iterator[Prepared]:
-    """The items. Before the first one that is pending, the models are loaded into `steps`, while others are prepared."""
-    for prepared in prepared_items:
-        if prepared.is_pending and not steps:
-            steps += chain.load()
-        yield prepared
+def _engine(chain: Chain, beside: Path, jobs: int | None, check: Callable[[], None]) -> Engine:
+    """What takes the recordings of a run through the stages."""
+    if jobs == 0:
+        return Serial(chain, beside, check)
+    return Pool(Processes(chain, beside), most(chain) if jobs is None else jobs)
 
 
-def _keep(prepared: Prepared, failures: Failures, chain: Chain, output: Output) -> None:
+def _keep(task: Task, failures: Failures, chain: Chain, output: Output, seen: Seen) -> None:
     """Add a finished recording to the output. Raises ResourceError if memory ran out on it for the first time."""
-    if prepared.unchanged:
-        if prepared.is_readable:
+    if task.content:
+        seen.learn(task.item.recording.recording_id, task.content)
+    if task.unchanged:
+        if task.is_readable:
             failures.settle(output, could_be_read=True)
         return
-    if isinstance(prepared.work.error, ShortageError):
-        remember_shortage(prepared.line, prepared.work.error, output)
-    failures.keep(prepared, chain, output)
+    if isinstance(task.work.error, ShortageError):
+        remember_shortage(task.line, task.work.error, output)
+    failures.keep(task, chain, output)
 
 
 def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[Work]:

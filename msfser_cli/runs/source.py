@@ -14,6 +14,7 @@ from msfser_cli.backends import Row
 from msfser_cli.errors import TableError
 from msfser_cli.runs.chain import Chain, hearing_of
 from msfser_cli.runs.corpus import Corpus, find, path_of
+from msfser_cli.schemas import LedgerLine
 from msfser_cli.stages.work import Recording
 from msfser_cli.store import tables
 from msfser_cli.store.output import ledger_path, read_ledger
@@ -26,7 +27,7 @@ class Item:
 
     recording: Recording
     rows: list[Row] = field(default_factory=list)
-    input_line: dict[str, Any] | None = None
+    input_line: LedgerLine | None = None
     hearing: dict[str, Any] | None = None
     """How the input table's recordings were decoded, as `chain.hearing_of`; None for a corpus."""
 
@@ -115,10 +116,10 @@ def _size(path: Path) -> int:
 
 def _from_table(path: Path, lineage: Lineage, root: Path | None) -> Source:
     """The recordings of a table, including those without rows, which go into the next ledger as well."""
-    ledger = read_ledger(path)
+    ledger = {identity: LedgerLine(**line) for identity, line in read_ledger(path).items()}
     folder = Path(lineage.corpus_root or ".") if root is None else root
     folder = folder.absolute()
-    size = sum(line["size_bytes"] or 0 for line in ledger.values())
+    size = sum(line.size_bytes or 0 for line in ledger.values())
     return Source(folder, frozenset(ledger), size, _TableItems(path, lineage, ledger, folder), lineage)
 
 
@@ -128,12 +129,12 @@ class _TableItems:
 
     path: Path
     lineage: Lineage
-    ledger: dict[str, dict[str, Any]]
+    ledger: dict[str, LedgerLine]
     folder: Path
 
     def __iter__(self) -> Iterator[Item]:
         hearing = hearing_of(self.lineage.settings.get("transcribe", {}))
-        spoken = {identity: line["utterances"] for identity, line in self.ledger.items() if line["utterances"]}
+        spoken = {identity: line.utterances for identity, line in self.ledger.items() if line.utterances}
         for identity, line in self.ledger.items():
             if identity not in spoken:
                 yield Item(Recording(identity, path_of(self.folder, identity)), [], line, hearing)

@@ -130,10 +130,10 @@ class Output:
         """The input key of a recording in the output; None if the output does not have it."""
         return self._states.get(recording_id, (None, None))[0]
 
-    def done(self, recording_id: str, input_key: str) -> bool:
-        """Whether this run or an earlier one processed the recording from the same input."""
+    def done_key(self, recording_id: str) -> str | None:
+        """The input key for which the recording counts as done; None: for no input."""
         key, status = self._states.get(recording_id, (None, None))
-        return key == input_key and not (self._retry_failed and status == "failed")
+        return None if self._retry_failed and status == "failed" else key
 
     def add(self, line: Mapping[str, Any], rows: Sequence[Row] = ()) -> None:
         """Add a recording's ledger line (see `schemas.RECORDINGS`; nullable values may be missing) and its rows, in order.

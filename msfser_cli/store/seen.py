@@ -21,6 +21,7 @@ import re
 import stat
 import time
 from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,39 +49,44 @@ _COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class Content:
+    """What a file holds. state: the file's state when it had this content; None: it cannot be told by its state."""
+
+    sha256: str
+    size_bytes: int
+    state: str | None = None
+
+
 class Seen:
-    """The files that were seen for one output; only for the holder of its lock. One thread at a time may ask."""
+    """The files that were seen for one output; only for the holder of its lock."""
 
     def __init__(self, output: Path) -> None:
         self._output = output
         self._path = output.with_name(f".{output.name}.seen")
         self._files: dict[str, tuple[str, str]] = {}
-        self._is_kept: dict[int, bool] = {}  # device -> whether its file system has a reliable ctime
         with contextlib.suppress(TableError):  # damaged or missing: every file is read
             table = tables.read(self._path, _COLUMNS)
             ids, states, hashes = (table[column.name].to_pylist() for column in _COLUMNS)
             self._files = dict(zip(ids, zip(states, hashes, strict=True), strict=True))
         self._saved = dict(self._files)
 
-    def sha256(self, recording_id: str, path: Path) -> tuple[str, int]:
-        """As `audio.file_sha256`, but does not read a file whose state is unchanged."""
-        with _opened(path) as descriptor:
-            if descriptor is None:  # not a regular file that can be read
-                self._files.pop(recording_id, None)
-                return file_sha256(path)
-            state, size, changed = _state(descriptor)
-            earlier_state, sha256 = self._files.get(recording_id, ("", ""))
-            is_reliable = self._keeps_change_times(descriptor, path)
-            if is_reliable and earlier_state == state:
-                return sha256, size
+    def recall(self, recording_id: str, path: Path) -> Content | None:
+        """The content of the file if its state is unchanged; else None, and the earlier content is forgotten."""
+        earlier_state, sha256 = self._files.get(recording_id, ("", ""))
+        if earlier_state:
+            with _opened(path) as descriptor:
+                if descriptor is not None and _keeps_change_times(descriptor, path):
+                    state, size, _ = _state(descriptor)
+                    if state == earlier_state:
+                        return Content(sha256, size, state)
             self._files.pop(recording_id, None)
-            was_quiet = time.time_ns() - changed >= QUIET_NS
-            if not is_reliable or not was_quiet:
-                return file_sha256(path)
-            # Read the open file, because its name may now lead to another one.
-            sha256, size = file_sha256(Path(f"/proc/self/fd/{descriptor}"))
-            self._files[recording_id] = state, sha256
-            return sha256, size
+        return None
+
+    def learn(self, recording_id: str, content: Content) -> None:
+        """Remember the content of a recording's file, if its state tells it."""
+        if content.state:
+            self._files[recording_id] = content.state, content.sha256
 
     def save(self, recordings: Container[str]) -> None:
         """Save the hashes of `recordings` for the next run. If that fails, the next run reads the files again."""
@@ -95,11 +101,24 @@ class Seen:
             tables.write(self._path, [table], target, output=self._output)
             self._saved = files
 
-    def _keeps_change_times(self, descriptor: int, path: Path) -> bool:
-        device = os.fstat(descriptor).st_dev
-        if device not in self._is_kept:
-            self._is_kept[device] = _file_system(os.path.realpath(path)) in KEEP_CHANGE_TIMES
-        return self._is_kept[device]
+
+def content_of(path: Path) -> Content:
+    """The content of a file, and its state if a later run may tell the content by it. Raises RecordingError as `file_sha256`."""
+    with _opened(path) as descriptor:
+        if descriptor is None:  # not a regular file that can be read
+            return Content(*file_sha256(path))
+        state, _, changed = _state(descriptor)
+        was_quiet = time.time_ns() - changed >= QUIET_NS
+        if not was_quiet or not _keeps_change_times(descriptor, path):
+            return Content(*file_sha256(path))
+        # Read the open file, because its name may now lead to another one.
+        return Content(*file_sha256(Path(f"/proc/self/fd/{descriptor}")), state)
+
+
+def is_file(path: Path) -> bool:
+    """Whether the file can be opened for reading, and is a regular file."""
+    with _opened(path) as descriptor:
+        return descriptor is not None
 
 
 @contextlib.contextmanager
@@ -117,6 +136,16 @@ def _opened(path: Path) -> Iterator[int | None]:
         yield descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
     finally:
         os.close(descriptor)
+
+
+_KEEPING: dict[int, bool] = {}  # device -> whether its file system has a reliable ctime
+
+
+def _keeps_change_times(descriptor: int, path: Path) -> bool:
+    device = os.fstat(descriptor).st_dev
+    if device not in _KEEPING:
+        _KEEPING[device] = _file_system(os.path.realpath(path)) in KEEP_CHANGE_TIMES
+    return _KEEPING[device]
 
 
 def _state(descriptor: int) -> tuple[str, int, int]:

@@ -10,10 +10,11 @@ _KEYS = ("OPENAI_API_KEY", "HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", 
 
 
 def forget_settings(patch: pytest.MonkeyPatch) -> None:
-    """Unset what sets an option of msfser, keys, and proxies."""
+    """Unset what sets an option of msfser, keys, and proxies. Runs have no worker processes, which take a second to start."""
     for name in os.environ:
         if name.startswith("MSFSER_") and not name.startswith("MSFSER_TEST_"):
             patch.delenv(name)
+    patch.setenv("MSFSER_JOBS", "0")
     for name in _KEYS:
         patch.delenv(name, raising=False)
         patch.delenv(name.lower(), raising=False)

@@ -72,7 +72,7 @@ def write_output(out: str, recordings: Sequence[str], *, publish: bool = True, s
     columns = columns_through("transcribe")
     with Output.open(out, columns, lineage("transcribe")) as output:
         for line in lines_of(recordings):
-            if not output.done(line["recording_id"], line["input_key"] + seed):
+            if output.done_key(line["recording_id"]) != line["input_key"] + seed:
                 rows = rows_of(columns, [line["recording_id"]])
                 output.add(line | {"input_key": line["input_key"] + seed}, rows)
         if publish:

@@ -42,7 +42,7 @@ def do(out: str, recordings: dict[str, tuple[int, int]], *, redo: bool = False) 
     with Output.open(out, COLUMNS, lineage, redo=redo) as output:
         added = 0
         for recording_id, (count, seed) in recordings.items():
-            if not output.done(recording_id, f"key{seed}"):
+            if output.done_key(recording_id) != f"key{seed}":
                 rows = make_rows(recording_id, count, seed)
                 output.add(make_line(recording_id, rows, seed), rows)
                 added += 1

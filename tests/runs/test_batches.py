@@ -12,10 +12,13 @@ import pytest
 from kit.reporters import Watcher
 from kit.sounds import write_wav
 from msfser_cli.backends import whisper_ct2
+from msfser_cli.errors import RecordingError
 from msfser_cli.runs import ahead, chain, runner
 from msfser_cli.runs.annotate import run_steps
 from msfser_cli.runs.runner import Destination
 from msfser_cli.runs.source import Item, source_of
+from msfser_cli.runs.task import Task
+from msfser_cli.schemas import LedgerLine
 from msfser_cli.settings import build
 from msfser_cli.stages.work import Recording, Work
 from msfser_cli.store.audio import Audio, decode
@@ -99,14 +102,14 @@ def test_what_a_signal_broke_is_not_tried_again(planned: chain.Chain) -> None:
     assert tried == [5]
 
 
-def prepared(seconds: Sequence[float | None]) -> list[ahead.Prepared]:
-    """Items of these lengths; None: one that cannot be read."""
+def prepared(seconds: Sequence[float | None]) -> list[Task]:
+    """Tasks of these lengths; None: one that cannot be read."""
     made = []
     for i, length in enumerate(seconds):
         work = Work(Recording(str(i), Path(str(i))), Audio(np.zeros(round(16_000 * (length or 0)), np.float32)))
         if length is None:
-            work.error = ahead.RecordingError("empty", "")
-        made.append(ahead.Prepared(Item(work.recording), {}, work))
+            work.error = RecordingError("empty", "")
+        made.append(Task(Item(work.recording), LedgerLine(str(i)), work))
     return made
 
 
@@ -121,31 +124,30 @@ def test_a_batch_has_so_many_recordings_and_seconds(
 ) -> None:
     monkeypatch.setattr(ahead, "RECORDINGS", 3)
     monkeypatch.setattr(ahead, "SECONDS", 10.0)
-    items = prepared(lengths)
-    for one in items[::2]:
+    tasks = prepared(lengths)
+    for one in tasks[::2]:
         one.unchanged = True  # it waits in memory all the same
-    batches = list(ahead.batches(items))
+    batches = list(ahead.batches(tasks))
     assert [len(batch) for batch in batches] == sizes
-    assert [one for batch in batches for one in batch] == items
-    found = ahead.ahead([one.item for one in items], lambda item: items[int(item.recording.recording_id)])
-    assert all(one is other for one, other in zip(found, items, strict=True))
+    assert [one for batch in batches for one in batch] == tasks
+    assert all(one is other for one, other in zip(ahead.ahead(tasks, lambda task: task), tasks, strict=True))
 
 
 def test_a_long_recording_is_a_batch_before_the_next_one_is_asked_for() -> None:
     asked = []
 
-    def one_by_one() -> Iterator[ahead.Prepared]:
-        for item in prepared([ahead.SECONDS, 1.0]):
-            asked.append(item)
-            yield item
+    def one_by_one() -> Iterator[Task]:
+        for task in prepared([ahead.SECONDS, 1.0]):
+            asked.append(task)
+            yield task
 
     next(ahead.batches(one_by_one()))
     assert len(asked) == 1
 
 
 def test_an_error_in_the_thread_that_prepares_reaches_the_run() -> None:
-    def prepare(item: Item) -> ahead.Prepared:
+    def prepare(task: Task) -> Task:
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        list(ahead.ahead([Item(Recording("a", Path("a")))], prepare))
+        list(ahead.ahead(prepared([1.0]), prepare))

@@ -1,0 +1,200 @@
+"""Hands recordings out to workers, and tries again what a worker had in hand when it ended.
+
+A worker is a process on this machine or on another one. It gets recordings in shards, and sends each back when it is finished. It
+writes nothing, so a worker that ends costs time only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msfser_cli.errors import RecordingError, ResourceError
+from msfser_cli.runs.annotate import complete
+from msfser_cli.runs.task import Task
+
+logger = logging.getLogger("msfser")
+
+SHARD_RECORDINGS, SHARD_BYTES = 32, 64 << 20
+"""The most recordings, and bytes of their files, in a shard, unless one file is larger."""
+
+SHARDS = 2
+"""The number of shards that a worker has in hand, so that it can prepare one while it works on another."""
+
+DEATHS = 3
+"""After this many deaths of workers that had a recording in hand, the last one it alone, the recording fails."""
+
+
+@dataclass(frozen=True)
+class Died:
+    """A worker ended by itself. how: such as `killed by SIGKILL`."""
+
+    how: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A worker has loaded its models."""
+
+
+Event = Task | Loaded | Died | BaseException
+"""What a worker tells: a finished task, or an error that no recording is to blame for."""
+
+
+class Crew(Protocol):
+    """Starts workers, each with a number, and talks to them."""
+
+    def start(self, workers: int) -> int:
+        """Start a worker, one of so many. Returns its number. Raises ResourceError if this is not possible."""
+        ...
+
+    def give(self, worker: int, tasks: list[Task]) -> None:
+        """Give a shard to a worker. If the worker has died, its death is an event."""
+        ...
+
+    def events(self) -> Iterator[tuple[int, Event]]:
+        """Wait until a worker has something to tell, and yield what all have to tell now."""
+        ...
+
+    def end(self) -> None:
+        """End all workers at once."""
+        ...
+
+
+@dataclass
+class _Worker:
+    shards: deque[dict[str, Task]] = field(default_factory=deque)
+    has_loaded: bool = False
+    is_alone: bool = False  # it has a recording in hand that must not have company
+
+    def has_room(self) -> bool:
+        return len(self.shards) < SHARDS and not self.is_alone
+
+
+class Pool:
+    """Runs the stages in up to `most` workers of a crew. Workers are started as recordings need them."""
+
+    def __init__(self, crew: Crew, most: int) -> None:
+        self._crew, self._most = crew, most
+        self._workers: dict[int, _Worker] = {}
+        self._open: deque[tuple[Task, int]] = deque()  # not handed out yet, with the bytes of its file
+        self._again: deque[Task] = deque()  # a worker died with it in hand
+        self._deaths: Counter[str] = Counter()
+        self._deaths_unloaded = 0
+
+    def annotated(self, tasks: Iterable[Task]) -> Generator[Task, None, None]:
+        """The tasks after the stages, as they are finished. What is unchanged or failed already goes to no worker."""
+        source = iter(tasks)
+        try:
+            while True:
+                yield from self._take(source)
+                self._hand_out()
+                if not any(worker.shards for worker in self._workers.values()):
+                    return
+                for number, event in self._crew.events():
+                    yield from self._heard(number, event)
+        finally:
+            self._crew.end()
+
+    def _take(self, source: Iterator[Task]) -> Iterator[Task]:
+        """Take open tasks ahead, so that shards are small when few are left. Yields the tasks that need no worker."""
+        while len(self._open) < SHARD_RECORDINGS * self._most and (task := next(source, None)) is not None:
+            if task.is_identified and not task.is_pending:
+                if not task.unchanged:
+                    complete(task)
+                yield task
+            else:
+                self._open.append((task, _size(task)))
+
+    def _hand_out(self) -> None:
+        while self._again or self._open:
+            number = self._free(alone=bool(self._again))
+            if number is None:
+                return
+            shard = [self._again.popleft()] if self._again else self._shard()
+            for task in shard:
+                task.ends_batch = task is shard[-1]
+            worker = self._workers[number]
+            worker.is_alone = self._deaths[shard[0].item.recording.recording_id] > 0
+            worker.shards.append({task.item.recording.recording_id: task for task in shard})
+            self._crew.give(number, shard)
+
+    def _free(self, *, alone: bool) -> int | None:
+        """A worker that takes another shard: an idle or a new one first. alone: it must be one without a shard."""
+        idle = [number for number, worker in self._workers.items() if not worker.shards]
+        if idle:
+            return idle[0]
+        if len(self._workers) < self._most:
+            number = self._crew.start(min(self._most, len(self._workers) + len(self._open) + len(self._again)))
+            self._workers[number] = _Worker()
+            return number
+        with_room = [number for number, worker in self._workers.items() if worker.has_room()]
+        return None if alone or not with_room else min(with_room, key=lambda number: len(self._workers[number].shards))
+
+    def _shard(self) -> list[Task]:
+        """The next shard. If few tasks are left, it is small, so that all workers have work until the end."""
+        share = 2 * self._most
+        most = max(1, min(SHARD_RECORDINGS, len(self._open) // share))
+        most_bytes = min(SHARD_BYTES, sum(size for _, size in self._open) // share)
+        task, total = self._open.popleft()
+        shard = [task]
+        while self._open and len(shard) < most and total + self._open[0][1] <= most_bytes:
+            task, size = self._open.popleft()
+            shard.append(task)
+            total += size
+        return shard
+
+    def _heard(self, number: int, event: Event) -> Iterator[Task]:
+        worker = self._workers[number]
+        if isinstance(event, Task):
+            yield self._finished(worker, event)
+        elif isinstance(event, Loaded):
+            worker.has_loaded, self._deaths_unloaded = True, 0
+        elif isinstance(event, Died):
+            del self._workers[number]
+            yield from self._died(worker, event.how)
+        else:
+            raise event
+
+    def _finished(self, worker: _Worker, task: Task) -> Task:
+        identity = task.item.recording.recording_id
+        shard = next(shard for shard in worker.shards if identity in shard)
+        task.item = shard.pop(identity).item
+        while worker.shards and not worker.shards[0]:
+            worker.shards.popleft()
+        worker.is_alone = worker.is_alone and bool(worker.shards)
+        return task
+
+    def _died(self, worker: _Worker, how: str) -> Iterator[Task]:
+        in_hand = [task for shard in worker.shards for task in shard.values()]
+        what = in_hand[0].item.recording.recording_id if len(in_hand) == 1 else f"{len(in_hand)} recordings"
+        if not worker.has_loaded:
+            self._deaths_unloaded += 1
+            if self._deaths_unloaded == DEATHS:
+                raise ResourceError(f"{DEATHS} worker processes in a row ended while they loaded the models, the last {how}. The "
+                                    "machine may have too little memory for them: use fewer with --jobs")
+            self._open.extendleft((task, _size(task)) for task in reversed(in_hand))
+            logger.warning("a worker process ended while it loaded the models (%s); msfser starts another", how)
+            return
+        logger.warning("a worker process ended (%s) with %s in hand; msfser tries again", how, what)
+        for task in in_hand:
+            identity = task.item.recording.recording_id
+            self._deaths[identity] += 1
+            if len(in_hand) == 1 and self._deaths[identity] >= DEATHS:
+                task.work.error = RecordingError("worker_died", f"{self._deaths[identity]} worker processes ended while they had "
+                                                 f"the recording in hand, the last alone with it ({how})")
+                complete(task)
+                yield task
+            else:
+                self._again.append(task)
+
+
+def _size(task: Task) -> int:
+    """The bytes of its file; 0 if it cannot be found out."""
+    try:
+        return task.item.recording.path.stat().st_size
+    except (OSError, ValueError):
+        return 0
