@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msfser_cli.backends.parallel import each
 from msfser_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -48,14 +49,19 @@ class Bert:
         With `spans`, the mean is over the tokens that have a character in one of the text's spans. It is NaN if there is no such
         token.
         """
-        vectors = np.full((len(texts), self.dimension), np.nan, np.float32)
-        for i, encoding in enumerate(self._tokenizer.encode_batch(list(texts))):
-            weight = np.ones(len(encoding.ids), np.float32) if spans is None else within(encoding.offsets, spans[i])
-            if weight.any():
-                vectors[i] = weight @ self._states(encoding.ids) / weight.sum()
-                if not np.isfinite(vectors[i]).all():
-                    raise ArithmeticError("the encoder's vectors are not finite")
-        return vectors
+        encodings = self._tokenizer.encode_batch(list(texts))
+
+        def vector(i: int) -> np.ndarray:
+            ids, offsets = encodings[i].ids, encodings[i].offsets
+            weight = np.ones(len(ids), np.float32) if spans is None else within(offsets, spans[i])
+            if not weight.any():
+                return np.full(self.dimension, np.nan, np.float32)
+            mean: np.ndarray = weight @ self._states(ids) / weight.sum()
+            if not np.isfinite(mean).all():
+                raise ArithmeticError("the encoder's vectors are not finite")
+            return mean
+
+        return np.array(each(vector, range(len(texts))), np.float32).reshape(len(texts), self.dimension)
 
     def _states(self, tokens: Sequence[int]) -> np.ndarray:
         """The last states, float32 [len(tokens), dimension]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import select
 import signal
@@ -138,7 +139,7 @@ def _argument(name: str, value: Any) -> Any:
 
 
 def _parameters(callback: Any) -> set[str]:
-    return set(callback.__code__.co_varnames[: callback.__code__.co_argcount])
+    return set(inspect.signature(callback).parameters)
 
 
 def _plain(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,37 +14,67 @@ from msfser_cli.errors import EXIT_SOME_FAILED, UsageError
 from msfser_cli.settings import LEVEL
 
 if TYPE_CHECKING:
+    from msfser_cli.cli.command import Given, RunOptions
     from msfser_cli.runs.chain import Chain
     from msfser_cli.runs.source import Source
 
 
-def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
-    """Run `command` on `inputs`. `options` are the command's parameters by name. Exits with 3 if the ledger has failures."""
-    log.set(options["log_format"], quiet=options["quiet"])
+@dataclass(frozen=True)
+class Calibration:
+    """What `predict` is to calibrate its intervals on, as the user wrote it. labels: None: it is not to calibrate them."""
+
+    labels: Path | None = None
+    scale: str | None = None
+    level: float | None = None
+    ignore_outside: bool = False
+
+    def of(self, plan: Chain, source: Source, out: str) -> Chain:
+        """`plan` with intervals that are calibrated on the labels. UsageError for an option that needs labels without them."""
+        if self.labels is None:
+            idle = {"level": self.level is not None, "scale": self.scale is not None, "ignore-outside": self.ignore_outside}
+            if given := [name for name, is_given in idle.items() if is_given]:
+                raise UsageError(f"--{given[0]} needs --calibrate")
+            return plan
+        from msfser_cli.evaluation.calibrate import calibrate
+        from msfser_cli.evaluation.labels import Scale
+
+        scale = None if self.scale is None else Scale.parse(self.scale)
+        level = LEVEL if self.level is None else self.level
+        if not 0 < level < 1:
+            raise UsageError(f"level must be above 0 and below 1, not {level!r}")
+        return calibrate(plan, source.items, self.labels, Path(out), scale=scale, level=level, ignore_outside=self.ignore_outside)
+
+
+def execute(
+    command: str,
+    inputs: Sequence[str],
+    given: Given,
+    how: RunOptions,
+    *,
+    keep_vectors: bool = False,
+    calibration: Calibration | None = None,
+) -> None:
+    """Run `command` on `inputs`. Exits with 3 if the ledger has failures. keep_vectors, calibration: of `predict`."""
+    log.set(how.log_format, quiet=how.quiet)
     from msfser_cli.cli import console
-    from msfser_cli.cli.options import settings_of
     from msfser_cli.runs import chain, runner
+    from msfser_cli.runs.engines.workforce import Workforce
     from msfser_cli.runs.source import require_languages, source_of
 
-    stages, source = source_of(command, inputs, options["root"])
+    stages, source = source_of(command, inputs, how.root)
     for note in source.notes:
         log.say("note", note)
-    plan = chain.plan(settings_of(stages, options))
+    plan = chain.plan(given.settings(stages, how.profile))
     require_languages(plan, source)
-    if options.get("calibrate"):
-        plan = _calibrated(plan, source, options)
-    elif idle := [name for name in ("level", "scale", "ignore_outside") if options.get(name) not in (None, False)]:
-        raise UsageError(f"--{idle[0].replace('_', '-')} needs --calibrate")
-    vectors = stages[-1] != "predict" or options["keep_vectors"]
-    moved = options["root"] is not None
-    jobs = int(os.environ["MSFSER_JOBS"]) if "MSFSER_JOBS" in os.environ else None
+    if calibration is not None:
+        plan = calibration.of(plan, source, how.out)
     destination = runner.Destination(
-        options["out"], vectors=vectors, moved=moved, jobs=jobs,
-        **{name: options[name] for name in ("redo", "retry_failed", "prune", "wait", "max_failed")},
-    )
-    if options["dry_run"]:
+        how.out, vectors=stages[-1] != "predict" or keep_vectors, moved=how.root is not None,
+        redo=how.redo, retry_failed=how.retry_failed, prune=how.prune, wait=how.wait, max_failed=how.max_failed,
+    )  # fmt: skip
+    if how.dry_run:
         pending, gone = runner.pending(plan, source, destination)
-        if options["json"]:
+        if how.json:
             typer.echo(console.as_json({"recordings": len(source.recording_ids), "pending": pending, "gone": gone}))
         else:
             for identity in pending:
@@ -54,29 +85,15 @@ def execute(command: str, inputs: list[str], options: dict[str, Any]) -> None:
         return
     for note in plan.notes:
         log.say("note", note)
-    progress = console.Progress(options["out"])
+    progress = console.Progress(how.out)
     try:
-        result = runner.run(plan, source, destination, progress)
+        result = runner.run(plan, source, destination, progress, Workforce(how.jobs))
     finally:
         progress.close()
-    if options["json"]:
+    if how.json:
         typer.echo(console.as_json(asdict(result)))
     code = EXIT_SOME_FAILED if result.published["failed"] or result.published["incomplete"] else 0
     # What earlier runs failed or missed was reported then. A nightly run does not report it again.
     level = "warning" if result.failed or result.incomplete or result.missing_words else "info"
     log.say("summary", console.summary(result), level=level, **asdict(result), exit_code=code)
     raise typer.Exit(code)
-
-
-def _calibrated(plan: Chain, source: Source, options: dict[str, Any]) -> Chain:
-    from pathlib import Path
-
-    from msfser_cli.evaluation.calibrate import calibrate
-    from msfser_cli.evaluation.labels import Scale
-
-    scale = None if options["scale"] is None else Scale.parse(options["scale"])
-    level = LEVEL if options["level"] is None else options["level"]
-    if not 0 < level < 1:
-        raise UsageError(f"level must be above 0 and below 1, not {level!r}")
-    return calibrate(plan, source.items, options["calibrate"], Path(options["out"]), scale=scale, level=level,
-                     ignore_outside=options["ignore_outside"])

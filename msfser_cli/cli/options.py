@@ -1,4 +1,4 @@
-"""The options of the commands, each defined once, and the way from options to settings.
+"""The options of the commands, each defined once.
 
 A value comes from the command line, else from its variable MSFSER_*, else from msfser.toml, else from the profile.
 """
@@ -6,16 +6,14 @@ A value comes from the command line, else from its variable MSFSER_*, else from 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from msfser_cli.settings import SETTINGS, build
-
-if TYPE_CHECKING:
-    from msfser_cli.settings import Settings
+from msfser_cli.settings import SETTINGS
 
 
 def _option(name: str, help: str, panel: str | None, *short: str, **more: Any) -> Any:
@@ -75,6 +73,13 @@ MaxFailed = Annotated[
 Wait = Annotated[
     float, _option("wait", "Wait up to SECONDS if another run is using the output.", _RUN, metavar="SECONDS", min=0)
 ]
+Jobs = Annotated[
+    int | None,
+    _option(
+        "jobs", "Worker processes. 0: msfser works in its own process. Default: as many as the processors and the free memory "
+        "allow; one on a GPU.", _RUN, metavar="N", min=0, show_default=False,
+    ),
+]  # fmt: skip
 DryRun = Annotated[bool, _option("dry-run", "Print what a run would annotate, and exit.", _RUN)]
 Json = Annotated[bool, _option("json", "Print the result as JSON on stdout.", _RUN)]
 LogFormat = Annotated[
@@ -371,17 +376,11 @@ def three_numbers(text: str) -> tuple[float, ...]:
     return valence, arousal, dominance
 
 
-def given(stage: str, options: dict[str, Any]) -> dict[str, Any]:
+def of_setting(name: str) -> Any:
+    """The option of the setting `name`, such as `BeamSize` of beam_size; None: the setting has no option."""
+    return globals().get(name.title().replace("_", ""))
+
+
+def given(stage: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `stage` that the user has set, by name. `options` are a command's parameters; unset ones are None."""
     return {f.name: options[f.name] for f in fields(SETTINGS[stage]) if options.get(f.name) is not None}
-
-
-def settings_of(stages: tuple[str, ...], options: dict[str, Any]) -> dict[str, Settings]:
-    """The settings of `stages`: those that the user has set in `options`, else those of the profile, else the defaults.
-
-    UsageError for a value that a setting does not take.
-    """
-    from msfser_cli.profiles import profile
-
-    of_profile = profile(options["profile"])
-    return {stage: build(stage, {**of_profile[stage], **given(stage, options)}) for stage in stages}

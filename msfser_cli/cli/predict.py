@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from msfser_cli.cli import options as o
-from msfser_cli.cli.execute import execute
-from msfser_cli.settings import MAX_FAILED
+from msfser_cli.cli.command import Given, RunOptions, table_command
+from msfser_cli.cli.execute import Calibration, execute
 
 
+@table_command("transcribe", "emphasize", "describe", "embed", "predict", out="scores.parquet")
 def predict(
     inputs: Annotated[
         list[str],
@@ -20,54 +21,13 @@ def predict(
             "describe or embed.",
         ),
     ],
-    out: o.Out = "scores.parquet",
-    transcriber: o.Transcriber = None,
-    model: o.Model = None,
-    compute_type: o.ComputeType = None,
-    aligner: o.Aligner = None,
-    language: o.Language = None,
-    unit: o.Unit = None,
-    beam_size: o.BeamSize = None,
-    min_utterance: o.MinUtterance = None,
-    max_utterance: o.MaxUtterance = None,
-    pause: o.Pause = None,
-    diarize: o.Diarize = None,
-    channels: o.Channels = None,
-    audio_track: o.AudioTrack = None,
-    emphasizer: o.Emphasizer = None,
-    pitch: o.Pitch = None,
-    pitch_weight: o.PitchWeight = None,
-    energy_weight: o.EnergyWeight = None,
-    duration_weight: o.DurationWeight = None,
-    share: o.Share = None,
-    describer: o.Describer = None,
-    describer_model: o.DescriberModel = None,
-    describer_concurrency: o.DescriberConcurrency = None,
-    describer_timeout: o.DescriberTimeout = None,
-    describer_key_file: o.DescriberKeyFile = None,
-    acoustic_encoder: o.AcousticEncoder = None,
-    acoustic_model: o.AcousticModel = None,
-    text_encoder: o.TextEncoder = None,
-    text_model: o.TextModel = None,
-    les: o.Les = None,
+    given: Given,
+    how: RunOptions,
     keep_vectors: o.KeepVectors = False,
-    head: o.Head = None,
     calibrate: o.Calibrate = None,
     scale: o.CalibrateScale = None,
     ignore_outside: o.IgnoreOutside = False,
     level: o.CalibrateLevel = None,
-    profile: o.Profile = "mini",
-    models_dir: o.ModelsDir = None,
-    root: o.Root = None,
-    redo: o.Redo = False,
-    retry_failed: o.RetryFailed = False,
-    prune: o.Prune = False,
-    max_failed: o.MaxFailed = MAX_FAILED,
-    wait: o.Wait = 0.0,
-    dry_run: o.DryRun = False,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    log_format: o.LogFormat = "text",
 ) -> None:
     """Score valence, arousal and dominance of every utterance.
 
@@ -83,4 +43,5 @@ def predict(
 
     Example: msfser predict ./corpus --out scores.parquet
     """
-    execute("predict", inputs, locals())
+    calibration = Calibration(calibrate, scale, level, ignore_outside)
+    execute("predict", inputs, given, how, keep_vectors=keep_vectors, calibration=calibration)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +15,7 @@ from msfser_cli import __version__, schemas
 from msfser_cli.errors import ResourceError
 from msfser_cli.runs.annotate import ShortageError, run_steps
 from msfser_cli.runs.chain import Chain
-from msfser_cli.runs.engines import Engine
-from msfser_cli.runs.engines.pool import Pool
-from msfser_cli.runs.engines.processes import Processes, most
-from msfser_cli.runs.engines.serial import Serial
+from msfser_cli.runs.engines.workforce import ALONE, Workforce
 from msfser_cli.runs.failures import Failures, remember_shortage
 from msfser_cli.runs.source import Item, Source
 from msfser_cli.runs.stopping import stop_on_signals
@@ -40,7 +37,6 @@ class Destination:
     vectors: whether to keep the vectors. redo: start over. retry_failed: try failed recordings again. prune: remove the rows of
     recordings that no longer exist. moved: the user names the corpus root, so it may differ from the one in the output. wait:
     seconds to wait for another run on the output. max_failed: the share of recordings that may fail for one of `MACHINE_REASONS`.
-    jobs: the number of worker processes; 0: the run does the work itself; None: as many as serve this machine.
     """
 
     out: str
@@ -51,7 +47,6 @@ class Destination:
     moved: bool = False
     wait: float = 0.0
     max_failed: float = MAX_FAILED
-    jobs: int | None = 0
 
 
 @dataclass
@@ -139,7 +134,9 @@ def pending(chain: Chain, source: Source, destination: Destination) -> tuple[lis
         return todo, source.gone(output.recordings)
 
 
-def run(chain: Chain, source: Source, destination: Destination, reporter: Reporter) -> Summary:
+def run(
+    chain: Chain, source: Source, destination: Destination, reporter: Reporter, workforce: Workforce = ALONE
+) -> Summary:
     """Process the recordings that are not done yet, and publish the result. Finished work is always kept.
 
     A recording that fails gets a line in the ledger. If the machine may be the cause, the line waits until a later recording
@@ -154,7 +151,7 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
     with stop_on_signals() as stopping, _open(chain, source, destination) as output:
         reporter.start(source)
         seen = Seen(output.path)
-        engine = _engine(chain, output.path.absolute(), destination.jobs, stopping.check)
+        engine = workforce.engine(chain, output.path.absolute(), stopping.check)
         try:
             tasks = (look(item, output, seen) for item in turns)
             with contextlib.closing(engine.annotated(tasks)) as annotated_tasks:
@@ -182,13 +179,6 @@ def run(chain: Chain, source: Source, destination: Destination, reporter: Report
                 seen.save((source.recording_ids | output.recordings).difference(source.gone(output.recordings)))
     summary.seconds = round(time.monotonic() - began, 3)
     return summary
-
-
-def _engine(chain: Chain, beside: Path, jobs: int | None, check: Callable[[], None]) -> Engine:
-    """What takes the recordings of a run through the stages."""
-    if jobs == 0:
-        return Serial(chain, beside, check)
-    return Pool(Processes(chain, beside), most(chain) if jobs is None else jobs)
 
 
 def _keep(task: Task, failures: Failures, chain: Chain, output: Output, seen: Seen) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msfser_cli.backends.encoders import windows
+from msfser_cli.backends.parallel import each
 from msfser_cli.backends.whisper_ct2 import MAX_FRAMES, log_mel
 from msfser_cli.errors import ModelError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
@@ -67,15 +68,17 @@ class WhisperEncoder:
 
     def encode(self, clips: Sequence[Samples]) -> np.ndarray:
         """One vector per clip, float32 [len(clips), width]. A clip of more than 30 s is encoded in equal parts."""
-        vectors = np.empty((len(clips), self.dimension), np.float32)
-        for vector, clip in zip(vectors, clips, strict=True):
-            total, count = np.zeros((1, self.dimension)), 0
-            for first, last in windows(len(clip), 30 * SAMPLE_RATE_HZ):
-                states = self._states(clip[first:last])
-                total = np.concatenate([total, states]).sum(axis=0, keepdims=True)
-                count += len(states)
-            vector[:] = total / count
-        return vectors
+        vectors = [self._vector(clip) for clip in clips] if self._device == "cuda" else each(self._vector, clips)
+        return np.array(vectors, np.float32).reshape(len(clips), self.dimension)
+
+    def _vector(self, clip: Samples) -> np.ndarray:
+        total, count = np.zeros((1, self.dimension)), 0
+        for first, last in windows(len(clip), 30 * SAMPLE_RATE_HZ):
+            states = self._states(clip[first:last])
+            total = np.concatenate([total, states]).sum(axis=0, keepdims=True)
+            count += len(states)
+        mean: np.ndarray = total[0] / count
+        return mean
 
     def _states(self, samples: np.ndarray) -> np.ndarray:
         """The mean over the middle layers of the states for at most 30 s, float32 [frames / 2, width]."""
