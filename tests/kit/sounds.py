@@ -21,7 +21,7 @@ def spoken(seconds: float = 1.0, level: float = 0.1) -> np.ndarray:
     return tone(seconds, PITCHES.get(level, 440.0), level)
 
 
-PITCHES = {0.5: 500.0, 0.25: 250.0, 0.75: 750.0}
+PITCHES = {0.5: 500.0, 0.25: 250.0, 0.75: 750.0, 0.6: 2000.0, 0.7: 3000.0}
 """The tones at which the double fails, by the level at which `spoken` has them."""
 
 

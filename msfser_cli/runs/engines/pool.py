@@ -14,7 +14,7 @@ from typing import Protocol
 
 from msfser_cli.errors import RecordingError, ResourceError
 from msfser_cli.runs.annotate import complete
-from msfser_cli.runs.task import Task
+from msfser_cli.runs.task import Task, identify
 
 logger = logging.getLogger("msfser")
 
@@ -184,6 +184,7 @@ class Pool:
             identity = task.item.recording.recording_id
             self._deaths[identity] += 1
             if len(in_hand) == 1 and self._deaths[identity] >= DEATHS:
+                identify(task)  # so that the next run leaves it alone
                 task.work.error = RecordingError("worker_died", f"{self._deaths[identity]} worker processes ended while they had "
                                                  f"the recording in hand, the last alone with it ({how})")
                 complete(task)

@@ -114,6 +114,7 @@ class _Link:
 class _Handler(logging.Handler):
     def __init__(self, link: _Link) -> None:
         super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))
         self._link = link
 
     def emit(self, record: logging.LogRecord) -> None:

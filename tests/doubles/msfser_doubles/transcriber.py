@@ -1,8 +1,14 @@
 """One word a second of audio. A recording that starts with a tone makes it fail: of 500 Hz for no reason, of 250 Hz for want of
-memory; of 750 Hz, its row does not fit. In one that starts with 1,000 Hz it hears a voice to the end, and recognises one word."""
+memory; of 750 Hz, its row does not fit; of 2,000 Hz, it kills its process; of 3,000 Hz, it makes a file `asleep` and sleeps. In
+one that starts with 1,000 Hz it hears a voice to the end, and recognises one word. Where its model has `warns`, it does."""
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +31,11 @@ class Double:
             raise RuntimeError("the double was told to fail")
         if hertz == 250:
             raise RuntimeError("CUDA out of memory: the double was told to say so")
+        if hertz == 2000:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if hertz == 3000:
+            Path("asleep").touch()
+            time.sleep(600)
         if hertz == 750:
             language = 7  # type: ignore[assignment]
         speech = bool(np.any(samples[:]))
@@ -45,4 +56,7 @@ def _tone(samples: np.ndarray) -> int | None:
 
 
 def load(folder: Path, aligner: Path | None, settings: Any) -> Double:
+    if (folder / "warns").exists():
+        logging.getLogger("msfser").warning("the double warns")
+        print("the double prints", file=sys.stderr)
     return Double()
