@@ -109,7 +109,7 @@ def test_who_kills_its_worker_does_not_take_its_neighbours_along() -> None:
     error = done.pop("003").work.error
     assert error
     assert error.reason == "worker_died"
-    assert error.detail.startswith("3 worker processes ended while they had the recording in hand, the last alone with it (killed")
+    assert error.detail.startswith("3 worker processes ended while they had the recording in hand, the last alone with it (")
     assert not any(task.work.error for task in done.values())
     assert crew.shards.count(["003"]) == DEATHS - 1
 
