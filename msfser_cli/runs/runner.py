@@ -22,9 +22,10 @@ from msfser_cli.runs.stopping import stop_on_signals
 from msfser_cli.settings import MAX_FAILED, as_dict, fingerprint
 from msfser_cli.stages import coverage
 from msfser_cli.stages.work import Step, Work
-from msfser_cli.store.output import Output, ledger_path
+from msfser_cli.store.ledger import ledger_path
+from msfser_cli.store.lineage import Lineage
+from msfser_cli.store.output import Output
 from msfser_cli.store.seen import Seen
-from msfser_cli.store.tables import Lineage
 
 
 @dataclass(frozen=True)

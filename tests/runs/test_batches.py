@@ -19,7 +19,7 @@ from msfser_cli.runs.source import Item, source_of
 from msfser_cli.settings import build
 from msfser_cli.stages.work import Recording, Work
 from msfser_cli.store.audio import Audio, decode
-from msfser_cli.store.output import read_ledger
+from msfser_cli.store.ledger import read_ledger
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart" / "corpus"
 
