@@ -11,7 +11,7 @@ from msfser_cli.errors import MsfserError, RecordingError, is_shortage, shortage
 from msfser_cli.runs.chain import Chain
 from msfser_cli.runs.task import Task
 from msfser_cli.stages.work import Step, Work
-from msfser_cli.store import tables
+from msfser_cli.store import arrow
 
 logger = logging.getLogger("msfser")
 
@@ -77,7 +77,7 @@ def _check_rows(works: Sequence[Work], stage: str) -> None:
     """Raise ValueError if rows do not fit the columns of the stage."""
     for work in works:
         if work.error is None:
-            tables.to_table(work.rows, schemas.STAGES[stage])
+            arrow.to_table(work.rows, schemas.STAGES[stage])
 
 
 def blamed(chain: Chain, stage: str, error: Exception) -> RecordingError:

@@ -25,9 +25,10 @@ from msfser_cli.schemas import LedgerLine
 from msfser_cli.settings import MAX_FAILED, as_dict, fingerprint
 from msfser_cli.stages import coverage
 from msfser_cli.stages.work import Work
-from msfser_cli.store.output import Output, ledger_path
+from msfser_cli.store.ledger import ledger_path
+from msfser_cli.store.lineage import Lineage
+from msfser_cli.store.output import Output
 from msfser_cli.store.seen import Seen
-from msfser_cli.store.tables import Lineage
 
 
 @dataclass(frozen=True)

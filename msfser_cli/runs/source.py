@@ -17,8 +17,8 @@ from msfser_cli.runs.corpus import Corpus, find, path_of
 from msfser_cli.schemas import LedgerLine
 from msfser_cli.stages.work import Recording
 from msfser_cli.store import tables
-from msfser_cli.store.output import ledger_path, read_ledger
-from msfser_cli.store.tables import Lineage
+from msfser_cli.store.ledger import ledger_path, read_ledger
+from msfser_cli.store.lineage import Lineage
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 - `audio` turns a file into samples, or says why it cannot. `decoder` starts the process that decodes, and `decoding` is its
   program: `containers` checks the size that a file states, `tracks` chooses an audio track, `timeline` places its sound in time,
   `rumble` filters it, and `channels` mixes or splits it. `levels` scales it for models.
-- `tables` turns rows into Parquet with checksums and a lineage, and back.
-- `output` keeps the parts and the ledger of a run, and publishes them. `lock` allows one writer per output, `seen` remembers
-  unchanged files, and `atomic` writes a file whole or not at all.
+- `tables` writes and reads tables. `arrow` turns rows into Arrow, `lineage` says what made a table, `seal` is the checksum of a
+  file, `bounds` refuses files that would fill the memory, `reading` turns failures into errors, and `foreign` reads the Parquet
+  files of other tools.
+- `output` is the output of a run. `place` names its files, `parts` keep its unpublished work, and `ledger` has a line for each
+  recording. `lock` allows one writer per output, `seen` remembers unchanged files, and `atomic` writes whole files or none.
 - `answers` stores the answers of servers.
 """

@@ -29,9 +29,9 @@ import pyarrow as pa
 from msfser_cli import __version__
 from msfser_cli.errors import ResourceError, TableError
 from msfser_cli.schemas import Column
-from msfser_cli.store import tables
+from msfser_cli.store import arrow, tables
 from msfser_cli.store.audio import file_sha256
-from msfser_cli.store.tables import Lineage
+from msfser_cli.store.lineage import Lineage, metadata
 
 QUIET_NS = 60 * 10**9
 """A hash is kept only if the file was unchanged for this long, in ns."""
@@ -94,7 +94,7 @@ class Seen:
         if files == self._saved:
             return
         lineage = Lineage(stage="seen", tool_version=__version__, fingerprint="")
-        target = tables.schema(_COLUMNS, {}, tables.metadata(lineage))
+        target = arrow.schema(_COLUMNS, {}, metadata(lineage))
         columns = [list(files), [state for state, _ in files.values()], [sha256 for _, sha256 in files.values()]]
         table = pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], schema=target)
         with contextlib.suppress(ResourceError, OSError):

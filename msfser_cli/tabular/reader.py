@@ -242,13 +242,13 @@ def _parquet(path: Path, refusal: type[TableError]) -> Columns:
     """A Parquet file. A column is read when it is used."""
     import pyarrow as pa
 
-    from msfser_cli.store import tables
+    from msfser_cli.store import foreign
 
     # Another tool wrote the file, so it has no lineage to check. Arrow verifies what it reads.
-    header, rows = tables.foreign_names(path)
+    header, rows = foreign.names(path)
 
     def column(index: int) -> Cells:
-        table = tables.read_foreign(path, [header[index]])
+        table = foreign.read(path, [header[index]])
         if not table.num_columns:
             raise refusal(path, f"{header[index]!r} holds lists or bytes, not numbers or text", "write it as a plain column")
         values = table.column(0)

@@ -29,8 +29,8 @@ from msfser_cli.runs.corpus import path_of
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import FinetuneSettings
 from msfser_cli.store.audio import Audio, decode, file_sha256
+from msfser_cli.store.ledger import read_ledger
 from msfser_cli.store.levels import levelled
-from msfser_cli.store.output import read_ledger
 from msfser_cli.training.training_set import TrainingSet
 
 BACKEND = "transformers-speech"

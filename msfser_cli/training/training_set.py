@@ -18,8 +18,8 @@ from msfser_cli.schemas import DIMENSIONS, columns_through
 from msfser_cli.settings import TrainSettings
 from msfser_cli.stages.predict import VECTORS
 from msfser_cli.statistics.intervals import FEW_SPEAKERS
-from msfser_cli.store import tables
-from msfser_cli.store.tables import Lineage
+from msfser_cli.store import arrow, tables
+from msfser_cli.store.lineage import Lineage
 
 _KEYS = ("recording_id", "utterance_id", "start", "end", "speaker", "channel")
 
@@ -126,7 +126,7 @@ def _vectors(table: Path) -> tuple[pl.DataFrame, np.ndarray, np.ndarray, np.ndar
     utterances = pl.DataFrame(pl.from_arrow(content.select(list(_KEYS))))
     if utterances.is_empty():
         raise TableError(table, "has no utterances", "embed a corpus with speech")
-    (acoustic, has_voice), *semantic = (tables.matrix(content.column(name)) for name in VECTORS)
+    (acoustic, has_voice), *semantic = (arrow.matrix(content.column(name)) for name in VECTORS)
     lengths = sorted({values.shape[1] for values, has_text in semantic if has_text.any()})
     if not has_voice.any() or not lengths:
         raise TableError(table, f"has no vectors of {'texts' if has_voice.any() else 'voices'}", "embed it again")

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from msfser_cli.errors import MsfserError
 from msfser_cli.schemas import columns_through
 from msfser_cli.store import tables
+from msfser_cli.store.lineage import metadata
 
 
 def pool(out: Path) -> None:
@@ -26,7 +27,7 @@ def pool(out: Path) -> None:
         path = out / f"Session{session}" / "scores.parquet"
         scores = tables.read(path, columns_through("predict", vectors=False))
         held_out = scores.filter(pc.starts_with(scores["recording_id"], f"Session{session}/"))
-        target = held_out.schema.with_metadata(tables.metadata(tables.read_lineage(path)))
+        target = held_out.schema.with_metadata(metadata(tables.read_lineage(path)))
         tables.write(out / "scores" / path.parent.with_suffix(".parquet").name, [held_out], target)
 
 

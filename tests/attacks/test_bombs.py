@@ -15,8 +15,8 @@ from kit.program import Program
 from msfser_cli.errors import LabelError, TableError
 from msfser_cli.evaluation.labels import read_labels
 from msfser_cli.runs.corpus import find
-from msfser_cli.schemas import columns_through
-from msfser_cli.store import tables
+from msfser_cli.schemas import STAGES, columns_through
+from msfser_cli.store import arrow, tables
 
 MANY = np.zeros(1_000_000, np.int32)
 LONG = "x" * 1_000_000
@@ -25,7 +25,7 @@ ONE_PAGE = {"dictionary_pagesize_limit": 1 << 28, "write_batch_size": 1}
 
 def _stage(stage: str) -> pa.Table:
     columns = columns_through(stage)
-    return tables.to_table(rows_of(columns, ["a.wav"], 1), columns)
+    return arrow.to_table(rows_of(columns, ["a.wav"], 1), columns)
 
 
 def _with(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
@@ -75,7 +75,7 @@ def test_a_sealed_table_is_refused_before_it_fills_the_memory(
         with pytest.raises(TableError, match=r"x\.parquet: decompresses to more than"):
             read(tmp_path / "x.parquet", columns)
     following = {"transcribe": "emphasize", "embed": "predict"}[stage]
-    tables.write_rows(tmp_path / "x.recordings.parquet", [], tables.STAGES["transcribe"][:1], lineage("recordings"))
+    tables.write_rows(tmp_path / "x.recordings.parquet", [], STAGES["transcribe"][:1], lineage("recordings"))
     done = msfser(tmp_path, following, "x.parquet", "--out", "y.parquet", limits={"RLIMIT_AS": 8192 << 20})
     assert done.returncode == 4, done.stderr
     assert done.stderr.count("\n") == 1

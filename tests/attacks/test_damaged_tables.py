@@ -15,7 +15,8 @@ from kit.program import Program
 from msfser_cli.errors import TableError, UsageError
 from msfser_cli.schemas import RECORDINGS, STAGE_NAMES, Column, columns_through
 from msfser_cli.store import tables
-from msfser_cli.store.output import ledger_path, read_ledger
+from msfser_cli.store.ledger import ledger_path, read_ledger
+from msfser_cli.store.lineage import Lineage
 
 Trials = Callable[[str, int], Iterator[int]]
 
@@ -46,7 +47,7 @@ def test_every_bit_of_a_table_matters(tmp_path: Path) -> None:
     """Page headers and footer included, of which Parquet's own checksums hold nothing."""
     columns = columns_through("transcribe")[:4]
     file = tmp_path / "x.parquet"
-    tables.write_rows(file, rows_of(columns, ["a.wav"]), columns, tables.Lineage(stage="x", tool_version="0", fingerprint="f"))
+    tables.write_rows(file, rows_of(columns, ["a.wav"]), columns, Lineage(stage="x", tool_version="0", fingerprint="f"))
     content = bytearray(file.read_bytes())
     with file.open("r+b", buffering=0) as writable:
         for bit in range(len(content) * 8):

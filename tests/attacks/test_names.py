@@ -24,7 +24,7 @@ from msfser_cli.cli.log import EVENTS
 from msfser_cli.errors import REASONS
 from msfser_cli.schemas import columns_through
 from msfser_cli.store import tables
-from msfser_cli.store.output import read_ledger
+from msfser_cli.store.ledger import read_ledger
 
 pytestmark = pytest.mark.process
 

@@ -32,8 +32,8 @@ from kit.program import AFRESH
 from msfser_cli import schemas
 from msfser_cli.store import tables
 from msfser_cli.store.audio import decode, is_audio_name
+from msfser_cli.store.ledger import read_ledger
 from msfser_cli.store.lock import held
-from msfser_cli.store.output import read_ledger
 
 pytestmark = pytest.mark.process
 

@@ -16,6 +16,7 @@ from msfser_cli.errors import LabelError, UsageError
 from msfser_cli.evaluation.pairing import COLUMNS
 from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.store import tables
+from msfser_cli.store.lineage import Lineage
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {"recording_id": name, "utterance_id": f"{name}#{i:04d}", "start": start, "end": end, "speaker": None,
          "valence": value, "arousal": value, "dominance": 0.5}
         for name, i, start, end, value in rows
-    ], COLUMNS, tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]}))
+    ], COLUMNS, Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]}))
     (tmp_path / "labels.csv").write_text("file,V,A,D\na.flac,2,1.5,3\nb.flac,5,,3\nz.flac,1,1,3\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
@@ -80,7 +81,7 @@ def test_a_wide_table_is_whole_where_there_is_no_terminal(folder: Path) -> None:
         {"recording_id": f"{i}.wav", "utterance_id": f"{i}.wav#0000", "start": 0.0, "end": 1.0, "speaker": None,
          **dict.fromkeys(DIMENSIONS, (5 - value) / 4)}
         for i, value in enumerate(rated)
-    ], COLUMNS, tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]}))
+    ], COLUMNS, Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]}))
     labels = [f"{i}.wav,{value},{value},{value}\n" for i, value in enumerate(rated)]
     (folder / "labels.csv").write_text("file,V,A,D\n" + "".join(labels))
     out, _ = run("--gold", "labels.csv")
@@ -165,7 +166,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         rows.append({"recording_id": f"Audios/{name}", "utterance_id": name, "start": 0.0, "end": 2.0 + i % 9, "speaker": None,
                      "valence": 1 - score, "arousal": score, "dominance": 1 - score})
     (tmp_path / "labels_consensus.csv").write_text("\n".join(lines) + "\n")
-    lineage = tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]})
+    lineage = Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0.0, 1.0]})
     tables.write_rows(tmp_path / "scores.parquet", rows, COLUMNS, lineage)
     flat = [{**row, "arousal": 0.5 + 0.1 * row["arousal"]} for row in rows]
     tables.write_rows(tmp_path / "other.parquet", flat, COLUMNS, lineage)

@@ -22,8 +22,8 @@ import pytest
 from kit.program import MAIN, Done, Program, run_afresh
 from kit.sounds import speak, tone, write_wav
 from msfser_cli.cli.log import EVENTS
+from msfser_cli.store.ledger import read_ledger
 from msfser_cli.store.lock import held
-from msfser_cli.store.output import read_ledger
 
 pytestmark = pytest.mark.process
 

@@ -18,7 +18,7 @@ import pytest
 from kit.crash_runs import LAYOUTS, ledger_of, leftovers, rows_of
 from kit.program import AFRESH, Done, run_afresh
 from kit.sounds import hum, speak
-from msfser_cli.store.output import ledger_path
+from msfser_cli.store.ledger import ledger_path
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("doubles")]
 

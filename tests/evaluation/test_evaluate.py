@@ -25,6 +25,7 @@ from msfser_cli.evaluation.labels import Labels, Scale, read_labels
 from msfser_cli.evaluation.pairing import COLUMNS, ENDS, pair, read_scores, to_scale
 from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.store import tables
+from msfser_cli.store.lineage import Lineage
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 UNIT = Scale(0, 1)
@@ -231,7 +232,7 @@ def test_what_is_not_defined_is_said(label: list[float], score: list[float], def
 
 def write_scores(path: Path, table: pl.DataFrame, extra: dict[str, Any] | None = None) -> Path:
     extra = {"scale": [0, 1]} if extra is None else extra
-    lineage = tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra=extra)
+    lineage = Lineage(stage="predict", tool_version="0", fingerprint="0", extra=extra)
     tables.write_rows(path, table.to_dicts(), COLUMNS, lineage)
     return path
 
@@ -278,7 +279,7 @@ def test_tables_that_are_not_scores_are_refused(tmp_path: Path) -> None:
     twice = scores(("a.wav", 0, 1, 0.2), ("a.wav", 1, 2, 0.3), names=("x", "x"))
     with pytest.raises(TableError, match="has the utterance 'x' more than once"):
         read_scores(write_scores(tmp_path / "twice.parquet", twice))
-    lineage = tables.Lineage(stage="transcribe", tool_version="0", fingerprint="0")
+    lineage = Lineage(stage="transcribe", tool_version="0", fingerprint="0")
     tables.write_rows(tmp_path / "u.parquet", scores(("a.wav", 0, 1, 0.2)).to_dicts(), COLUMNS[:5], lineage)
     with pytest.raises(TableError, match="without the column 'valence'; `msfser predict` writes it"):
         read_scores(tmp_path / "u.parquet")
@@ -338,7 +339,7 @@ def shipped(folder: Path, speakers: int = 12, each: int = 8, seed: int = 0) -> t
         (0.5 + pl.col("duration")).alias("end"), pl.lit(None, pl.String).alias("speaker"),
         *((pl.col(d) - 1) / 6 for d in DIMENSIONS),
     ).with_columns((pl.col(d) + by).alias(f"{d}_{end}") for d in DIMENSIONS for end, by in (("low", -0.205), ("high", 0.205)))
-    lineage = tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0, 1], "level": 0.9})
+    lineage = Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [0, 1], "level": 0.9})
     tables.write_rows(folder / "scores.parquet", table.to_dicts(), (*COLUMNS, *ENDS), lineage)
     return folder / "scores.parquet", folder / "labels_consensus.csv", known
 

@@ -14,6 +14,7 @@ from msfser_cli.evaluation.evaluate import Evaluation, evaluate
 from msfser_cli.evaluation.pairing import COLUMNS
 from msfser_cli.evaluation.picture import DOTS, SHARES, _density, write_picture
 from msfser_cli.store import tables
+from msfser_cli.store.lineage import Lineage
 
 pytestmark = pytest.mark.process
 """Matplotlib asks a process for the machine's fonts, the first time it draws for a user."""
@@ -30,7 +31,7 @@ def evaluation(folder: Path, n: int, header: str = "file,valence,arousal,dominan
              **dict(zip(("valence", "arousal", "dominance"), (rated[i] + rng.normal(0, 1, 3)).tolist(), strict=True))}
             for i in range(n)]
     tables.write_rows(folder / "s<b>.parquet", rows, COLUMNS,
-                      tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [1, 5]}))
+                      Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": [1, 5]}))
     return evaluate(folder / "s<b>.parquet", folder / "gold.csv", resamples=200)
 
 

@@ -12,6 +12,7 @@ from msfser_cli.errors import TableError
 from msfser_cli.evaluation.pairing import COLUMNS
 from msfser_cli.evaluation.submission import write_submission
 from msfser_cli.store import tables
+from msfser_cli.store.lineage import Lineage
 
 
 def table(path: Path, *rows: tuple[str, float, float, float, float, float], scale: tuple[float, float] = (0, 1)) -> Path:
@@ -19,7 +20,7 @@ def table(path: Path, *rows: tuple[str, float, float, float, float, float], scal
     made = [{"recording_id": r, "utterance_id": f"{r}#{i:04d}", "start": s, "end": e, "speaker": None,
              "valence": v, "arousal": a, "dominance": d}
             for i, (r, s, e, v, a, d) in enumerate(rows)]
-    lineage = tables.Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": list(scale)})
+    lineage = Lineage(stage="predict", tool_version="0", fingerprint="0", extra={"scale": list(scale)})
     tables.write_rows(path, made, COLUMNS, lineage)
     return path
 

@@ -15,7 +15,7 @@ from kit.program import Nursery, Run
 from kit.sounds import hum
 from msfser_cli import schemas
 from msfser_cli.store import tables
-from msfser_cli.store.output import read_ledger
+from msfser_cli.store.ledger import read_ledger
 
 STAGES = schemas.STAGE_NAMES
 LAYOUTS = ("x.parquet", "x/")

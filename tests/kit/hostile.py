@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from msfser_cli.schemas import RECORDINGS, STAGE_NAMES, Column, columns_through, names
-from msfser_cli.store import tables
-from msfser_cli.store.output import Output, ledger_path
-from msfser_cli.store.tables import Lineage
+from msfser_cli.store import arrow, seal, tables
+from msfser_cli.store.ledger import ledger_path
+from msfser_cli.store.lineage import Lineage, metadata
+from msfser_cli.store.output import Output
 
 SCALE = {"scale": [0.0, 1.0]}
 LENGTH = 4
@@ -38,7 +39,7 @@ def _value(kind: str, seed: int) -> Any:
     if kind == "vector":
         return np.random.default_rng(seed).normal(size=LENGTH).astype(np.float32)
     if kind.startswith("list"):
-        inner = tables.arrow_type(kind).value_type
+        inner = arrow.type_of(kind).value_type
         one = {f.name: _VALUES[_NAMES[f.type]] for f in inner} if pa.types.is_struct(inner) else 0.25
         return [one] * (seed % 3)
     return f"so {seed}" if kind == "string" else seed / 16 if kind == "float64" else _VALUES[kind]
@@ -133,14 +134,11 @@ def damage(content: bytes, chance: random.Random) -> bytes:
 
 def write_sealed(path: Path, table: pa.Table, stage: str = "transcribe", groups: int = 1, **options: Any) -> Path:
     """Any table as one of msfser's, as somebody could who wishes us ill: a seal is no signature."""
-    table = table.replace_schema_metadata(tables.metadata(lineage(stage)))
+    table = table.replace_schema_metadata(metadata(lineage(stage)))
     with path.open("w+b") as file:
         with pq.ParquetWriter(file, table.schema, compression="zstd", write_page_checksum=True, **options) as writer:
             for _ in range(groups):
                 writer.write_table(table, row_group_size=max(1, len(table)))
-            writer.add_key_value_metadata({"msfser.sha256": "0" * 64})
-        place = tables._seal_place(file)
-        seal = tables._digest(file, place)
-        file.seek(place)
-        file.write(seal)
+            writer.add_key_value_metadata({seal.KEY: seal.EMPTY})
+        seal.write(file)
     return path

@@ -11,8 +11,8 @@ import numpy as np
 
 from msfser_cli.schemas import RECORDINGS, columns_through, names
 from msfser_cli.store import tables
-from msfser_cli.store.output import ledger_path
-from msfser_cli.store.tables import Lineage
+from msfser_cli.store.ledger import ledger_path
+from msfser_cli.store.lineage import Lineage
 
 RATE = 16_000
 GAP = 0.25

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, table_of
-from msfser_cli.store import tables
+from msfser_cli.store import arrow
 from msfser_cli.store.output import Output
 
 BEFORE = {"a": (3, 0), "b": (2, 0), "c": (4, 0), "d": (0, 0), "e": (1, 0), "f": (2, 0)}
@@ -96,7 +96,7 @@ def readers_are_served(out: str, old: dict[str, Any], new: dict[str, Any]) -> No
 
 def main(scenario: str, layout: str, where: str, every: str) -> None:
     """Run the scenario until it was killed at every `every`-th operation."""
-    tables.to_rows(tables.to_table(make_rows("a", 5), COLUMNS))  # what pyarrow loads at first use, once for all forks
+    arrow.to_rows(arrow.to_table(make_rows("a", 5), COLUMNS))  # what pyarrow loads at first use, once for all forks
     home = Path(where)
     recordings, redo = SCENARIOS[scenario], scenario == "redo"
     base, clean = home / "base", home / "clean"

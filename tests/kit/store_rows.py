@@ -10,8 +10,8 @@ import numpy as np
 
 from msfser_cli.schemas import CUES, WORDS, Column
 from msfser_cli.store import tables
-from msfser_cli.store.output import read_ledger
-from msfser_cli.store.tables import Lineage
+from msfser_cli.store.ledger import read_ledger
+from msfser_cli.store.lineage import Lineage
 
 COLUMNS = (
     Column("recording_id", "string", ""),

@@ -11,8 +11,8 @@ import numpy as np
 
 from msfser_cli.schemas import RECORDINGS, columns_through, names
 from msfser_cli.store import tables
-from msfser_cli.store.output import ledger_path
-from msfser_cli.store.tables import Lineage
+from msfser_cli.store.ledger import ledger_path
+from msfser_cli.store.lineage import Lineage
 
 ACOUSTIC, TEXT = 8, 6
 EMBED = {"acoustic_encoder": "whisper", "acoustic_model": "base", "text_encoder": "transformers-text", "text_model": "mini"}

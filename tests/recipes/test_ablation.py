@@ -13,7 +13,7 @@ import pytest
 
 from kit.training_tables import corpus
 from msfser_cli.schemas import columns_through
-from msfser_cli.store import tables
+from msfser_cli.store import arrow, tables
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "ablation" / "run.py"
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -85,7 +85,7 @@ def test_speakers_that_only_the_table_knows_are_held_out_whole(
     program: Program, table: tuple[Path, Path], tmp_path: Path
 ) -> None:
     embedded, gold = table
-    rows = tables.to_rows(tables.read(embedded, columns_through("embed")))
+    rows = arrow.to_rows(tables.read(embedded, columns_through("embed")))
     rows = [row | {"speaker": row["recording_id"].partition("/")[0]} for row in rows]
     tables.write_rows(embedded, rows, columns_through("embed"), tables.read_lineage(embedded))
     pl.read_csv(gold).drop("speaker", "split").write_csv(gold)

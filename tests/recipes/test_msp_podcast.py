@@ -11,7 +11,7 @@ import pytest
 
 from kit import miniature_msp_podcast as miniature
 from kit.reports import Program, Run, expected, promised, reported, run_recipe
-from msfser_cli.store.output import read_ledger
+from msfser_cli.store.ledger import read_ledger
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "msp_podcast"
 

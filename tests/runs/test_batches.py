@@ -22,7 +22,7 @@ from msfser_cli.schemas import LedgerLine
 from msfser_cli.settings import build
 from msfser_cli.stages.work import Recording, Work
 from msfser_cli.store.audio import Audio, decode
-from msfser_cli.store.output import read_ledger
+from msfser_cli.store.ledger import read_ledger
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart" / "corpus"
 

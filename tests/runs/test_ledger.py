@@ -24,7 +24,7 @@ from msfser_cli.runs.runner import Destination, Summary
 from msfser_cli.runs.source import source_of
 from msfser_cli.settings import build
 from msfser_cli.store import seen
-from msfser_cli.store.output import ledger_path
+from msfser_cli.store.ledger import ledger_path
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("doubles")]
 

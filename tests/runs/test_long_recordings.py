@@ -14,7 +14,7 @@ from msfser_cli.runs import chain
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import DescribeSettings, EmbedSettings, EmphasizeSettings, PredictSettings, TranscribeSettings
 from msfser_cli.stages.work import Recording, Segment, Step, Work
-from msfser_cli.store import tables
+from msfser_cli.store import arrow
 from msfser_cli.store.audio import Audio, Samples, decode
 
 EPISODE = Path(__file__).parents[2] / "recipes" / "quickstart" / "corpus" / "episode.mp3"
@@ -40,7 +40,7 @@ def annotated(steps: list[Step], samples: Samples, *segments: Segment) -> pa.Tab
     work = Work(Recording("a.flac", Path("a.flac"), segments), Audio(samples))
     for step in steps:
         step([work])
-    return tables.to_table(work.rows, schemas.columns_through("predict"))
+    return arrow.to_table(work.rows, schemas.columns_through("predict"))
 
 
 @pytest.mark.one_in(3)

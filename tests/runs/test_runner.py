@@ -30,7 +30,7 @@ from msfser_cli.settings import build
 from msfser_cli.stages.work import Recording, Work
 from msfser_cli.store import seen
 from msfser_cli.store.audio import Audio, decode
-from msfser_cli.store.output import read_ledger
+from msfser_cli.store.ledger import read_ledger
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("doubles")]
 

@@ -22,7 +22,7 @@ from kit.places import DOUBLES, ROOT
 from kit.program import Done, run_afresh
 from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import decode, file_sha256
-from msfser_cli.store.output import read_ledger
+from msfser_cli.store.ledger import read_ledger
 
 pytestmark = pytest.mark.process
 

@@ -15,9 +15,10 @@ import pytest
 from msfser_cli import schemas
 from msfser_cli.errors import TableError, UsageError
 from msfser_cli.runs.source import source_of
-from msfser_cli.store import tables
-from msfser_cli.store.output import Output, read_ledger
-from msfser_cli.store.tables import Lineage
+from msfser_cli.store import arrow, tables
+from msfser_cli.store.ledger import read_ledger
+from msfser_cli.store.lineage import METADATA_KEY, Lineage
+from msfser_cli.store.output import Output
 
 TABLE = Path(__file__).parents[1] / "golden" / "schema_3" / "embedded.parquet"
 
@@ -57,11 +58,11 @@ def test_a_table_of_schema_3_is_not_added_to_and_the_message_says_why(tmp_path: 
 def test_a_field_of_the_lineage_that_came_later_has_its_default(tmp_path: Path) -> None:
     columns = schemas.STAGES["transcribe"][:1]
     values = {"stage": "x", "tool_version": "0", "fingerprint": "f", "schema_version": 3}
-    target = tables.schema(columns, {}, {tables.METADATA_KEY: json.dumps(values).encode()})
-    tables.write(tmp_path / "x.parquet", [tables.to_table([{"recording_id": "a"}], columns)], target)
+    target = arrow.schema(columns, {}, {METADATA_KEY: json.dumps(values).encode()})
+    tables.write(tmp_path / "x.parquet", [arrow.to_table([{"recording_id": "a"}], columns)], target)
     assert tables.read_lineage(tmp_path / "x.parquet") == Lineage(
         stage="x", tool_version="0", fingerprint="f", schema_version=3
     )  # fmt: skip
-    tables.write(tmp_path / "y.parquet", [], target.with_metadata({tables.METADATA_KEY: b'{"stage": "x", "schema_version": 3}'}))
+    tables.write(tmp_path / "y.parquet", [], target.with_metadata({METADATA_KEY: b'{"stage": "x", "schema_version": 3}'}))
     with pytest.raises(TableError, match="damaged"):
         tables.read_lineage(tmp_path / "y.parquet")

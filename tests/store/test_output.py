@@ -19,7 +19,9 @@ from kit.store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, mak
 from msfser_cli.errors import OutputHeldError, TableError, UsageError
 from msfser_cli.store import output as output_module
 from msfser_cli.store import tables
-from msfser_cli.store.output import Output, ledger_path, read_ledger
+from msfser_cli.store.ledger import ledger_path, read_ledger
+from msfser_cli.store.lineage import Lineage
+from msfser_cli.store.output import Output
 
 OTHER = replace(
     LINEAGE,
@@ -40,7 +42,7 @@ def add(output: Output, recording_id: str, count: int, seed: int = 0, **more: An
     output.add(make_line(recording_id, rows, seed, **more), rows)
 
 
-def run(out: str, recordings: dict[str, tuple[int, int]], lineage: tables.Lineage = LINEAGE, **options: Any) -> dict[str, int]:
+def run(out: str, recordings: dict[str, tuple[int, int]], lineage: Lineage = LINEAGE, **options: Any) -> dict[str, int]:
     """One whole run."""
     with Output.open(out, COLUMNS, lineage, **options) as output:
         for recording_id, (count, seed) in recordings.items():

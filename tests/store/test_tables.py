@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,8 @@ from kit.store_rows import COLUMNS, LINEAGE, make_rows, plain
 from msfser_cli import schemas
 from msfser_cli.errors import TableError
 from msfser_cli.schemas import Column, columns_through
-from msfser_cli.store import tables
+from msfser_cli.store import arrow, tables
+from msfser_cli.store.lineage import metadata
 
 FLOATS = st.floats(width=64)
 WORD = st.fixed_dictionaries(
@@ -58,30 +58,23 @@ def test_rows_come_back_exactly(new_folder: Callable[[], Path], rows: list[dict[
     tables.write_rows(path, rows, COLUMNS, LINEAGE)
     back = [row for _, recording in tables.iter_recordings(path, COLUMNS) for row in recording]
     assert plain(back) == plain(rows)
-    assert plain(tables.to_rows(tables.read(path, COLUMNS))) == plain(rows)
+    assert plain(arrow.to_rows(tables.read(path, COLUMNS))) == plain(rows)
     assert tables.read_lineage(path) == LINEAGE
 
 
 def test_vectors_are_views_of_one_memory(table: Path) -> None:
-    rows = tables.to_rows(tables.read(table, COLUMNS).combine_chunks())
+    rows = arrow.to_rows(tables.read(table, COLUMNS).combine_chunks())
     first, second = rows[0]["gs_vector"], rows[1]["gs_vector"]
     assert first.dtype == np.float32
     assert second.__array_interface__["data"][0] - first.__array_interface__["data"][0] == first.nbytes
-
-
-def test_the_slice_of_a_table_has_its_own_vectors() -> None:
-    rows = make_rows("a", 11)
-    whole = tables.to_table(rows, COLUMNS)
-    for start in range(11):
-        assert plain(tables.to_rows(whole.slice(start, 4))) == plain(rows[start : start + 4])
 
 
 def test_recordings_stream_across_row_groups(tmp_path: Path) -> None:
     counts = {"a": 1, "b": 3000, "c": 2000, "d": 2, "e": 5000}
     rows = {name: make_rows(name, count) for name, count in counts.items()}
     path = tmp_path / "x.parquet"
-    found = [tables.to_table(of, COLUMNS) for of in rows.values()]
-    tables.write(path, found, tables.schema(COLUMNS, {"gs_vector": 3}, tables.metadata(LINEAGE)))
+    found = [arrow.to_table(of, COLUMNS) for of in rows.values()]
+    tables.write(path, found, arrow.schema(COLUMNS, {"gs_vector": 3}, metadata(LINEAGE)))
     assert pq.ParquetFile(path).num_row_groups > 1
     back = list(tables.iter_recordings(path, COLUMNS))
     assert [(name, len(recording)) for name, recording in back] == list(counts.items())
@@ -93,8 +86,8 @@ def test_reading_holds_a_row_group_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     vectors = [Column("recording_id", "string", ""), Column("gs_vector", "vector", "", nullable=True)]
     vector = np.zeros(64, np.float32)
-    found = (tables.to_table([{"recording_id": f"{i:05d}", "gs_vector": vector}] * 64, vectors) for i in range(640))
-    tables.write(path, found, tables.schema(vectors, {"gs_vector": 64}, tables.metadata(LINEAGE)))
+    found = (arrow.to_table([{"recording_id": f"{i:05d}", "gs_vector": vector}] * 64, vectors) for i in range(640))
+    tables.write(path, found, arrow.schema(vectors, {"gs_vector": 64}, metadata(LINEAGE)))
     whole = 640 * 64 * 64 * 4
     before = pa.total_allocated_bytes()
     most = max(pa.total_allocated_bytes() - before for _ in tables.iter_recordings(path, vectors))
@@ -118,40 +111,6 @@ def test_polars_reads_what_was_written(table: Path) -> None:
     assert frame["gs_vector"].null_count() == 30
     assert frame["words"].dtype == pl.List(pl.Struct({
         "word": pl.String, "start": pl.Float64, "end": pl.Float64, "score": pl.Float64, "aligned": pl.Boolean}))  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"start": "soon"}, "start"),
-        ({"start": None}, "'start' may not be null"),
-        ({"words": None}, "'words' may not be null"),
-        ({"speaker": "\udcff"}, "speaker"),
-        ({"gs_vector": np.zeros(4, np.float32)}, "gs_vector"),
-        ({"gs_vector": np.zeros((1, 3), np.float32)}, "gs_vector"),
-    ],
-)
-def test_a_row_that_does_not_fit_is_a_bug_that_names_the_column(change: dict[str, object], message: str) -> None:
-    rows = make_rows("a", 2)
-    with pytest.raises(ValueError, match=message):
-        tables.to_table([rows[0], rows[1] | change], COLUMNS)
-
-
-def test_a_row_without_a_column_is_a_bug() -> None:
-    (row,) = make_rows("a", 1)
-    del row["speaker"]
-    with pytest.raises(ValueError, match="lacks the column 'speaker'"):
-        tables.to_table([row], COLUMNS)
-
-
-def test_what_is_no_column_is_left_out() -> None:
-    assert tables.to_table([row | {"other": 1} for row in make_rows("a", 2)], COLUMNS).column_names == schemas.names(COLUMNS)
-
-
-@pytest.mark.parametrize("text", ["int", "list<int>", "struct<a: list<b>>", ""])
-def test_an_unknown_type_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not a column type"):
-        tables.arrow_type(text)
 
 
 def test_a_missing_column_names_the_command_that_writes_it(tmp_path: Path) -> None:
@@ -230,54 +189,6 @@ def test_rows_of_a_recording_must_lie_together(tmp_path: Path) -> None:
     tables.write_rows(path, make_rows("a", 2) + make_rows("b", 2) + make_rows("a", 1), COLUMNS, LINEAGE)
     with pytest.raises(TableError, match="rows of 'a' are not adjacent"):
         list(tables.iter_recordings(path, COLUMNS))
-
-
-def test_a_cut_table_is_never_read(table: Path) -> None:
-    content = table.read_bytes()
-    for cut in [*range(0, len(content), 97), len(content) - 1]:
-        table.write_bytes(content[:cut])
-        with pytest.raises(TableError):
-            tables.read(table, COLUMNS)
-
-
-def test_a_flipped_bit_anywhere_is_noticed(table: Path) -> None:
-    content = table.read_bytes()
-    chance = random.Random(0)
-    for place in [chance.randrange(len(content)) for _ in range(500)]:
-        damaged = bytearray(content)
-        damaged[place] ^= 1 << chance.randrange(8)
-        table.write_bytes(damaged)
-        for read in (tables.read, tables.iter_recordings):
-            with pytest.raises(TableError):
-                read(table, COLUMNS)
-    table.write_bytes(content)
-    assert len(tables.read(table, COLUMNS)) == 120
-
-
-def test_a_table_that_another_tool_changed_is_noticed(table: Path) -> None:
-    pq.write_table(pq.read_table(table, columns=["recording_id", "start"]).slice(0, 50), table)
-    with pytest.raises(TableError, match="changed by another tool"):
-        tables.read(table, COLUMNS[:1])
-
-
-def test_other_readers_can_verify_the_pages(table: Path) -> None:
-    content = bytearray(table.read_bytes())
-    column = pq.ParquetFile(table).metadata.row_group(0).column(2)
-    assert column.path_in_schema == "start"
-    content[column.data_page_offset + column.total_compressed_size - 3] ^= 1
-    table.write_bytes(content)
-    with pytest.raises(OSError, match="CRC"):
-        pq.read_table(table, columns=["start"], page_checksum_verification=True)
-
-
-@given(st.binary(max_size=400))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_bytes_of_any_kind_are_refused(new_folder: Callable[[], Path], content: bytes) -> None:
-    path = new_folder() / "x.parquet"
-    for whole in (content, b"PAR1" + content, b"PAR1" + content + b"PAR1"):
-        path.write_bytes(whole)
-        with pytest.raises(TableError):
-            tables.read(path, COLUMNS)
 
 
 def test_what_came_later_reads_as_null_from_an_older_table(tmp_path: Path) -> None:

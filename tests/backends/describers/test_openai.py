@@ -31,8 +31,8 @@ from msfser_cli.errors import ModelError, MsfserError, UsageError
 from msfser_cli.schemas import RECORDINGS, columns_through, names
 from msfser_cli.settings import DescribeSettings, as_dict
 from msfser_cli.store import tables
-from msfser_cli.store.output import ledger_path, read_ledger
-from msfser_cli.store.tables import Lineage
+from msfser_cli.store.ledger import ledger_path, read_ledger
+from msfser_cli.store.lineage import Lineage
 
 Trials = Callable[[str, int], Iterator[int]]
 

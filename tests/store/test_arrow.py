@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kit.store_rows import COLUMNS, make_rows, plain
+from msfser_cli import schemas
+from msfser_cli.store import arrow
+
+
+def test_the_slice_of_a_table_has_its_own_vectors() -> None:
+    rows = make_rows("a", 11)
+    whole = arrow.to_table(rows, COLUMNS)
+    for start in range(11):
+        assert plain(arrow.to_rows(whole.slice(start, 4))) == plain(rows[start : start + 4])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": "soon"}, "start"),
+        ({"start": None}, "'start' may not be null"),
+        ({"words": None}, "'words' may not be null"),
+        ({"speaker": "\udcff"}, "speaker"),
+        ({"gs_vector": np.zeros(4, np.float32)}, "gs_vector"),
+        ({"gs_vector": np.zeros((1, 3), np.float32)}, "gs_vector"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_a_bug_that_names_the_column(change: dict[str, object], message: str) -> None:
+    rows = make_rows("a", 2)
+    with pytest.raises(ValueError, match=message):
+        arrow.to_table([rows[0], rows[1] | change], COLUMNS)
+
+
+def test_a_row_without_a_column_is_a_bug() -> None:
+    (row,) = make_rows("a", 1)
+    del row["speaker"]
+    with pytest.raises(ValueError, match="lacks the column 'speaker'"):
+        arrow.to_table([row], COLUMNS)
+
+
+def test_what_is_no_column_is_left_out() -> None:
+    assert arrow.to_table([row | {"other": 1} for row in make_rows("a", 2)], COLUMNS).column_names == schemas.names(COLUMNS)
+
+
+@pytest.mark.parametrize("text", ["int", "list<int>", "struct<a: list<b>>", ""])
+def test_an_unknown_type_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a column type"):
+        arrow.type_of(text)
