@@ -12,7 +12,8 @@ import pytest
 
 from msfser_cli.errors import ModelError, RecordingError, ResourceError
 from msfser_cli.runs.engines import pool
-from msfser_cli.runs.engines.pool import DEATHS, SHARDS, Died, Event, Loaded, Pool
+from msfser_cli.runs.engines.pool import DEATHS, SHARDS, Died, Event, Pool
+from msfser_cli.runs.engines.worker import Loaded
 from msfser_cli.runs.source import Item
 from msfser_cli.runs.task import Task
 from msfser_cli.schemas import LedgerLine
@@ -65,7 +66,7 @@ class Workers:
             shard.pop(0)
             if not shard:
                 self.in_hand[number].pop(0)
-            yield number, replace(task.finished(), line=replace(task.line, utterances=1))
+            yield number, [replace(task.finished(), line=replace(task.line, utterances=1))]
 
     def end(self) -> None:
         self.ended = True

@@ -7,6 +7,7 @@ writes nothing, so a worker that ends costs time only.
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Protocol
 
 from msfser_cli.errors import RecordingError, ResourceError
 from msfser_cli.runs.annotate import complete
+from msfser_cli.runs.engines.worker import Loaded, Logged, Message
 from msfser_cli.runs.task import Task, identify
 
 logger = logging.getLogger("msfser")
@@ -35,13 +37,7 @@ class Died:
     how: str
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A worker has loaded its models."""
-
-
-Event = Task | Loaded | Died | BaseException
-"""What a worker tells: a finished task, or an error that no recording is to blame for."""
+Event = Message | Died
 
 
 class Crew(Protocol):
@@ -84,6 +80,7 @@ class Pool:
         self._again: deque[Task] = deque()  # a worker died with it in hand
         self._deaths: Counter[str] = Counter()
         self._deaths_unloaded = 0
+        self._warned: set[str] = set()
 
     def annotated(self, tasks: Iterable[Task]) -> Generator[Task, None, None]:
         """The tasks after the stages, as they are finished. What is unchanged or failed already goes to no worker."""
@@ -149,10 +146,13 @@ class Pool:
 
     def _heard(self, number: int, event: Event) -> Iterator[Task]:
         worker = self._workers[number]
-        if isinstance(event, Task):
-            yield self._finished(worker, event)
+        if isinstance(event, list):
+            for task in event:
+                yield self._finished(worker, task)
         elif isinstance(event, Loaded):
             worker.has_loaded, self._deaths_unloaded = True, 0
+        elif isinstance(event, Logged):
+            self._log(event)
         elif isinstance(event, Died):
             del self._workers[number]
             yield from self._died(worker, event.how)
@@ -191,6 +191,14 @@ class Pool:
                 yield task
             else:
                 self._again.append(task)
+
+    def _log(self, logged: Logged) -> None:
+        """Log what a worker logs. A warning that several workers give is logged once."""
+        if not logged.logger:
+            print(logged.message, file=sys.stderr)
+        elif logged.level < logging.WARNING or logged.message not in self._warned:
+            self._warned.add(logged.message)
+            logging.getLogger(logged.logger).log(logged.level, "%s", logged.message)
 
 
 def _size(task: Task) -> int:

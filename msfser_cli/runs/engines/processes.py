@@ -16,7 +16,8 @@ from pathlib import Path
 from msfser_cli import processors
 from msfser_cli.errors import ResourceError, why
 from msfser_cli.runs.chain import Chain
-from msfser_cli.runs.engines import pool, worker
+from msfser_cli.runs.engines.pool import Died, Event
+from msfser_cli.runs.engines.worker import Orders
 from msfser_cli.runs.task import Task
 
 # sys.path is the run's own, so nothing is imported from the current folder.
@@ -35,10 +36,9 @@ class Processes:
     """Starts worker processes, and divides the processors between them."""
 
     def __init__(self, chain: Chain, beside: Path) -> None:
-        self._orders = worker.Orders(chain, beside, logging.getLogger().getEffectiveLevel())
+        self._orders = Orders(chain, beside, logging.getLogger().getEffectiveLevel())
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._connections: dict[int, Connection] = {}
-        self._warned: set[str] = set()
 
     def start(self, workers: int) -> int:
         """Start a worker with its share of the processors, one of so many workers. Returns its number."""
@@ -61,19 +61,16 @@ class Processes:
         """Give a shard to a worker."""
         self._send(worker, tasks)
 
-    def events(self) -> Iterator[tuple[int, pool.Event]]:
+    def events(self) -> Iterator[tuple[int, Event]]:
         """Wait until a worker has something to tell, and yield what all have to tell now."""
         ready = wait(list(self._connections.values()))
         for number in [n for n, connection in self._connections.items() if connection in ready]:
             try:
                 message = self._connections[number].recv()
             except (EOFError, OSError):
-                yield number, pool.Died(self._ending(number))
+                yield number, Died(self._ending(number))
                 continue
-            if isinstance(message, worker.Logged):
-                self._log(message)
-            else:
-                yield number, pool.Loaded() if isinstance(message, worker.Loaded) else message
+            yield number, message
 
     def end(self) -> None:
         """End all workers at once. They hold nothing that would be lost."""
@@ -93,14 +90,6 @@ class Processes:
         process.kill()  # has no effect if it ended by itself; its own status is then returned
         status = process.wait()
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
-
-    def _log(self, logged: worker.Logged) -> None:
-        """Log what a worker logs. A warning that several workers give is logged once."""
-        if not logged.logger:
-            print(logged.message, file=sys.stderr)
-        elif logged.level < logging.WARNING or logged.message not in self._warned:
-            self._warned.add(logged.message)
-            logging.getLogger(logged.logger).log(logged.level, "%s", logged.message)
 
 
 def most(chain: Chain) -> int:

@@ -27,12 +27,18 @@ class Serial:
         self._steps: list[Step] = []
 
     def annotated(self, tasks: Iterable[Task]) -> Generator[Task, None, None]:
-        """The tasks after the stages, in order. A thread prepares the next ones meanwhile."""
+        """The tasks after the stages, in order."""
+        with contextlib.closing(self.batches(tasks)) as done:
+            for batch in done:
+                yield from batch
+
+    def batches(self, tasks: Iterable[Task]) -> Generator[list[Task], None, None]:
+        """The tasks after the stages, in order, batch after batch. A thread prepares the next ones meanwhile."""
         with contextlib.closing(ahead(tasks, lambda task: prepare(task, self._chain, self._beside))) as prepared:
             for batch in batches(self._loading(prepared)):
                 annotate(batch, self._chain, self._steps, self._check)
                 self._check()
-                yield from batch
+                yield batch
 
     def _loading(self, prepared: Iterable[Task]) -> Iterator[Task]:
         """The tasks. Before the first one that is pending, the models are loaded, while others are prepared."""

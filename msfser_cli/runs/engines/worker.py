@@ -1,7 +1,4 @@
-"""The program of a worker process: receives tasks, takes them through the stages, and sends them back. Writes nothing.
-
-It ends when the run ends. A run that is killed closes the connection, so that no worker outlives it.
-"""
+"""What a worker does: receives tasks, takes them through the stages, and sends them back. It writes nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -37,43 +34,70 @@ class Orders(NamedTuple):
     log_level: int
 
 
+class Loaded(NamedTuple):
+    """The models are loaded."""
+
+
 class Logged(NamedTuple):
-    """A log record of a worker, or a line that a library printed in it."""
+    """A log record of a worker, or, without a logger, a line that a library printed in it."""
 
     logger: str
     level: int
     message: str
 
 
-class Loaded(NamedTuple):
-    """The models are loaded."""
+Message = list[Task] | Loaded | Logged | Exception
+"""What a worker sends: finished tasks, or an error that no recording is to blame for, after which it does nothing more."""
+
+
+def work(orders: Orders, tasks: SimpleQueue[Task], send: Callable[[Message], None]) -> None:
+    """Take tasks through the stages for ever, and send what becomes of them."""
+    if orders.log_level > logging.DEBUG:
+        warnings.simplefilter("ignore")
+    logging.basicConfig(handlers=[_Handler(send)], level=orders.log_level, force=True)
+    sys.stderr = _Lines(send)
+    try:
+        for batch in Serial(orders.chain, orders.beside, lambda: None, lambda: send(Loaded())).batches(_each(tasks)):
+            send([task.finished() for task in batch])
+    except Exception as error:
+        logger.debug("a worker process stops the run", exc_info=True)
+        send(_portable(innocent(error)))
 
 
 def serve(descriptor: int) -> None:
-    """Work for the run at the other end of a socket, until it closes it."""
+    """Work for the run at the other end of a socket. If the run closes it, this process ends at once: no worker outlives a run."""
     for number in SIGNALS:  # the run decides when its workers end; a terminal signals all processes
         signal.signal(number, signal.SIG_IGN)
-    link = _Link(Connection(descriptor))
-    orders = cast("Orders", link.receive())
-    if orders.log_level > logging.DEBUG:
-        warnings.simplefilter("ignore")
-    logging.basicConfig(handlers=[_Handler(link)], level=orders.log_level)
-    sys.stderr = _Lines(link)
+    connection, sending = Connection(descriptor), threading.Lock()
     tasks: SimpleQueue[Task] = SimpleQueue()
 
-    def receive() -> None:
+    def send(message: Message) -> None:
+        try:
+            with sending:
+                connection.send(message)
+        except OSError:
+            os._exit(0)
+
+    def receive() -> object:
+        try:
+            return connection.recv()
+        except (EOFError, OSError):
+            os._exit(0)
+
+    def receive_tasks() -> None:
         while True:
-            for task in cast("list[Task]", link.receive()):
+            for task in cast("list[Task]", receive()):
                 tasks.put(task)
 
-    start(receive)
-    try:
-        engine = Serial(orders.chain, orders.beside, lambda: None, lambda: link.send(Loaded()))
-        for task in engine.annotated(_each(tasks)):
-            link.send(task.finished())
-    except Exception as error:
-        logger.debug("a worker process stops the run", exc_info=True)
-        link.send(_portable(innocent(error)))
+    orders = cast("Orders", receive())
+    start(receive_tasks)
+    work(orders, tasks, send)
+    signal.pause()  # the run has the error, and ends this process
+
+
+def _each(tasks: SimpleQueue[Task]) -> Iterator[Task]:
+    while True:
+        yield tasks.get()
 
 
 def _portable(error: Exception) -> Exception:
@@ -85,50 +109,24 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-def _each(tasks: SimpleQueue[Task]) -> Iterator[Task]:
-    while True:
-        yield tasks.get()
-
-
-class _Link:
-    """The connection to the run. It ends this process when the run has ended."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._sending = threading.Lock()
-
-    def receive(self) -> object:
-        try:
-            return self._connection.recv()
-        except (EOFError, OSError):
-            os._exit(0)
-
-    def send(self, message: object) -> None:
-        try:
-            with self._sending:
-                self._connection.send(message)
-        except OSError:
-            os._exit(0)
-
-
 class _Handler(logging.Handler):
-    def __init__(self, link: _Link) -> None:
+    def __init__(self, send: Callable[[Message], None]) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(message)s"))
-        self._link = link
+        self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._link.send(Logged(record.name, record.levelno, self.format(record)))
+        self._send(Logged(record.name, record.levelno, self.format(record)))
 
 
 class _Lines(io.TextIOBase):
     """A stderr whose lines go to the run."""
 
-    def __init__(self, link: _Link) -> None:
-        self._link, self._begun = link, ""
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        self._send, self._begun = send, ""
 
     def write(self, text: str) -> int:
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
-            self._link.send(Logged("", logging.INFO, line))
+            self._send(Logged("", logging.INFO, line))
         return len(text)
