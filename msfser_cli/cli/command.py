@@ -31,6 +31,10 @@ class RunOptions:
     max_failed: o.MaxFailed = MAX_FAILED
     wait: o.Wait = 0.0
     jobs: o.Jobs = None
+    engine: o.Engine = "local"
+    ray_address: o.RayAddress = None
+    worker_cpus: o.WorkerCpus = 1.0
+    worker_gpus: o.WorkerGpus = None
     dry_run: o.DryRun = False
     json: o.Json = False
     quiet: o.Quiet = False

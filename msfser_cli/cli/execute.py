@@ -64,6 +64,7 @@ def execute(
     stages, source = source_of(command, inputs, how.root)
     for note in source.notes:
         log.say("note", note)
+    workforce = Workforce(how.jobs, how.engine, how.ray_address, how.worker_cpus, how.worker_gpus)
     plan = chain.plan(given.settings(stages, how.profile))
     require_languages(plan, source)
     if calibration is not None:
@@ -87,7 +88,7 @@ def execute(
         log.say("note", note)
     progress = console.Progress(how.out)
     try:
-        result = runner.run(plan, source, destination, progress, Workforce(how.jobs))
+        result = runner.run(plan, source, destination, progress, workforce)
     finally:
         progress.close()
     if how.json:

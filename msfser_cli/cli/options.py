@@ -80,6 +80,22 @@ Jobs = Annotated[
         "allow; one on a GPU.", _RUN, metavar="N", min=0, show_default=False,
     ),
 ]  # fmt: skip
+Engine = Annotated[
+    str, _option("engine", "Where the workers are: local, or ray for a Ray cluster.", _RUN, metavar="local|ray")
+]
+RayAddress = Annotated[
+    str | None,
+    _option("ray-address", "Ray cluster to join. Default: msfser starts Ray on this machine.", _RUN, metavar="HOST:PORT",
+            show_default=False),
+]  # fmt: skip
+WorkerCpus = Annotated[
+    float, _option("worker-cpus", "Processors of each worker on a Ray cluster.", _RUN, metavar="N", min=0.1)
+]
+WorkerGpus = Annotated[
+    float | None,
+    _option("worker-gpus", "GPUs of each worker on a Ray cluster, such as 0.25. Default: 1 if the cluster has GPUs.", _RUN,
+            metavar="N", min=0, show_default=False),
+]  # fmt: skip
 DryRun = Annotated[bool, _option("dry-run", "Print what a run would annotate, and exit.", _RUN)]
 Json = Annotated[bool, _option("json", "Print the result as JSON on stdout.", _RUN)]
 LogFormat = Annotated[

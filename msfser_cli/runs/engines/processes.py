@@ -92,13 +92,18 @@ class Processes:
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
 
 
+def memory_of(chain: Chain) -> int:
+    """The bytes of memory that a worker needs, estimated."""
+    of_models = sum(file.stat().st_size for folder in chain.models.values() for file in folder.path.rglob("*") if file.is_file())
+    return MEMORY_BYTES + int(MODEL_SHARE * of_models)
+
+
 def most(chain: Chain) -> int:
     """The number of worker processes that serves this machine: one on a GPU, else as its processors and free memory allow."""
     if any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
         return 1
-    of_models = sum(file.stat().st_size for folder in chain.models.values() for file in folder.path.rglob("*") if file.is_file())
     memory = processors.free_memory()
     cores, threads = processors.available(), processors.threads()
     by_cores = cores // threads if threads < cores else cores
-    by_memory = cores if memory is None else int(memory // (MEMORY_BYTES + MODEL_SHARE * of_models))
+    by_memory = cores if memory is None else memory // memory_of(chain)
     return max(1, min(by_cores, by_memory))

@@ -16,12 +16,13 @@ from msfser_cli.stages.work import Step
 class Serial:
     """Runs the stages in this process, batch after batch. The models are loaded when the first recording is pending.
 
-    beside: decoded samples lie beside it. It is absolute, because a back end may change the working directory. check: raises if a
-    signal came: an error that a library raises then is not a failure. loaded: called when the models are loaded.
+    beside: decoded samples lie beside it; absolute, because a back end may change the working directory; None: in the system's
+    folder for temporary files. check: raises if a signal came: an error that a library raises then is not a failure. loaded: called
+    when the models are loaded.
     """
 
     def __init__(
-        self, chain: Chain, beside: Path, check: Callable[[], None], loaded: Callable[[], None] = lambda: None
+        self, chain: Chain, beside: Path | None, check: Callable[[], None], loaded: Callable[[], None] = lambda: None
     ) -> None:
         self._chain, self._beside, self._check, self._loaded = chain, beside, check, loaded
         self._steps: list[Step] = []

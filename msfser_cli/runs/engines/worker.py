@@ -27,10 +27,10 @@ logger = logging.getLogger("msfser")
 
 
 class Orders(NamedTuple):
-    """What a worker is told first. log_level: the lowest level of the log records that it sends."""
+    """What a worker is told first. beside: as in `Serial`. log_level: the lowest level of the log records that it sends."""
 
     chain: Chain
-    beside: Path
+    beside: Path | None
     log_level: int
 
 
@@ -65,7 +65,7 @@ def work(orders: Orders, tasks: SimpleQueue[Task], send: Callable[[Message], Non
 
 
 def serve(descriptor: int) -> None:
-    """Work for the run at the other end of a socket. If the run closes it, this process ends at once: no worker outlives a run."""
+    """Work for the run at the other end of a socket. If the run closes it, this process ends: no worker outlives a run."""
     for number in SIGNALS:  # the run decides when its workers end; a terminal signals all processes
         signal.signal(number, signal.SIG_IGN)
     connection, sending = Connection(descriptor), threading.Lock()
