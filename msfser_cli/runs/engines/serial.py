@@ -17,8 +17,8 @@ class Serial:
     """Runs the stages in this process, batch after batch. The models are loaded when the first recording is pending.
 
     beside: decoded samples lie beside it; absolute, because a back end may change the working directory; None: in the system's
-    folder for temporary files. check: raises if a signal came: an error that a library raises then is not a failure. loaded: called
-    when the models are loaded.
+    folder for temporary files. check: raises if a signal came: an error that a library raises then is not a failure. loaded: is
+    called when the models are loaded.
     """
 
     def __init__(
