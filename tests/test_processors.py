@@ -55,6 +55,29 @@ def test_a_quota_of_version_1_counts_also_as_a_container_sees_it(tmp_path: Path,
     assert processors.available(system(tmp_path / "3", "cgroup", "/", **none)) == 48
 
 
+def test_free_memory_is_that_of_the_machine_or_of_the_smallest_group(tmp_path: Path) -> None:
+    assert processors.free_memory(tmp_path / "nothing") is None
+    files = {"memory_dot_max": "max", "a__memory_dot_max": "9000000", "a__memory_dot_current": "7000000",
+             "a__memory_dot_stat": "anon 1\ninactive_file 500000\n"}  # fmt: skip
+    place = system(tmp_path, "cgroup2", "/a", **files)
+    assert processors.free_memory(place) == 2_500_000
+    (place / "proc/meminfo").write_text("MemTotal: 4000 kB\nMemFree: 1 kB\nMemAvailable:    2000 kB\n")
+    assert processors.free_memory(place) == 2000 << 10
+    files = {"memory_dot_limit_in_bytes": "1000000", "memory_dot_usage_in_bytes": "2000000", "memory_dot_stat": ""}
+    old = system(tmp_path / "1", "cgroup", "/", **files)
+    (old / "proc/self/cgroup").write_text("4:memory:/\n")
+    (old / "proc/self/mountinfo").write_text(MOUNTS.format(root="/", kind="cgroup cgroup rw,memory"))
+    assert processors.free_memory(old) == 0
+    assert 0 < (processors.free_memory() or 0) < 1 << 50
+
+
+def test_as_many_threads_as_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert processors.threads() == 1
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert processors.threads() == processors.available()
+
+
 @pytest.mark.parametrize("value", ["abc", "0", "-1", "9999", "4,2", "1.5", "\N{SUPERSCRIPT TWO}", "1" * 5000])
 @pytest.mark.parametrize("name", processors.THREAD_VARIABLES)
 def test_a_thread_variable_that_makes_no_sense_is_told_and_replaced(name: str, value: str) -> None:

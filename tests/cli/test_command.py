@@ -54,7 +54,7 @@ def small(received: list[Any]) -> typer.Typer:
 def test_what_the_user_gives_arrives(tmp_path: Path) -> None:
     received: list[Any] = []
     words = ["in.parquet", "--pitch", "harvest", "--wait", "2", "--redo", "--root", str(tmp_path), "--describer-concurrency", "7"]
-    result = CliRunner().invoke(small(received), [*words, "--loud"], env={"MSFSER_SHARE": "0.5"})
+    result = CliRunner().invoke(small(received), [*words, "--loud"], env={"MSFSER_SHARE": "0.5", "MSFSER_JOBS": None})
     assert result.exit_code == 0, result.output
     table, given, how, loud = received
     assert (table, loud) == ("in.parquet", True)

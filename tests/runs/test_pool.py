@@ -7,16 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from msfser_cli.errors import ModelError, RecordingError, ResourceError
-from msfser_cli.runs.engines import pool
+from msfser_cli import processors
+from msfser_cli.errors import ModelError, RecordingError, ResourceError, UsageError
+from msfser_cli.runs.chain import Chain
+from msfser_cli.runs.engines import pool, processes
 from msfser_cli.runs.engines.pool import DEATHS, SHARDS, Died, Event, Pool
 from msfser_cli.runs.engines.worker import Loaded
+from msfser_cli.runs.engines.workforce import Workforce
 from msfser_cli.runs.source import Item
 from msfser_cli.runs.task import Task
 from msfser_cli.schemas import LedgerLine
+from msfser_cli.settings import DescribeSettings
 from msfser_cli.stages.work import Recording, Work
 
 pytestmark = pytest.mark.quick
@@ -170,3 +175,40 @@ def test_an_error_that_no_recording_is_to_blame_for_ends_the_run() -> None:
     with pytest.raises(ModelError, match="no such model"):
         list(Pool(crew, 3).annotated(tasks(names(5))))
     assert crew.ended
+
+
+@pytest.mark.parametrize(("cores", "threads", "memory", "gpu", "expected"), [
+    (16, 16, 64 << 30, False, 16),
+    (16, 16, 5 << 30, False, 5),
+    (16, 4, 64 << 30, False, 4),
+    (16, 16, None, False, 16),
+    (1, 1, 0, False, 1),
+    (16, 16, 64 << 30, True, 1),
+])  # fmt: skip
+def test_as_many_workers_as_serve_the_machine(
+    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, memory: int | None, gpu: bool, expected: int
+) -> None:
+    monkeypatch.setattr(processors, "available", lambda: cores)
+    monkeypatch.setattr(processors, "threads", lambda: threads)
+    monkeypatch.setattr(processors, "free_memory", lambda: memory)
+    monkeypatch.setattr(processes, "has_gpu", lambda: gpu)
+    assert processes.most(Chain({}, {})) == expected
+
+
+def test_workers_together_ask_a_server_as_often_as_one_would() -> None:
+    settings = DescribeSettings(describer="openai:http://localhost", describer_concurrency=8)
+    chain = Chain({"describe": settings}, {})
+    shares = [chain.shared_by(n).settings["describe"] for n in (1, 3, 20)]
+    assert [share.describer_concurrency for share in shares if isinstance(share, DescribeSettings)] == [8, 2, 1]
+    assert Chain({}, {}).shared_by(3) == Chain({}, {})
+
+
+@pytest.mark.parametrize(("words", "why"), [
+    ({"kind": "slurm"}, "engine must be one of local, ray, not 'slurm'"),
+    ({"ray_address": "a:1"}, "need --engine ray"),
+    ({"gpus": 0.5}, "need --engine ray"),
+    ({"kind": "ray", "jobs": 0}, "needs workers"),
+])  # fmt: skip
+def test_a_workforce_that_makes_no_sense_is_refused(words: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        Workforce(**words)

@@ -92,6 +92,11 @@ class Processes:
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
 
 
+def has_gpu() -> bool:
+    """Whether this machine has a GPU that this process may use. It is found out without torch, which takes seconds to import."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+
+
 def memory_of(chain: Chain) -> int:
     """The bytes of memory that a worker needs, estimated."""
     of_models = sum(file.stat().st_size for folder in chain.models.values() for file in folder.path.rglob("*") if file.is_file())
@@ -100,7 +105,7 @@ def memory_of(chain: Chain) -> int:
 
 def most(chain: Chain) -> int:
     """The number of worker processes that serves this machine: one on a GPU, else as its processors and free memory allow."""
-    if any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+    if has_gpu():
         return 1
     memory = processors.free_memory()
     cores, threads = processors.available(), processors.threads()
