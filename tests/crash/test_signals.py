@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("moment", ["loading", "annotating", "publishing"])
 def test_a_signal_ends_a_run(case: Cases, trials: Trials, moment: str, number: signal.Signals) -> None:
+    if moment != "publishing" and "MSFSER_TEST_JOBS" in os.environ:
+        pytest.skip("workers do it: see test_workers.py")
     for seed in trials("stopped by a signal", 2):
         turn = seed + SIGNALS.index(number) * 2 + len(moment)
         c = case(STAGES[turn % 5], LAYOUTS[turn % 2], list(SCENARIOS)[turn // 2 % 4])
