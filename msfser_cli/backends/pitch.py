@@ -33,9 +33,9 @@ F0_MIN_HZ = 65.0
 F0_MAX_HZ = 600.0
 
 # Recordings are tracked in windows so that memory does not grow with their length. swift-f0 looks at most 11 frames to either
-# side, so its windows are exact; Harvest joins voiced stretches, for which half a second is ample.
-_WINDOW_FRAMES = 3750
-_CONTEXT_FRAMES = 32
+# side, so its windows are exact; short ones take a third of the memory. Harvest joins voiced stretches, for which half a second
+# is ample.
+_WINDOWS = {"swift-f0": (256, 12), "harvest": (3750, 32)}  # frames, and frames on each side that do not count
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,22 @@ def track(samples: Samples, method: str) -> PitchTrack:
     if len(samples) == 0:
         return PitchTrack(np.zeros(0))
     f0_of = _swift_f0 if method == "swift-f0" else _harvest
-    return PitchTrack(_in_windows(samples, factor(samples), f0_of))
+    return PitchTrack(_in_windows(samples, factor(samples), f0_of, *_WINDOWS[method]))
 
 
 def _frame_count(samples: int) -> int:
     return max(1, samples // HOP_SAMPLES)
 
 
-def _in_windows(samples: Samples, gain: np.float32, f0_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _in_windows(
+    samples: Samples, gain: np.float32, f0_of: Callable[[np.ndarray], np.ndarray], frames: int, context: int
+) -> np.ndarray:
     total = _frame_count(len(samples))
     parts = []
-    for first in range(0, total, _WINDOW_FRAMES):
-        last = min(first + _WINDOW_FRAMES, total)
-        left = max(0, first - _CONTEXT_FRAMES)
-        right = len(samples) if last == total else (last + _CONTEXT_FRAMES) * HOP_SAMPLES
+    for first in range(0, total, frames):
+        last = min(first + frames, total)
+        left = max(0, first - context)
+        right = len(samples) if last == total else (last + context) * HOP_SAMPLES
         f0 = f0_of(samples[left * HOP_SAMPLES : right] * gain)
         parts.append(f0[first - left : last - left])
     return np.concatenate(parts)
