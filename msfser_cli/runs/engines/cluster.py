@@ -21,7 +21,7 @@ from typing import cast
 from msfser_cli import __version__, processors
 from msfser_cli.errors import ResourceError, UsageError, why
 from msfser_cli.runs.chain import Chain
-from msfser_cli.runs.engines.member import END_SECONDS, Fitting, Give, Join, Start
+from msfser_cli.runs.engines.member import END_SECONDS, Fitting, Give, Join, Site, Start
 from msfser_cli.runs.engines.pool import Died, Event
 from msfser_cli.runs.engines.processes import memory_of, spawn
 from msfser_cli.runs.engines.worker import Message, Orders, Started
@@ -51,7 +51,7 @@ class Cluster:
         self._nodes: dict[int, str] = {}
         self._count = 0
         environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}  # Ray reports its use otherwise
-        if not address:  # Ray listens on all interfaces, and does what anyone says who has the token
+        if not address:  # Ray listens on all interfaces, and obeys whoever has the token
             environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         try:
             # In a session of its own, it does not get the signals of the run's terminal.
@@ -59,7 +59,8 @@ class Cluster:
         except OSError as error:
             raise ResourceError(f"cannot start the process that joins Ray ({why(error)})") from error
         try:
-            self._send(Join(address, processors.available(), cpus, gpus, memory_of(chain), __version__, Path.cwd()))
+            site = Site(__version__, Path.cwd(), os.environ.get("MSFSER_MODELS_DIR"))
+            self._send(Join(address, processors.available(), cpus, gpus, memory_of(chain), site))
             self.most = self._joined(f"join Ray at {address}" if address else "start Ray", jobs)
         except BaseException:
             self.end()

@@ -36,10 +36,21 @@ PATIENCE_SECONDS = 30.0
 """If an actor has not started after this time, the user is told."""
 
 
+class Site(NamedTuple):
+    """What the nodes must have as well: this version of msfser, and, where paths are relative, the run's working directory.
+
+    models_dir: the value of MSFSER_MODELS_DIR, for nodes that have none of their own.
+    """
+
+    version: str
+    folder: Path
+    models_dir: str | None
+
+
 class Join(NamedTuple):
     """What the process is told first. The fields up to `gpus` are as in `cluster.Cluster`.
 
-    cores: of this machine. memory_bytes: of a worker. version: msfser's. folder: the run's working directory.
+    cores: of this machine. memory_bytes: of a worker. site: where the run takes place.
     """
 
     address: str | None
@@ -47,8 +58,7 @@ class Join(NamedTuple):
     cpus: float
     gpus: float | None
     memory_bytes: int
-    version: str
-    folder: Path
+    site: Site
 
 
 class Fitting(NamedTuple):
@@ -141,7 +151,7 @@ class _Member:
         actor = self._actors[number] = self._ray.remote(_Actor).options(
             num_cpus=self._needs.get("CPU", 0), num_gpus=self._needs.get("GPU", 0), memory=self._needs["memory"],
             max_restarts=0, max_task_retries=0, max_concurrency=2,
-        ).remote(order.orders, self._join.version, self._join.folder, max(1, int(self._join.cpus)))  # fmt: skip
+        ).remote(order.orders, self._join.site, max(1, int(self._join.cpus)))  # fmt: skip
         warning = Logged("msfser", logging.WARNING, f"a worker has not started within {PATIENCE_SECONDS:.0f} s: the cluster may "
                          f"have no room for it ({self.fitting.needs}); msfser waits for it, and goes on with the others")
         late = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._send, number, pickle.dumps(warning))
@@ -168,15 +178,17 @@ class _Member:
 class _Actor:
     """A worker on a node. It finds the models on its own machine, and does not work if they are others than those of the run."""
 
-    def __init__(self, orders: bytes, version: str, folder: Path, threads: int) -> None:
+    def __init__(self, orders: bytes, site: Site, threads: int) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
         self._tasks: SimpleQueue[Task] = SimpleQueue()
         self._out: SimpleQueue[bytes] = SimpleQueue()
         self._node = socket.gethostname()
         with suppress(OSError):
-            os.chdir(folder)  # models and heads may be named relative to it
+            os.chdir(site.folder)
+        if site.models_dir is not None:
+            os.environ.setdefault("MSFSER_MODELS_DIR", site.models_dir)
         try:
-            here = self._here(orders, version)
+            here = self._here(orders, site.version)
         except MsfserError as error:
             self._send(type(error)(f"on node {self._node}: {error}") if isinstance(error, ModelError) else error)
             return
