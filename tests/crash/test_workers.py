@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kit.crash_runs import LAYOUTS, ledger_of, leftovers, rows_of
-from kit.program import AFRESH, Done, run_afresh
+from kit.program import AFRESH, Done, is_alive, run_afresh, wait_for
 from kit.sounds import hum, speak
 from msfser_cli.store.ledger import ledger_path
 
@@ -69,19 +69,6 @@ def workers_of(run: subprocess.Popen[str]) -> list[int]:
     with contextlib.suppress(OSError):
         return list(map(int, Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()))
     return []
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

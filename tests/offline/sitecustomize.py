@@ -11,6 +11,8 @@ import sys
 from typing import Any
 
 LOG = "MSFSER_TEST_NETWORK_LOG"
+OWN = "MSFSER_TEST_OWN_ADDRESS"
+"""This machine's own address, for a test whose processes use it to talk to each other."""
 _LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
 # Audit events of the socket module, and which of their arguments is the host or address.
 _WATCHED = {
@@ -27,7 +29,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     host = target[0] if isinstance(target, tuple) else target if event.startswith("socket.get") else None
     if isinstance(host, bytes):
         host = host.decode(errors="replace")
-    if host and not host.startswith(_LOCAL):
+    if host and not host.startswith(_LOCAL) and host != os.environ.get(OWN):
         attempt = f"{event} {target!r}"
         with open(log, "a", encoding="utf-8") as file:  # noqa: PTH123 - pathlib would slow down the start of every process
             file.write(f"{attempt} in {os.environ.get('PYTEST_CURRENT_TEST', ' '.join(sys.argv))}\n")

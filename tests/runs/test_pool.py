@@ -16,7 +16,7 @@ from msfser_cli.errors import ModelError, RecordingError, ResourceError, UsageEr
 from msfser_cli.runs.chain import Chain
 from msfser_cli.runs.engines import pool, processes
 from msfser_cli.runs.engines.pool import DEATHS, SHARDS, Died, Event, Pool
-from msfser_cli.runs.engines.worker import Loaded
+from msfser_cli.runs.engines.worker import Loaded, Started
 from msfser_cli.runs.engines.workforce import Workforce
 from msfser_cli.runs.source import Item
 from msfser_cli.runs.task import Task
@@ -39,15 +39,18 @@ class Workers:
         self.tried: Counter[str] = Counter()
         self.ended = False
         self._fresh: set[int] = set()
+        self.starting: set[int] = set()
 
     def start(self, workers: int) -> int:
         self.expected.append(workers)
         number = len(self.expected)
         self.in_hand[number] = []
         self._fresh.add(number)
+        self.starting.add(number)
         return number
 
     def give(self, worker: int, tasks: list[Task]) -> None:
+        assert worker not in self.starting
         self.in_hand[worker].append(list(tasks))
         self.shards.append([task.line.recording_id for task in tasks])
         assert len(self.in_hand[worker]) <= SHARDS
@@ -55,9 +58,13 @@ class Workers:
         self.tried.update(self.shards[-1])
 
     def events(self) -> Iterator[tuple[int, Event]]:
-        busy = [number for number, shards in self.in_hand.items() if shards]
+        busy = [number for number, shards in self.in_hand.items() if shards or number in self.starting]
         assert busy
         number = self.chance.choice(busy)
+        if number in self.starting:
+            self.starting.remove(number)
+            yield number, Started("here")
+            return
         if number in self._fresh:
             self._fresh.remove(number)
             yield number, Loaded()
@@ -149,6 +156,39 @@ def test_what_needs_no_worker_goes_to_none() -> None:
     done = list(Pool(crew, 2).annotated(todo))
     assert [(task.line.status, task.line.reason) for task in done] == [("done", None), ("failed", "missing"), ("no_speech", None)]
     assert crew.expected == []
+
+
+@pytest.mark.parametrize("count", [1, 3, 200])
+def test_a_worker_that_never_starts_keeps_nothing_back(count: int) -> None:
+    """As on a full cluster: the others do everything."""
+
+    class Full(Workers):
+        def start(self, workers: int) -> int:
+            number = super().start(workers)
+            if number > 1:
+                self.starting.remove(number)
+            return number
+
+    crew = Full()
+    assert len(list(Pool(crew, 3).annotated(tasks(names(count))))) == count
+    assert len(crew.expected) == min(3, count)
+    assert not any(crew.in_hand[number] for number in crew.in_hand if number > 1)
+
+
+def test_the_last_recordings_wait_for_workers_that_are_starting() -> None:
+    class Slow(Workers):
+        def events(self) -> Iterator[tuple[int, Event]]:
+            if self.starting:
+                number = min(self.starting)
+                self.starting.remove(number)
+                yield number, Started("here")
+            else:
+                yield from super().events()
+
+    crew = Slow()
+    list(Pool(crew, 8).annotated(tasks(names(3))))
+    assert crew.shards == [["000"], ["001"], ["002"]]
+    assert sorted(crew.in_hand) == [1, 2, 3]
 
 
 def test_workers_that_die_while_they_load_stop_the_run(caplog: pytest.LogCaptureFixture) -> None:

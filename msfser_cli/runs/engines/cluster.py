@@ -1,164 +1,141 @@
 """Workers as Ray actors, on this machine or on all nodes of a cluster.
 
-Ray starts the actors and tells when one dies. It repeats nothing: the pool hands out again what an actor had in hand.
+The run itself does not join the cluster: Ray ends a process that loses the cluster, takes over its signals, and prints to its
+stderr. A process of its own joins it, and the run talks to that one: see `member`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
-import signal
+import pickle
+import secrets
 import socket
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
+from typing import cast
 
 from msfser_cli import __version__, processors
-from msfser_cli.backends.background import start
-from msfser_cli.errors import ModelError, MsfserError, ResourceError, UsageError
-from msfser_cli.runs import chain as chains
+from msfser_cli.errors import ResourceError, UsageError, why
 from msfser_cli.runs.chain import Chain
+from msfser_cli.runs.engines.member import END_SECONDS, Fitting, Give, Join, Site, Start
 from msfser_cli.runs.engines.pool import Died, Event
-from msfser_cli.runs.engines.processes import memory_of
-from msfser_cli.runs.engines.worker import Message, Orders, work
-from msfser_cli.runs.stopping import SIGNALS
+from msfser_cli.runs.engines.processes import memory_of, spawn
+from msfser_cli.runs.engines.worker import Message, Orders, Started
 from msfser_cli.runs.task import Task
 
-_LOOK_SECONDS = 1.0  # how often signals are looked for while no actor has anything to tell
+REACH_SECONDS, JOIN_SECONDS = 10.0, 120.0
+"""How long msfser waits for an answer at the address of a cluster, and until it has joined it, or has started Ray."""
 
 
 class Cluster:
     """Starts Ray actors.
 
-    address: of a cluster to join; None: Ray is started on this machine, for this run. cpus, gpus: what each worker gets; a
-    fraction shares one; None: one GPU if the cluster has any. most: the number of workers that fit into the cluster. Raises
-    UsageError if Ray is not installed, ResourceError if the cluster cannot be reached or is too small for one worker.
+    address: `HOST:PORT` of a cluster to join; None: Ray is started on this machine, for this run. jobs: the number of workers;
+    None: as many as fit into the cluster. cpus, gpus: what each worker gets; a fraction shares one; None: one GPU if the cluster
+    has any. most: the number of workers. Raises UsageError if Ray is not installed, ResourceError if the cluster cannot be
+    reached or, with jobs None, is too small for one worker.
     """
 
-    def __init__(self, chain: Chain, beside: Path, address: str | None, cpus: float, gpus: float | None) -> None:
-        self._ray = _ray()
+    def __init__(
+        self, chain: Chain, beside: Path, address: str | None, jobs: int | None, cpus: float, gpus: float | None
+    ) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise UsageError("--engine ray needs Ray: pip install 'msfser[ray]'")
+        if address:
+            _reach(address)
         self._orders = Orders(chain, beside, logging.getLogger().getEffectiveLevel())
-        self._actors: dict[int, Any] = {}
-        self._streams: dict[Any, int] = {}
+        self._nodes: dict[int, str] = {}
         self._count = 0
-        options: dict[str, Any] = {"address": address} if address else {
-            "address": "local", "num_cpus": processors.available(), "include_dashboard": False}
+        environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}  # Ray reports its use otherwise
+        if not address:  # Ray listens on all interfaces, and obeys whoever has the token
+            environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         try:
-            with _own_signals():
-                self._ray.init(**options, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
-        except Exception as error:  # Ray has no class for it
-            raise ResourceError(f"cannot {'join Ray at ' + address if address else 'start Ray'}: {error}") from error
-        cluster = self._ray.cluster_resources()
-        if gpus is None:
-            gpus = 1.0 if cluster.get("GPU") else 0.0
-        self._wanted = {"CPU": cpus, "GPU": gpus, "memory": memory_of(chain)}
-        self.most = int(min(cluster.get(name, 0) // amount for name, amount in self._wanted.items() if amount))
-        if not self.most:
+            # In a session of its own, it does not get the signals of the run's terminal.
+            self._process, self._member = spawn("member", environment, start_new_session=True, stderr=subprocess.DEVNULL)
+        except OSError as error:
+            raise ResourceError(f"cannot start the process that joins Ray ({why(error)})") from error
+        try:
+            site = Site(__version__, Path.cwd(), os.environ.get("MSFSER_MODELS_DIR"))
+            self._send(Join(address, processors.available(), cpus, gpus, memory_of(chain), site))
+            self.most = self._joined(f"join Ray at {address}" if address else "start Ray", jobs)
+        except BaseException:
             self.end()
-            has = ", ".join(f"{cluster.get(name, 0):g} {name}" for name in self._wanted)
-            wants = ", ".join(f"{amount:g} {name}" for name, amount in self._wanted.items())
-            raise ResourceError(f"the cluster is too small for a worker: it has {has}; a worker needs {wants}")
+            raise
 
     def start(self, workers: int) -> int:
         """Start an actor, one of so many. Returns its number."""
         self._count += 1
-        options = {"num_cpus": self._wanted["CPU"], "num_gpus": self._wanted["GPU"], "memory": self._wanted["memory"],
-                   "max_restarts": 0, "max_task_retries": 0, "max_concurrency": 2}
         orders = self._orders._replace(chain=self._orders.chain.shared_by(workers))
-        threads = max(1, int(self._wanted["CPU"]))
-        actor = self._ray.remote(_Actor).options(**options).remote(orders, Path.cwd(), threads, __version__)
-        self._actors[self._count] = actor
-        self._streams[actor.messages.options(num_returns="streaming").remote()] = self._count
+        self._send(Start(self._count, pickle.dumps(orders)))
         return self._count
 
     def give(self, worker: int, tasks: list[Task]) -> None:
         """Give a shard to an actor."""
-        self._actors[worker].add.remote(tasks)
+        self._send(Give(worker, pickle.dumps(tasks)))
 
     def events(self) -> Iterator[tuple[int, Event]]:
-        """Wait until an actor has something to tell, and yield what all have to tell now."""
-        ready: list[Any] = []
-        while not ready:
-            ready, _ = self._ray.wait(list(self._streams), num_returns=1, timeout=_LOOK_SECONDS)
-        more, _ = self._ray.wait(list(self._streams), num_returns=len(self._streams), timeout=0)
-        for stream in more:
-            number = self._streams[stream]
-            try:
-                yield number, self._ray.get(next(stream))
-            except (StopIteration, self._ray.exceptions.RayError) as error:
-                del self._streams[stream], self._actors[number]
-                yield number, Died(" ".join(str(error).split())[:200] or "its node was lost")
+        """Wait until an actor has something to tell, and yield what all have to tell now.
+
+        Raises ResourceError if the cluster is lost.
+        """
+        self._member.poll(None)
+        while self._member.poll():
+            number, sent = self._received()
+            if isinstance(sent, Died):
+                node = self._nodes.pop(number, None)
+                yield number, Died(f"on node {node}: {sent.how}") if node else sent
+                continue
+            message = cast("Message", pickle.loads(sent))
+            if isinstance(message, Started):
+                self._nodes[number] = message.node
+            yield number, message
 
     def end(self) -> None:
-        """End all actors at once, and leave the cluster."""
-        for actor in self._actors.values():
-            with suppress(Exception):  # the cluster may be gone
-                self._ray.kill(actor)
-        self._ray.shutdown()
-
-
-class _Actor:
-    """A worker on a node. It finds the models on its own machine, and does not work if they are others than those of the run."""
-
-    def __init__(self, orders: Orders, folder: Path, threads: int, version: str) -> None:
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-        self._tasks: SimpleQueue[Task] = SimpleQueue()
-        self._out: SimpleQueue[Message] = SimpleQueue()
-        self._node = socket.gethostname()
-        with suppress(OSError):
-            os.chdir(folder)  # models and heads may be named relative to it
+        """End all actors at once, and leave the cluster. Ray ends if it was started for this run."""
+        self._member.close()
         try:
-            here = orders._replace(chain=self._chain(orders.chain, version))
-        except MsfserError as error:
-            self._out.put(type(error)(f"on node {self._node}: {error}") if isinstance(error, ModelError) else error)
-            return
-        if here.beside and not here.beside.parent.is_dir():
-            here = here._replace(beside=None)
-        start(lambda: work(here, self._tasks, self._send))
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
-    def add(self, tasks: list[Task]) -> None:
-        for task in tasks:
-            self._tasks.put(task)
+    def _joined(self, attempt: str, jobs: int | None) -> int:
+        """The number of workers."""
+        if not self._member.poll(JOIN_SECONDS):
+            self._process.kill()
+            raise ResourceError(f"cannot {attempt}: it took more than {JOIN_SECONDS:.0f} s")
+        try:
+            answer: Fitting | str = self._member.recv()
+        except (EOFError, OSError):
+            raise ResourceError(f"cannot {attempt}: Ray ended by itself") from None
+        if isinstance(answer, str):
+            raise ResourceError(f"cannot {attempt}: {answer}")
+        if not (jobs or answer.workers):
+            raise ResourceError(f"the cluster is too small for a worker: it has {answer.has}; a worker needs {answer.needs}")
+        return jobs or answer.workers
 
-    def messages(self) -> Iterator[Message]:
-        while True:
-            yield self._out.get()
+    def _received(self) -> tuple[int, bytes | Died]:
+        try:
+            return cast("tuple[int, bytes | Died]", self._member.recv())
+        except (EOFError, OSError):
+            raise ResourceError("the Ray cluster was lost: its head has ended, or cannot be reached any more; finished work is "
+                                "kept, and the same command continues from there when the cluster is back") from None
 
-    def _chain(self, wanted: Chain, version: str) -> Chain:
-        """The chain with the models of this node. Raises ModelError if they are not those of the run."""
-        chain = chains.plan(wanted.settings)
-        ours, theirs = chain.identities() | {"msfser": __version__}, wanted.identities() | {"msfser": version}
-        differing = sorted(role for role in ours.keys() | theirs.keys() if ours.get(role) != theirs.get(role))
-        if differing:
-            what = "; ".join(f"{role}: {ours.get(role)}, in the run {theirs.get(role)}" for role in differing)
-            raise ModelError(f"it has other models than the run ({what}); install the same on every node")
-        return chain
-
-    def _send(self, message: Message) -> None:
-        if isinstance(message, list):
-            for task in message:
-                if task.line.reason in ("missing", "unreadable"):
-                    task.line.detail = f"{task.line.detail} (on node {self._node})"
-        self._out.put(message)
+    def _send(self, order: object) -> None:
+        with suppress(OSError):  # it has ended, which is found out where it is heard
+            self._member.send(order)
 
 
-def _ray() -> Any:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray reports its use otherwise
+def _reach(address: str) -> None:
+    """Raise ResourceError if nothing listens there. Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise UsageError(f"--ray-address must be HOST:PORT, such as 10.0.0.1:6379, not {address!r}")
     try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--engine ray needs Ray: pip install 'msfser[ray]'") from error
-    return ray
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep the handlers of signals, which Ray replaces by its own."""
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        socket.create_connection((host, int(port)), REACH_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ResourceError(f"cannot reach Ray at {address} ({why(error)}); is the head of the cluster running?") from error

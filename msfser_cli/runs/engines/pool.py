@@ -15,7 +15,7 @@ from typing import Protocol
 
 from msfser_cli.errors import RecordingError, ResourceError
 from msfser_cli.runs.annotate import complete
-from msfser_cli.runs.engines.worker import Loaded, Logged, Message
+from msfser_cli.runs.engines.worker import Loaded, Logged, Message, Started
 from msfser_cli.runs.task import Task, identify
 
 logger = logging.getLogger("msfser")
@@ -44,7 +44,10 @@ class Crew(Protocol):
     """Starts workers, each with a number, and talks to them."""
 
     def start(self, workers: int) -> int:
-        """Start a worker, one of so many. Returns its number. Raises ResourceError if this is not possible."""
+        """Start a worker, one of so many. Returns its number. It says when it has started, which may take long on a full cluster.
+
+        Raises ResourceError if this is not possible.
+        """
         ...
 
     def give(self, worker: int, tasks: list[Task]) -> None:
@@ -63,11 +66,12 @@ class Crew(Protocol):
 @dataclass
 class _Worker:
     shards: deque[dict[str, Task]] = field(default_factory=deque)
+    has_started: bool = False
     has_loaded: bool = False
     is_alone: bool = False  # it has a recording in hand that must not have company
 
     def has_room(self) -> bool:
-        return len(self.shards) < SHARDS and not self.is_alone
+        return self.has_started and len(self.shards) < SHARDS and not self.is_alone
 
 
 class Pool:
@@ -89,7 +93,7 @@ class Pool:
             while True:
                 yield from self._take(source)
                 self._hand_out()
-                if not any(worker.shards for worker in self._workers.values()):
+                if not (self._open or self._again or self._busy()):
                     return
                 for number, event in self._crew.events():
                     yield from self._heard(number, event)
@@ -107,10 +111,7 @@ class Pool:
                 self._open.append((task, _size(task)))
 
     def _hand_out(self) -> None:
-        while self._again or self._open:
-            number = self._free(alone=bool(self._again))
-            if number is None:
-                return
+        while (self._again or self._open) and (number := self._free(alone=bool(self._again))) is not None:
             shard = [self._again.popleft()] if self._again else self._shard()
             for task in shard:
                 task.ends_batch = task is shard[-1]
@@ -118,18 +119,28 @@ class Pool:
             worker.is_alone = self._deaths[shard[0].item.recording.recording_id] > 0
             worker.shards.append({task.item.recording.recording_id: task for task in shard})
             self._crew.give(number, shard)
+        if left := len(self._open) + len(self._again):
+            wanted = min(self._most, self._busy() + left)
+            while len(self._workers) < wanted:
+                self._workers[self._crew.start(wanted)] = _Worker()
+
+    def _busy(self) -> int:
+        """The number of workers with recordings in hand."""
+        return sum(bool(worker.shards) for worker in self._workers.values())
 
     def _free(self, *, alone: bool) -> int | None:
-        """A worker that takes another shard: an idle or a new one first. alone: it must be one without a shard."""
-        idle = [number for number, worker in self._workers.items() if not worker.shards]
-        if idle:
-            return idle[0]
-        if len(self._workers) < self._most:
-            number = self._crew.start(min(self._most, len(self._workers) + len(self._open) + len(self._again)))
-            self._workers[number] = _Worker()
-            return number
+        """A worker that takes another shard: an idle one first. alone: it must be one without a shard.
+
+        A second shard would leave nothing for the workers that are starting. So the last recordings wait for them, or for the
+        first worker that is idle: those may never start.
+        """
         with_room = [number for number, worker in self._workers.items() if worker.has_room()]
-        return None if alone or not with_room else min(with_room, key=lambda number: len(self._workers[number].shards))
+        number = min(with_room, key=lambda number: len(self._workers[number].shards), default=None)
+        if number is not None and self._workers[number].shards:
+            starting = sum(not worker.has_started for worker in self._workers.values())
+            if alone or len(self._open) <= starting or len(self._workers) < self._most:
+                return None
+        return number
 
     def _shard(self) -> list[Task]:
         """The next shard. If few tasks are left, it is small, so that all workers have work until the end."""
@@ -149,6 +160,8 @@ class Pool:
         if isinstance(event, list):
             for task in event:
                 yield self._finished(worker, task)
+        elif isinstance(event, Started):
+            worker.has_started = True
         elif isinstance(event, Loaded):
             worker.has_loaded, self._deaths_unloaded = True, 0
         elif isinstance(event, Logged):

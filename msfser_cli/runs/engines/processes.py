@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 from msfser_cli import processors
 from msfser_cli.errors import ResourceError, why
@@ -22,9 +23,9 @@ from msfser_cli.runs.task import Task
 
 # sys.path is the run's own, so nothing is imported from the current folder.
 _PROGRAM = """import sys
-sys.path[:] = sys.argv[2:]
-from msfser_cli.runs.engines.worker import serve
-serve(int(sys.argv[1]))"""
+sys.path[:] = sys.argv[3:]
+from importlib import import_module
+import_module("msfser_cli.runs.engines." + sys.argv[1]).serve(int(sys.argv[2]))"""
 
 MEMORY_BYTES = 1 << 30
 """What a worker needs in addition to `MODEL_SHARE` times its models' files: libraries, and a batch of recordings."""
@@ -42,17 +43,11 @@ class Processes:
 
     def start(self, workers: int) -> int:
         """Start a worker with its share of the processors, one of so many workers. Returns its number."""
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), *sys.path]
         threads = min(processors.threads(), max(1, processors.available() // workers))
         try:
-            with theirs:
-                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                           pass_fds=[theirs.fileno()], env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+            process, connection = spawn("worker", {**os.environ, "OMP_NUM_THREADS": str(threads)})
         except OSError as error:
-            ours.close()
             raise ResourceError(f"cannot start a worker process ({why(error)}); use fewer with --jobs") from error
-        connection = Connection(ours.detach())
         self._processes[process.pid], self._connections[process.pid] = process, connection
         self._send(process.pid, self._orders._replace(chain=self._orders.chain.shared_by(workers)))
         return process.pid
@@ -95,6 +90,20 @@ class Processes:
 def has_gpu() -> bool:
     """Whether this machine has a GPU that this process may use. It is found out without torch, which takes seconds to import."""
     return any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+
+
+def spawn(module: str, environment: dict[str, str], **options: Any) -> tuple[subprocess.Popen[bytes], Connection]:
+    """Start `serve` of a module beside this one in a process at the other end of a socket. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-c", _PROGRAM, module, str(theirs.fileno()), *sys.path]
+    try:
+        with theirs:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                       pass_fds=[theirs.fileno()], env=environment, **options)
+    except OSError:
+        ours.close()
+        raise
+    return process, Connection(ours.detach())
 
 
 def memory_of(chain: Chain) -> int:

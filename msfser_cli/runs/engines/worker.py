@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -34,6 +35,12 @@ class Orders(NamedTuple):
     log_level: int
 
 
+class Started(NamedTuple):
+    """The worker takes tasks now. node: the name of its machine."""
+
+    node: str
+
+
 class Loaded(NamedTuple):
     """The models are loaded."""
 
@@ -46,7 +53,7 @@ class Logged(NamedTuple):
     message: str
 
 
-Message = list[Task] | Loaded | Logged | Exception
+Message = list[Task] | Started | Loaded | Logged | Exception
 """What a worker sends: finished tasks, or an error that no recording is to blame for, after which it does nothing more."""
 
 
@@ -56,6 +63,7 @@ def work(orders: Orders, tasks: SimpleQueue[Task], send: Callable[[Message], Non
         warnings.simplefilter("ignore")
     logging.basicConfig(handlers=[_Handler(send)], level=orders.log_level, force=True)
     sys.stderr = _Lines(send)
+    send(Started(socket.gethostname()))
     try:
         for batch in Serial(orders.chain, orders.beside, lambda: None, lambda: send(Loaded())).batches(_each(tasks)):
             send([task.finished() for task in batch])

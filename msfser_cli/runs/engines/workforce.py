@@ -43,8 +43,8 @@ class Workforce:
     def engine(self, chain: Chain, beside: Path, check: Callable[[], None]) -> Engine:
         """The engine for a run. Its arguments are those of `Serial`."""
         if self.kind == "ray":
-            cluster = Cluster(chain, beside, self.ray_address, self.cpus, self.gpus)
-            return Pool(cluster, self.jobs or cluster.most)
+            cluster = Cluster(chain, beside, self.ray_address, self.jobs, self.cpus, self.gpus)
+            return Pool(cluster, cluster.most)
         if self.jobs == 0:
             return Serial(chain, beside, check)
         return Pool(Processes(chain, beside), self.jobs or most(chain))
