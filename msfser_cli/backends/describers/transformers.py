@@ -16,8 +16,8 @@ import numpy as np
 
 from msfser_cli.backends import asking
 from msfser_cli.backends.describers import pcm, prosody, wav
-from msfser_cli.backends.encoders import SAFELY, whole_model
-from msfser_cli.errors import ModelError, MsfserError, UsageError, is_shortage
+from msfser_cli.backends.loading import SAFELY, loading, whole_model
+from msfser_cli.errors import ModelError, UsageError, is_shortage
 from msfser_cli.model_store.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -69,14 +69,10 @@ def needs(settings: DescribeSettings) -> ModelFolder:
 def load(settings: DescribeSettings, model: ModelFolder) -> asking.AskingDescriber:
     """The describer with `model`. ModelError, with the folder's name, if transformers cannot load it or if it takes no audio.
 
-    MemoryError if the GPU is too small.
+    ResourceError if memory is too small for it.
     """
-    try:
+    with loading(model.path, "cannot load this audio language model"):
         return asking.AskingDescriber(Listener(model.path), prosody.load(settings))
-    except (MsfserError, MemoryError):
-        raise
-    except Exception as error:
-        raise ModelError(f"{model.path}: cannot load this audio language model ({type(error).__name__}: {error})") from error
 
 
 class Listener:
@@ -105,10 +101,7 @@ class Listener:
         model.generation_config = transformers.GenerationConfig(
             do_sample=False, num_beams=1, max_new_tokens=asking.MOST_TOKENS, eos_token_id=self._ends, pad_token_id=self._ends[0]
         )
-        try:
-            self._model: Any = model.eval().to(self._device)
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(f"the GPU's memory is too small for {folder}") from error
+        self._model: Any = model.eval().to(self._device)
         self._positions = int(model.config.get_text_config().max_position_embeddings)
         self._longest = round(BATCH_SECONDS * SAMPLE_RATE_HZ)
         if self._kind.fixed_window:
