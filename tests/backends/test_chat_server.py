@@ -1,4 +1,4 @@
-"""The way to a chat server: its address, its key, proxies and certificates. The rest is tested with the describer that uses it."""
+"""The way to a chat server: address, key, proxies and certificates. The rest is tested with the describer that uses it."""
 
 from __future__ import annotations
 
