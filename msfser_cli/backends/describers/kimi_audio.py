@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from msfser_cli.backends import asking
 from msfser_cli.backends.describers import pcm, prosody, wav
+from msfser_cli.backends.inference import Batches
 from msfser_cli.backends.loading import loading
 from msfser_cli.errors import MissingModelError, ModelError
 from msfser_cli.model_store.models import ModelFolder, locate
@@ -89,11 +90,14 @@ class Listener:
         """The model's answer to each question; None for an utterance longer than `LONGEST_SECONDS`. MemoryError if the GPU is
         too small for one utterance.
         """
-        return [self._answer(q) if len(q.samples) <= LONGEST_SECONDS * SAMPLE_RATE_HZ else None for q in questions]
+        answers: list[str | None] = [None] * len(questions)
+        heard = [i for i, question in enumerate(questions) if len(question.samples) <= LONGEST_SECONDS * SAMPLE_RATE_HZ]
+        lengths = [len(questions[i].samples) for i in heard]
+        for [j], answer in Batches(0).over(lengths, lambda chosen: self._answer(questions[heard[chosen[0]]])):
+            answers[heard[j]] = answer
+        return answers
 
     def _answer(self, question: Question) -> str:
-        import torch
-
         with tempfile.NamedTemporaryFile(prefix="msfser", suffix=".wav") as file:
             file.write(wav(pcm(question.samples)))
             file.flush()
@@ -101,11 +105,8 @@ class Listener:
                 {"role": "user", "message_type": "text", "content": question.prompt},
                 {"role": "user", "message_type": "audio", "content": file.name},
             ]
-            try:
-                with _without_output():
-                    _, text = self._kimi.generate(messages, **GREEDY)
-            except torch.OutOfMemoryError as error:
-                raise MemoryError("the GPU's memory is too small for Kimi-Audio and this utterance") from error
+            with _without_output():
+                _, text = self._kimi.generate(messages, **GREEDY)
         return str(text)
 
 
