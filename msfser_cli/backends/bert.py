@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msfser_cli.backends.loading import require_finite
 from msfser_cli.backends.parallel import each
-from msfser_cli.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,6 @@ class Bert:
     """Each text is encoded alone, in float32, so its vector does not depend on other texts."""
 
     def __init__(self, folder: Path) -> None:
-        import torch
         from safetensors.torch import load_file
         from tokenizers import Tokenizer
 
@@ -36,9 +35,7 @@ class Bert:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(int(longest))
         self._weights = load_file(folder / "model.safetensors")
-        for name, weight in self._weights.items():
-            if not torch.isfinite(weight).all():
-                raise ModelError(f"{folder}: {name} has numbers that are not finite; get the model again")
+        require_finite(folder, self._weights.items())
         self._layers, self._heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
         self._epsilon, self.dimension = float(config["layer_norm_eps"]), int(config["hidden_size"])
         self.encode(["text"])  # fails here if a weight is missing or of another shape

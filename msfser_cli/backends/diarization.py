@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msfser_cli.backends.loading import loading, require_finite
 from msfser_cli.backends.quiet import quiet
 from msfser_cli.errors import ModelError, RecordingError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
@@ -165,27 +166,20 @@ def numbered(tracks: Iterable[tuple[float, float, str]], duration: float) -> lis
 
 def load(pipeline: Pipeline) -> Diarizer:
     """Load a pipeline, onto the GPU if there is one. ModelError if a part is damaged or could run code."""
-    try:
-        with quiet():
-            import torch
-            from pyannote.audio.core.plda import PLDA
-            from pyannote.audio.pipelines import SpeakerDiarization
+    with loading(pipeline.folder, "cannot load this pipeline"), quiet():
+        import torch
+        from pyannote.audio.core.plda import PLDA
+        from pyannote.audio.pipelines import SpeakerDiarization
 
-            files = pipeline.files
-            loaded = SpeakerDiarization(
-                segmentation=_network("segmentation", files["segmentation/pytorch_model.bin"]),
-                embedding=_network("embedding", files["embedding/pytorch_model.bin"]),
-                plda=PLDA(files["plda/xvec_transform.npz"], files["plda/plda.npz"]),
-                **pipeline.arguments,
-            )
-            loaded.instantiate(pipeline.parameters or loaded.default_parameters())
-            loaded.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    except (ModelError, MemoryError):
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"{pipeline.folder}: cannot load this pipeline ({type(error).__name__}: {error}); get the whole model again"
-        ) from error
+        files = pipeline.files
+        loaded = SpeakerDiarization(
+            segmentation=_network("segmentation", files["segmentation/pytorch_model.bin"]),
+            embedding=_network("embedding", files["embedding/pytorch_model.bin"]),
+            plda=PLDA(files["plda/xvec_transform.npz"], files["plda/plda.npz"]),
+            **pipeline.arguments,
+        )
+        loaded.instantiate(pipeline.parameters or loaded.default_parameters())
+        loaded.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return Diarizer(loaded)
 
 
@@ -194,12 +188,8 @@ def _network(role: str, path: Path) -> Any:
     import importlib
     import inspect
 
-    import torch
-    from pyannote.audio.core.task import Problem, Resolution, Specifications
-
-    try:
-        with torch.serialization.safe_globals([Specifications, Problem, Resolution, torch.torch_version.TorchVersion]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    with loading(path, "cannot load this checkpoint"):
+        checkpoint = _without_code(path)
         about = checkpoint["pyannote.audio"]
         name = about["architecture"]["class"]
         if name not in _NETWORKS[role]:
@@ -217,19 +207,24 @@ def _network(role: str, path: Path) -> Any:
         network.on_load_checkpoint(checkpoint)
         weights = {name: w for name, w in checkpoint["state_dict"].items() if not name.startswith("loss_func.")}
         network.load_state_dict(weights)
-    except (ModelError, MemoryError):
-        raise
-    except Exception as error:
-        reason = str(error)
-        if isinstance(error, pickle.UnpicklingError):  # torch's message goes on with advice to load it unsafely
-            reason = next((line.strip() for line in reason.split("\n") if "Unsupported" in line), "it has more than data")
+    require_finite(path, network.named_parameters())
+    return network.eval()
+
+
+def _without_code(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint. ModelError if it has more than data."""
+    import torch
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+
+    try:
+        with torch.serialization.safe_globals([Specifications, Problem, Resolution, torch.torch_version.TorchVersion]):
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except pickle.UnpicklingError as error:
+        # torch's message goes on with advice to load it unsafely.
+        reason = next((line.strip() for line in str(error).split("\n") if "Unsupported" in line), "it has more than data")
         raise ModelError(
             f"{path}: cannot read this checkpoint without running code ({reason:.300}); get the whole model again"
         ) from error
-    for name, weight in network.named_parameters():
-        if not torch.isfinite(weight).all():
-            raise ModelError(f"{path}: {name} has numbers that are not finite; get the whole model again")
-    return network.eval()
 
 
 def _config(path: Path) -> dict[str, Any]:

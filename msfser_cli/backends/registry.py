@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from msfser_cli.errors import ModelError, MsfserError, UsageError, is_shortage
+from msfser_cli.backends.loading import loading
+from msfser_cli.errors import ModelError, UsageError
 
 KINDS = ("transcribers", "emphasizers", "describers", "encoders")
 
@@ -38,14 +39,5 @@ def backend(kind: str, name: str) -> ModuleType:
 
 def loaded(kind: str, name: str, folder: Path, *more: Any) -> Any:
     """The back end `name` with the model in `folder`. more: further arguments of its `load`. ModelError if it cannot load it."""
-    try:
+    with loading(folder, f"{name} cannot load this model"):
         return backend(kind, name).load(folder, *more)
-    except (MsfserError, MemoryError):
-        raise
-    except Exception as error:
-        if is_shortage(error):
-            raise
-        raise ModelError(
-            f"{folder}: {name} cannot load this model: it may be damaged, incomplete or of another kind; get it again, or choose "
-            f"another ({type(error).__name__}: {error})"
-        ) from error

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,10 @@ import numpy as np
 
 from msfser_cli import processors
 from msfser_cli.backends import Word
+from msfser_cli.backends.inference import Batches
 from msfser_cli.backends.languages import Judged, Passage, Span, likeliest, parts, passages, settled
 from msfser_cli.backends.writing import is_said, split
-from msfser_cli.errors import ModelError, UsageError, is_shortage
+from msfser_cli.errors import ModelError, UsageError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import COMPUTE_TYPES
 
@@ -101,8 +103,10 @@ class Whisper:
             cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else min(4, processors.available()),
             local_files_only=True,
         )
-        self._decoded_together = BATCH if device == "cuda" or precision == "int8" else 1
-        self._aligned_together = BATCH if device == "cuda" else 1
+        # Each has batches of its own, because each needs another amount of memory for the same items.
+        self._encoding = _batches(BATCH)
+        self._decoding = _batches(BATCH if device == "cuda" or precision == "int8" else 1)
+        self._aligning = _batches(BATCH if device == "cuda" else 1)
         if device == "cuda":
             self._try()
 
@@ -121,19 +125,25 @@ class Whisper:
 
         padded = [MAX_FRAMES if to_30_s else padded_frames(f.shape[1]) for f in features]
         encoded: list[Encoded] = [None] * len(features)  # type: ignore[list-item]
-        for chosen in _alike(padded, BATCH):
+
+        def states(chosen: list[int]) -> np.ndarray:
             batch = [features[i][:, : padded[i]] for i in chosen]
             view = self._model.encode(np.stack([np.pad(f, ((0, 0), (0, padded[chosen[0]] - f.shape[1]))) for f in batch]))
-            states = np.asarray(view.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu))
-            for i, item, state in zip(chosen, batch, states, strict=True):
-                encoded[i] = Encoded(item, state)
+            return np.asarray(view.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu))
+
+        for chosen, batch in self._encoding.over(padded, states):
+            for i, state in zip(chosen, batch, strict=True):
+                encoded[i] = Encoded(features[i][:, : padded[i]], state)
         return encoded
 
     def languages(self, states: Sequence[np.ndarray]) -> list[dict[str, float]]:
         """The probability of each language in each item, or part of an item. states: float32 [frames / 2, width]."""
         probabilities: list[dict[str, float]] = [{}] * len(states)
-        for chosen in _alike([len(state) for state in states], self._decoded_together):
-            results = self._model.model.detect_language(_view([states[i] for i in chosen]))
+
+        def detect(chosen: list[int]) -> Any:
+            return self._model.model.detect_language(_view([states[i] for i in chosen]))
+
+        for chosen, results in self._decoding.over([len(state) for state in states], detect):
             for i, item in zip(chosen, results, strict=True):
                 probabilities[i] = {token.strip("<|>"): float(probability) for token, probability in item}
         return probabilities
@@ -197,8 +207,9 @@ class Whisper:
         tokenizer = self.tokenizer(language)
         prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
         decoded: list[Decoded] = [None] * len(encoded)  # type: ignore[list-item]
-        for chosen in _alike([len(item.states) for item in encoded], self._decoded_together):
-            results = self._model.model.generate(
+
+        def generate(chosen: list[int]) -> Any:
+            return self._model.model.generate(
                 _view([encoded[i].states for i in chosen]),
                 [prompt] * len(chosen),
                 beam_size=beam_size,
@@ -208,6 +219,8 @@ class Whisper:
                 return_scores=True,
                 return_no_speech_prob=True,
             )
+
+        for chosen, results in self._decoding.over([len(item.states) for item in encoded], generate):
             for i, r in zip(chosen, results, strict=True):
                 tokens = [token for token in r.sequences_ids[0] if token < tokenizer.eot]
                 decoded[i] = Decoded(tokens, float(r.scores[0]), float(r.no_speech_prob))
@@ -223,11 +236,14 @@ class Whisper:
         tokens = [t[:MAX_TOKENS] for t in tokens]
         tokenizer = self.tokenizer(language)
         words: list[list[Word]] = [[] for _ in encoded]
-        for chosen in _alike([len(item.states) for item in encoded], self._aligned_together):
-            results = self._model.model.align(
+
+        def align(chosen: list[int]) -> Any:
+            return self._model.model.align(
                 _view([encoded[i].states for i in chosen]), tokenizer.sot_sequence, [tokens[i] for i in chosen],
                 [encoded[i].frames for i in chosen], median_filter_width=_MEDIAN_FILTER,
             )  # fmt: skip
+
+        for chosen, results in self._aligning.over([len(item.states) for item in encoded], align):
             for i, result in zip(chosen, results, strict=True):
                 words[i] = _timed(tokenizer, tokens[i], result) if tokens[i] else []
         return words
@@ -240,8 +256,6 @@ class Whisper:
         try:
             self.encode([self.features(np.zeros(SAMPLE_RATE_HZ, np.float32))])
         except RuntimeError as error:
-            if is_shortage(error):
-                raise
             raise ModelError(
                 f"Whisper cannot run on the GPU ({error}); repair the CUDA setup, or set CUDA_VISIBLE_DEVICES= to use the CPU"
             ) from error
@@ -277,11 +291,9 @@ def _device(compute_type: str) -> tuple[str, str]:
     return device, compute_type
 
 
-def _alike(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
-    """The indices of `sizes` in batches of equal size, of at most `most` items."""
-    for size in sorted(set(sizes)):
-        alike = [i for i, other in enumerate(sizes) if other == size]
-        yield from (alike[first : first + most] for first in range(0, len(alike), most))
+def _batches(items: int) -> Batches:
+    """Batches of at most `items` items of equal size, because Whisper masks no padding."""
+    return Batches(math.inf, items, equal=True)
 
 
 def _view(states: Sequence[np.ndarray]) -> Any:

@@ -24,7 +24,7 @@ from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from msfser_cli import __version__
-from msfser_cli.errors import ResourceError, UsageError
+from msfser_cli.errors import ResourceError, UsageError, is_shortage
 from msfser_cli.model import weights
 from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.msf_ser import MsfSer, MsfSerOutput
@@ -115,8 +115,10 @@ def train(
             raise UsageError(
                 f"training diverged in epoch {len(trainer.history) + 1}: {error}; use a smaller --rate than {settings.rate:g}"
             ) from error
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(f"the GPU's memory is too small for this encoder ({error}); use a low --train-layers") from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_shortage(error):
+                raise
+            raise ResourceError(f"memory is too small for this training ({error}); use a low --train-layers") from error
         with stopping.postponed():
             return _finish(learner, examples, settings, out, work)
 

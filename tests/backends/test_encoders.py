@@ -292,7 +292,7 @@ def test_where_memory_runs_out_batches_are_smaller_from_then_on(kind: str, real:
     load, save = HALF[kind]
     encoder = load(save(tmp_path, kind))
     expected = encoder.encode(items(kind) * 3)
-    encoder._inference.most = 0 if kind in ALONE else 60 * RATE  # as on a GPU
+    encoder._inference.batches.most = 0 if kind in ALONE else 60 * RATE  # as on a GPU
     most = 2 * longest(kind)
     sizes = short_of_memory(encoder, most, real)
     np.testing.assert_allclose(encoder.encode(items(kind) * 3), expected, atol=1e-4)
@@ -308,7 +308,7 @@ def test_no_memory_for_a_single_item_is_said(kind: str, tmp_path: Path) -> None:
     load, save = HALF[kind]
     encoder = load(save(tmp_path, kind))
     short_of_memory(encoder, longest(kind) - 1)
-    with pytest.raises(MemoryError, match=r"to encode a single item \(CUDA out of memory"):
+    with pytest.raises(MemoryError, match=r"for a single item \(CUDA out of memory"):
         encoder.encode(items(kind))
 
 

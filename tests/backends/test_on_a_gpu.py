@@ -20,8 +20,12 @@ pytestmark = pytest.mark.model
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A GPU that is good at `precisions` and on which encoding raises `error`; `options` is what the model was loaded with."""
-    card: dict[str, Any] = {"precisions": {"float32", "float16", "int8"}, "error": None, "options": {}}
+    """A GPU that is good at `precisions` and on which encoding more than `fits` items raises `error`.
+
+    options: what the model was loaded with. tried: the sizes of the batches.
+    """
+    precisions = {"float32", "float16", "int8"}
+    card: dict[str, Any] = {"precisions": precisions, "error": None, "fits": 0, "options": {}, "tried": []}
 
     class OnTheCard:
         def __init__(self, folder: str, **options: Any) -> None:
@@ -31,7 +35,8 @@ def card(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             return np.zeros((80, len(samples) // 160 + 1), np.float32)
 
         def encode(self, features: np.ndarray) -> ctranslate2.StorageView:
-            if card["error"]:
+            card["tried"].append(len(features))
+            if card["error"] and len(features) > card["fits"]:
                 raise card["error"]
             return ctranslate2.StorageView.from_array(np.zeros((len(features), 500, 8), np.float32))
 
@@ -58,8 +63,20 @@ def test_a_gpu_that_cannot_run_whisper_is_named_before_any_recording_is(card: di
 
 def test_a_gpu_whose_memory_is_taken_is_a_shortage(card: dict[str, Any]) -> None:
     card["error"] = RuntimeError("CUDA failed with error out of memory")
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(MemoryError, match="out of memory"):
         Whisper(Path("model"), "auto")
+
+
+def test_where_the_gpus_memory_is_too_small_whispers_batches_are_smaller_from_then_on(card: dict[str, Any]) -> None:
+    card |= {"error": RuntimeError("CUDA failed with error out of memory"), "fits": 3}
+    whisper = Whisper(Path("model"), "auto")
+    features = [whisper.features(np.zeros(16_000, np.float32))] * 8
+    card["tried"].clear()
+    assert len(whisper.encode(features)) == 8
+    assert card["tried"] == [8, 4, 2, 2, 2, 2]
+    card["tried"].clear()
+    whisper.encode(features)
+    assert card["tried"] == [2, 2, 2, 2]
 
 
 BY_NAME = """

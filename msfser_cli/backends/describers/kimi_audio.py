@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from msfser_cli.backends import asking
 from msfser_cli.backends.describers import pcm, prosody, wav
-from msfser_cli.errors import MissingModelError, ModelError, MsfserError
+from msfser_cli.backends.inference import Batches
+from msfser_cli.backends.loading import loading
+from msfser_cli.errors import MissingModelError, ModelError
 from msfser_cli.model_store.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -62,26 +64,19 @@ def _locate(name: str) -> ModelFolder:
 
 
 def load(settings: DescribeSettings, model: ModelFolder) -> asking.AskingDescriber:
-    """The describer with `model`. ModelError, with the folder's name, if the package cannot load it. MemoryError if the GPU is
+    """The describer with `model`. ModelError, with the folder's name, if the package cannot load it. ResourceError if the GPU is
     too small.
     """
-    import torch
     from huggingface_hub import constants
 
     os.environ["HF_HUB_OFFLINE"] = "1"
     constants.HF_HUB_OFFLINE = True
 
-    try:
+    with loading(model.path, "kimia_infer cannot load this model"):
         with _in_temporary_folder():
             package = importlib.import_module("kimia_infer.api.kimia")
         with _without_output():
             kimi = package.KimiAudio(model_path=str(model.path), load_detokenizer=False)
-    except torch.OutOfMemoryError as error:
-        raise MemoryError(f"the GPU's memory is too small for {model.path}") from error
-    except (MsfserError, MemoryError):
-        raise
-    except Exception as error:
-        raise ModelError(f"{model.path}: kimia_infer cannot load this model ({type(error).__name__}: {error})") from error
     return asking.AskingDescriber(Listener(kimi), prosody.load(settings))
 
 
@@ -95,11 +90,14 @@ class Listener:
         """The model's answer to each question; None for an utterance longer than `LONGEST_SECONDS`. MemoryError if the GPU is
         too small for one utterance.
         """
-        return [self._answer(q) if len(q.samples) <= LONGEST_SECONDS * SAMPLE_RATE_HZ else None for q in questions]
+        answers: list[str | None] = [None] * len(questions)
+        heard = [i for i, question in enumerate(questions) if len(question.samples) <= LONGEST_SECONDS * SAMPLE_RATE_HZ]
+        lengths = [len(questions[i].samples) for i in heard]
+        for [j], answer in Batches(0).over(lengths, lambda chosen: self._answer(questions[heard[chosen[0]]])):
+            answers[heard[j]] = answer
+        return answers
 
     def _answer(self, question: Question) -> str:
-        import torch
-
         with tempfile.NamedTemporaryFile(prefix="msfser", suffix=".wav") as file:
             file.write(wav(pcm(question.samples)))
             file.flush()
@@ -107,11 +105,8 @@ class Listener:
                 {"role": "user", "message_type": "text", "content": question.prompt},
                 {"role": "user", "message_type": "audio", "content": file.name},
             ]
-            try:
-                with _without_output():
-                    _, text = self._kimi.generate(messages, **GREEDY)
-            except torch.OutOfMemoryError as error:
-                raise MemoryError("the GPU's memory is too small for Kimi-Audio and this utterance") from error
+            with _without_output():
+                _, text = self._kimi.generate(messages, **GREEDY)
         return str(text)
 
 

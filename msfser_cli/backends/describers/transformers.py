@@ -16,8 +16,9 @@ import numpy as np
 
 from msfser_cli.backends import asking
 from msfser_cli.backends.describers import pcm, prosody, wav
-from msfser_cli.backends.encoders import SAFELY, whole_model
-from msfser_cli.errors import ModelError, MsfserError, UsageError, is_shortage
+from msfser_cli.backends.inference import Batches
+from msfser_cli.backends.loading import SAFELY, loading, whole_model
+from msfser_cli.errors import ModelError, UsageError
 from msfser_cli.model_store.models import ModelFolder, locate
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from msfser_cli.backends.asking import Question
     from msfser_cli.settings import DescribeSettings
-    from msfser_cli.store.audio import Samples
 
 REQUIRES = ("torch", "transformers")
 
@@ -69,14 +69,10 @@ def needs(settings: DescribeSettings) -> ModelFolder:
 def load(settings: DescribeSettings, model: ModelFolder) -> asking.AskingDescriber:
     """The describer with `model`. ModelError, with the folder's name, if transformers cannot load it or if it takes no audio.
 
-    MemoryError if the GPU is too small.
+    ResourceError if memory is too small for it.
     """
-    try:
+    with loading(model.path, "cannot load this audio language model"):
         return asking.AskingDescriber(Listener(model.path), prosody.load(settings))
-    except (MsfserError, MemoryError):
-        raise
-    except Exception as error:
-        raise ModelError(f"{model.path}: cannot load this audio language model ({type(error).__name__}: {error})") from error
 
 
 class Listener:
@@ -105,57 +101,34 @@ class Listener:
         model.generation_config = transformers.GenerationConfig(
             do_sample=False, num_beams=1, max_new_tokens=asking.MOST_TOKENS, eos_token_id=self._ends, pad_token_id=self._ends[0]
         )
-        try:
-            self._model: Any = model.eval().to(self._device)
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(f"the GPU's memory is too small for {folder}") from error
+        self._model: Any = model.eval().to(self._device)
         self._positions = int(model.config.get_text_config().max_position_embeddings)
         self._longest = round(BATCH_SECONDS * SAMPLE_RATE_HZ)
         if self._kind.fixed_window:
             self._longest = min(self._longest, int(self._processor.feature_extractor.n_samples))
+        # On a CPU each question is answered alone, so that its answer does not depend on others.
+        self._batches = Batches(BATCH_SECONDS * SAMPLE_RATE_HZ if self._device == "cuda" else 0.0, BATCH)
         self._inputs(np.zeros(SHORTEST, np.float32), "")  # a folder that cannot prepare a question fails before the run begins
 
     def answer(self, questions: Sequence[Question]) -> list[str | None]:
         """The model's answer to each question; None for an utterance that is too long. MemoryError if one does not fit memory."""
         answers: list[str | None] = [None] * len(questions)
-        for batch in self._batches([question.samples for question in questions]):
-            for i, answer in zip(batch, self._answer_batch([questions[i] for i in batch]), strict=True):
-                answers[i] = answer
+        heard = [i for i, question in enumerate(questions) if len(question.samples) <= self._longest]
+
+        def answer(batch: list[int]) -> list[str | None]:
+            return self._answer_batch([questions[heard[j]] for j in batch])
+
+        for batch, texts in self._batches.over([len(questions[i].samples) for i in heard], answer):
+            for j, text in zip(batch, texts, strict=True):
+                answers[heard[j]] = text
         return answers
 
-    def _batches(self, clips: Sequence[Samples]) -> list[list[int]]:
-        """The indices of the clips in batches of similar length, without those that are too long."""
-        batches: list[list[int]] = []
-        for i in sorted((i for i, clip in enumerate(clips) if len(clip) <= self._longest), key=lambda i: len(clips[i])):
-            if batches and len(batches[-1]) < BATCH and (len(batches[-1]) + 1) * len(clips[i]) <= BATCH_SECONDS * SAMPLE_RATE_HZ:
-                batches[-1].append(i)
-            else:
-                batches.append([i])
-        return batches
-
     def _answer_batch(self, questions: Sequence[Question]) -> list[str | None]:
-        """The answers to one batch, in halves if memory is too small for it. MemoryError if one question does not fit."""
-        import torch
-
+        """The answers to one batch; None where the prompt is too long."""
         inputs = [self._inputs(question.samples[:], question.prompt) for question in questions]
-        fits = [i for i, one in enumerate(inputs) if one["input_ids"].shape[1] + asking.MOST_TOKENS <= self._positions]
-        answers: list[str | None] = [None] * len(questions)
-        try:
-            texts = self._generate([inputs[i] for i in fits]) if fits else []
-        except (RuntimeError, MemoryError) as error:
-            if not is_shortage(error):
-                raise
-            texts = None
-        if texts is not None:
-            for i, text in zip(fits, texts, strict=True):
-                answers[i] = text
-            return answers
-        # After the except block: inside it, the traceback would keep the tensors alive.
-        torch.cuda.empty_cache()
-        if len(questions) == 1:
-            raise MemoryError("not enough memory for this model and one utterance")
-        half = len(questions) // 2
-        return self._answer_batch(questions[:half]) + self._answer_batch(questions[half:])
+        fits = [one["input_ids"].shape[1] + asking.MOST_TOKENS <= self._positions for one in inputs]
+        texts = iter(self._generate([one for one, fit in zip(inputs, fits, strict=True) if fit]) if any(fits) else [])
+        return [next(texts) if fit else None for fit in fits]
 
     def _inputs(self, samples: np.ndarray, prompt: str) -> Inputs:
         """The model's inputs for one question: tensors [1, ...]; `input_features` is [windows, mels, frames]."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msfser_cli.backends.encoders import SAFELY, whole_model, windows
-from msfser_cli.backends.inference import Inference, batches
+from msfser_cli.backends.encoders import windows
+from msfser_cli.backends.inference import Batches, Inference
+from msfser_cli.backends.loading import SAFELY, loading, whole_model
 from msfser_cli.errors import ModelError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
@@ -52,11 +53,9 @@ class TransformersSpeech:
         from msfser_cli.model import pooling
 
         logging.set_verbosity_error()  # or it warns of a checkpoint's unused heads
-        try:
+        with loading(folder, "not a transformers speech encoder"):
             self.extractor: Any = AutoFeatureExtractor.from_pretrained(folder, **SAFELY)
             model = whole_model(AutoModel, folder, without="decoder.", use_safetensors=True)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{folder}: not a transformers speech encoder ({error})") from error
         self._is_whisper = model.config.model_type == "whisper"
         if self._is_whisper:
             model.decoder = None
@@ -109,7 +108,7 @@ class TransformersSpeech:
 
     def batches(self, lengths: Sequence[int], seconds: float) -> list[list[int]]:
         """The indices of parts, in batches of similar length with at most `seconds` of audio each. lengths: in samples."""
-        return batches(self._padded(lengths), self._batch_samples(seconds))
+        return Batches(self._batch_samples(seconds)).of(self._padded(lengths))
 
     def _batch_samples(self, seconds: float) -> float:
         return seconds * SAMPLE_RATE_HZ if self._masks_padding else 0.0

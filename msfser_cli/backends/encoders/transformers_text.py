@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msfser_cli.backends.bert import Bert, is_plain, within
-from msfser_cli.backends.encoders import SAFELY, whole_model
 from msfser_cli.backends.inference import Inference
+from msfser_cli.backends.loading import SAFELY, loading, whole_model
 from msfser_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -36,11 +36,9 @@ class TransformersText:
         from transformers.utils import logging
 
         logging.set_verbosity_error()  # or it warns of a checkpoint's unused heads
-        try:
+        with loading(folder, "not a transformers text encoder"):
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **SAFELY)
             model = whole_model(AutoModel, folder, use_safetensors=True, add_pooling_layer=False)
-        except (OSError, ValueError, TypeError) as error:
-            raise ModelError(f"{folder}: not a transformers text encoder ({error})") from error
         self._folder = folder
         # RoBERTa counts positions from after its padding index, so fewer tokens fit than its table has rows.
         positions = int(model.config.max_position_embeddings)

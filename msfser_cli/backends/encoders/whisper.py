@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msfser_cli.backends.encoders import windows
+from msfser_cli.backends.loading import loading
 from msfser_cli.backends.parallel import each
 from msfser_cli.backends.whisper_ct2 import MAX_FRAMES, log_mel
-from msfser_cli.errors import ModelError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class WhisperEncoder:
 
         arrays = _encoder_arrays(folder / "model.bin")
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
+        with loading(folder / "model.bin", "not a Whisper model of CTranslate2 in floating point"):
             layers = sum(name.endswith("/ffn/layer_norm/gamma") for name in arrays)
             self._layers = [f"layer_{i}" for i in range(round(layers * 2 / 3))]
             self._averaged = len(self._layers) - round(layers / 3) + 1
@@ -63,8 +63,6 @@ class WhisperEncoder:
             self._extractor: Any = FeatureExtractor(feature_size=mels)
             self.dimension = self._width
             self.encode([np.zeros(SAMPLE_RATE_HZ, np.float32)])
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise ModelError(f"{folder / 'model.bin'}: not a Whisper model of CTranslate2 in floating point ({error})") from error
 
     def encode(self, clips: Sequence[Samples]) -> np.ndarray:
         """One vector per clip, float32 [len(clips), width]. A clip of more than 30 s is encoded in equal parts."""
@@ -125,11 +123,12 @@ def _encoder_arrays(path: Path) -> dict[str, np.ndarray]:
     The file has the format's version, the model's name and revision, and the number of arrays. Then each array has its name,
     shape, type, length in bytes, and content. A name is stored as length, text and a zero (ctranslate2's specs/model_spec.py).
     """
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return _Reader(content).encoder_arrays()
-    except (OSError, ValueError, struct.error, KeyError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: not a Whisper model of CTranslate2 ({error})") from error
+    with (
+        loading(path, "not a Whisper model of CTranslate2"),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return _Reader(content).encoder_arrays()
 
 
 class _Reader:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msfser_cli.backends import Transcript, Word
-from msfser_cli.backends.encoders import SAFELY, whole_model
 from msfser_cli.backends.languages import Passage, main_language
+from msfser_cli.backends.loading import SAFELY, loading, whole_model
 from msfser_cli.backends.quiet import quiet
 from msfser_cli.backends.spelling import UNSPACED
 from msfser_cli.backends.spoken import spoken
@@ -25,7 +25,6 @@ from msfser_cli.backends.whisper_ct2 import UNLIKELY, Stretch, load_whisper
 from msfser_cli.backends.whisper_languages import known_languages
 from msfser_cli.backends.word_times import LONGEST_ALIGNED, align_by_attention, continued, in_passage, interpolated, shifted
 from msfser_cli.backends.writing import split
-from msfser_cli.errors import ModelError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ BATCH = 8
 
 KEPT = 2
 """The number of aligners that stay in memory. One of a large model takes 1.3 GB."""
+
+_PROBLEM = "not a wav2vec 2.0 CTC model with its config.json, model.safetensors and vocab.json"
 
 
 class WhisperX:
@@ -177,7 +178,7 @@ class _Aligner:
         transformers_logging.set_verbosity_error()  # or it warns about weights that only training needs
         self._folder = folder
         self._model: Any = None
-        with self._reading():
+        with loading(folder, _PROBLEM):
             kind = AutoConfig.from_pretrained(folder, **SAFELY).model_type
             if kind != "wav2vec2":
                 raise ValueError(f"its model_type is {kind}, not wav2vec2")
@@ -195,7 +196,7 @@ class _Aligner:
         from transformers import Wav2Vec2ForCTC
 
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        with quiet(), self._reading():
+        with quiet(), loading(self._folder, _PROBLEM):
             self._model = whole_model(Wav2Vec2ForCTC, self._folder, use_safetensors=True).eval().to(self._device)
 
     def unload(self) -> None:
@@ -239,16 +240,6 @@ class _Aligner:
             parts = letter if letter in self._letters else unicodedata.normalize("NFKD", letter.casefold())
             letters += "".join(part for part in parts if part in self._letters)
         return letters
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise ModelError(
-                f"{self._folder}: not a wav2vec 2.0 CTC model ({error}); choose a folder with its config.json, model.safetensors "
-                "and vocab.json"
-            ) from error
 
 
 def _word(blank: str, word: str, pieces: list[dict[str, Any]], *, aligned: bool) -> Word:

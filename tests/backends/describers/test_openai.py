@@ -11,7 +11,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 import wave
@@ -25,6 +24,7 @@ import pytest
 
 from kit.chat_server import CALM, MODEL, Asked, ChatServer, Reply, completion, drips, hangs, raw, says, status
 from kit.program import AFRESH
+from msfser_cli.backends import chat_server as client
 from msfser_cli.backends.asking import Question
 from msfser_cli.backends.describers import openai
 from msfser_cli.errors import ModelError, MsfserError, UsageError
@@ -42,8 +42,8 @@ HTML = b"<html><body>Bad gateway</body></html>"
 
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(openai, "TRIES", 5)
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(client, "TRIES", 5)
 
 
 def settings(server: ChatServer, **more: Any) -> DescribeSettings:
@@ -252,7 +252,7 @@ def test_redirections_are_not_followed(chat_server: ChatServer, monkeypatch: pyt
 
 
 def test_a_server_that_misbehaves_at_random(chat_server: ChatServer, trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "TRIES", 30)
+    monkeypatch.setattr(client, "TRIES", 30)
     monkeypatch.setattr(openai, "SURE_AFTER", 30)
     quick = [fault for fault in FAULTS if not fault.startswith(("hangs", "drips", "a bomb", "deep"))]
     for seed in trials("a server that misbehaves", 3):
@@ -326,74 +326,6 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
     assert ask(chat_server, [question(1)], describer_key_file=str(file)) == [CALM]
     chat_server.reply = lambda asked: says(f"You sent {KEY}.")
     assert ask(chat_server, [question(2)], describer_key_file=str(file)) == ["You sent (the key)."]
-
-
-@pytest.mark.parametrize(("content", "mode", "why"), [
-    ("", 0o600, "has no key"), (" \n", 0o600, "has no key"), (KEY, 0o644, "chmod 600"), (KEY, 0o602, "chmod 600"),
-    (f"{KEY}\nX: y", 0o600, "one line"), ("sch\u00fcssel", 0o600, "one line"), (None, 0, "cannot read the key"),
-])  # fmt: skip
-def test_a_file_that_holds_no_key(chat_server: ChatServer, tmp_path: Path, content: str | None, mode: int, why: str) -> None:
-    file = tmp_path / "key"
-    if content is not None:
-        file.write_text(content)
-        file.chmod(mode)
-    with pytest.raises(UsageError, match=why) as raised:
-        openai.load(settings(chat_server, describer_key_file=str(file)))
-    assert KEY not in str(raised.value)
-    assert chat_server.listed == 0
-
-
-def test_a_pipe_is_no_file_of_a_key(chat_server: ChatServer, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "key", 0o600)
-    with pytest.raises(UsageError, match="not a regular file"):
-        openai.load(settings(chat_server, describer_key_file=str(tmp_path / "key")))
-
-
-@pytest.mark.parametrize("address", [
-    "", "localhost:8000", "ftp://host/v1", "http://", "http://host:port/v1", "http://u:secret@host/v1", "http://:secret@host/v1",
-    "http://host/v1?key=secret", "http://host/v1#secret", "http://[::1/v1", "http://ho st/v1", "http://host/v1\n",
-])  # fmt: skip
-def test_an_address_that_is_none(address: str) -> None:
-    with pytest.raises(UsageError, match="base URL") as raised:
-        openai.needs(DescribeSettings(describer=f"openai:{address}", describer_model="m"))
-    assert "secret" not in str(raised.value)
-
-
-def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(
-    chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert ask(chat_server, [question()]) == [CALM]
-    monkeypatch.setenv("http_proxy", chat_server.url.removesuffix("/v1"))
-    assert MODEL in openai.needs(DescribeSettings(describer="openai:http://speech.invalid/v1")).identity
-    assert chat_server.listed == 3
-    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
-    with pytest.raises(UsageError, match="NO_PROXY"):
-        openai.needs(DescribeSettings(describer="openai:http://speech.invalid/v1"))
-
-
-@pytest.mark.process
-def test_a_certificate_that_nobody_vouches_for_is_refused(
-    chat_server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not shutil.which("openssl"):
-        pytest.skip("there is no openssl to make a certificate with")
-    made = tmp_path / "both.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", made, "-out", tmp_path / "c.pem",
-                    "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)  # fmt: skip
-    made.write_text(made.read_text() + (tmp_path / "c.pem").read_text())
-    server = ChatServer(certificate=made)
-    with pytest.raises(ModelError, match=r"(?i)certificate"):
-        openai.needs(settings(server))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "c.pem"))
-    code = f"""
-from msfser_cli.backends.describers import openai
-from msfser_cli.settings import DescribeSettings
-print(openai.needs(DescribeSettings(describer="openai:{server.url}")).identity)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    server.close()
-    assert MODEL in done.stdout, done.stderr
 
 
 # What is remembered

@@ -35,7 +35,23 @@ def loaded(folder: Path) -> Any:
     """The model in `folder`, behind the describer that asks it."""
     settings = DescribeSettings(describer=f"transformers:{folder}")
     module = backend("describers", settings.kind)
-    return module.load(settings, module.needs(settings)).model
+    model = module.load(settings, module.needs(settings)).model
+    model._batches.most = describer.BATCH_SECONDS * 16_000  # as on a GPU
+    return model
+
+
+def tried(model: Any, monkeypatch: pytest.MonkeyPatch, most: int = 100) -> list[int]:
+    """The sizes of the batches that the model gets from now on. There is no memory for more than `most` questions."""
+    sizes, real = [], model._model.generate
+
+    def generate(**batch: Any) -> Any:
+        sizes.append(len(batch["input_ids"]))
+        if sizes[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(**batch)
+
+    monkeypatch.setattr(model._model, "generate", generate)
+    return sizes
 
 
 def questions(*seconds: float) -> list[Question]:
@@ -121,7 +137,7 @@ def test_half_precision_is_possible(model: Any) -> None:
 
 def test_batches_are_small_and_alike_and_clips_are_read_as_they_are_asked_about(qwen: Any, sparing: type) -> None:
     lengths = [9.0, 0.5, 9.5, 10.0, 30.0, 29.0, *[1.0 + i / 100 for i in range(19)]]
-    batches = qwen._batches([np.empty(round(16_000 * s)) for s in lengths])
+    batches = qwen._batches.of([round(16_000 * s) for s in lengths])
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) <= 8
@@ -165,19 +181,25 @@ def test_decoding_is_greedy_whatever_the_folder_says(qwen: Any, copy: Path) -> N
 
 
 def test_a_batch_that_is_too_large_for_the_memory_is_asked_in_parts(qwen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, real, fits = questions(1.0, 2.0, 0.5, 1.5, 3.0), qwen._model.generate, 2
+    asked = questions(1.0, 2.0, 0.5, 1.5, 3.0)
     answers = qwen.answer(asked)
-
-    def generate(**batch: Any) -> Any:
-        if len(batch["input_ids"]) > fits:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(**batch)
-
-    monkeypatch.setattr(qwen._model, "generate", generate)
+    sizes = tried(qwen, monkeypatch, most=2)
     assert qwen.answer(asked) == answers
-    fits = 0
+    assert max(sizes) == 5
+    sizes.clear()
+    assert qwen.answer(asked) == answers
+    assert max(sizes) <= 2
+    tried(qwen, monkeypatch, most=0)
     with pytest.raises(MemoryError):
         qwen.answer(asked)
+
+
+def test_on_a_cpu_each_question_is_answered_alone(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no answer depends on other recordings."""
+    alone = describer.Listener(copy)
+    sizes = tried(alone, monkeypatch)
+    alone.answer(questions(1.0, 1.0, 1.0))
+    assert sizes == ([1, 1, 1] if not torch.cuda.is_available() else [3])
 
 
 def test_what_it_says_is_the_description(audio_language_model: Path, real_utterance: Any) -> None:
