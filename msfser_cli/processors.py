@@ -40,6 +40,11 @@ def free_memory(system: Path = Path("/")) -> int | None:
     return max(0, min(free)) if free else None
 
 
+def has_gpu() -> bool:
+    """Whether this machine has a GPU that this process may use. It is found out without torch, which takes seconds to import."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+
+
 def settle_threads(variables: MutableMapping[str, str], cores: int) -> list[str]:
     """Correct the thread variables before the libraries read them. Returns a warning for each wrong value.
 

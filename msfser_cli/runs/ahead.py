@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from threading import Condition
+from threading import Condition, Lock
 
 from msfser_cli.backends.background import start
 from msfser_cli.runs.task import Task
@@ -13,41 +12,54 @@ RECORDINGS, SECONDS = 64, 600.0
 """The most recordings and seconds of audio in a batch, unless one recording is longer. As much is prepared ahead."""
 
 
-def ahead(tasks: Iterable[Task], prepare: Callable[[Task], Task]) -> Generator[Task, None, None]:
-    """The tasks prepared, in order. A thread prepares up to `RECORDINGS` or `SECONDS` ahead of the caller.
+def ahead(tasks: Iterable[Task], prepare: Callable[[Task], Task], threads: int = 1) -> Generator[Task, None, None]:
+    """The tasks prepared, in order. Threads prepare up to `RECORDINGS` or `SECONDS` ahead of the caller, one task each at a time.
 
-    If the caller stops early, the thread is abandoned, not joined: it may be decoding a long file.
+    If the caller stops early, the threads are abandoned, not joined: they may be decoding long files.
     """
-    ready: deque[Task | BaseException | None] = deque()
-    change = Condition()
+    source = iter(tasks)
+    ready: dict[int, Task | BaseException | None] = {}
+    taking, change = Lock(), Condition()
+    taken = given = 0
     is_over = False
 
-    def seconds() -> float:
-        return sum(task.work.audio.duration for task in ready if isinstance(task, Task))
-
-    def add(result: Task | BaseException | None) -> None:
-        with change:
-            ready.append(result)
-            change.notify_all()
+    def has_room() -> bool:
+        seconds = sum(task.work.audio.duration for task in ready.values() if isinstance(task, Task))
+        return is_over or (taken - given < RECORDINGS and seconds < SECONDS)
 
     def work() -> None:
-        try:
-            for task in tasks:
-                add(prepare(task))
+        nonlocal taken
+        result: Task | BaseException | None = None
+        while not is_over:
+            with taking:
                 with change:
-                    change.wait_for(lambda: is_over or (len(ready) < RECORDINGS and seconds() < SECONDS))
-                if is_over:
-                    return
-            add(None)
-        except BaseException as error:
-            add(error)
+                    change.wait_for(has_room)
+                    number, taken = taken, taken + 1
+                try:
+                    task = None if is_over else next(source, None)
+                except BaseException as error:
+                    task, result = None, error
+            if task:
+                try:
+                    result = prepare(task)
+                except BaseException as error:
+                    result = error
+            with change:
+                ready[number] = result
+                change.notify_all()
+            if not isinstance(result, Task):
+                return
+            result = None
 
-    start(work)
+    for _ in range(threads):
+        start(work)
     try:
         while True:
             with change:
-                change.wait_for(lambda: ready)
-                result = ready.popleft()
+                while given not in ready:
+                    change.wait()
+                result = ready.pop(given)
+                given += 1
                 change.notify_all()
             if result is None:
                 return

@@ -7,7 +7,8 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
@@ -21,7 +22,7 @@ from msfser_cli.store.decoder import Decoder
 
 T = TypeVar("T")
 
-_decoder = Decoder()
+_idle: list[Decoder] = []  # decoders that no thread uses now
 
 AUDIO_SUFFIXES = (
     ".3g2", ".3gp", ".aac", ".ac3", ".adts", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".awb", ".caf",
@@ -150,13 +151,27 @@ def decode(path: Path, output: Path | None = None, *, channels: str = "mix", aud
         if os.fstat(source.fileno()).st_size == 0:
             raise RecordingError("empty", "the file has no bytes; copy it again")
         with scratch(output) as file, resources(output or Path(tempfile.gettempdir())):
-            decoded = _decoder.decode(source.fileno(), file.fileno(), channels, audio_track)
+            with _decoder() as decoder:
+                decoded = decoder.decode(source.fileno(), file.fileno(), channels, audio_track)
             parts = []
             for number in decoded.channels:
                 place = number if number is not None and decoded.width > 1 else 0
                 samples = _OnDisk(os.dup(file.fileno()), decoded.samples, decoded.width, place)
                 parts.append(Audio(samples, number, notes=decoded.notes))
             return replace(parts[0], channels=tuple(parts)) if channels == "split" else parts[0]
+
+
+@contextmanager
+def _decoder() -> Iterator[Decoder]:
+    """A decoder for the block. There are as many as threads that decode at once."""
+    try:
+        decoder = _idle.pop()
+    except IndexError:
+        decoder = Decoder()
+    try:
+        yield decoder
+    finally:
+        _idle.append(decoder)
 
 
 class _OnDisk:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,3 +154,41 @@ def test_an_error_in_the_thread_that_prepares_reaches_the_run() -> None:
 
     with pytest.raises(OSError, match="gone"):
         list(ahead.ahead(prepared([1.0]), prepare))
+
+
+def test_several_threads_prepare_at_once_and_keep_the_order(trials: Callable[[str, int], Iterator[int]]) -> None:
+    for seed in trials("recordings prepared by several threads", 20):
+        chance = random.Random(seed)
+        tasks, threads = prepared([1.0] * chance.choice((0, 1, 5, 40))), chance.choice((1, 2, 5))
+        fails = chance.choice((None, None, 0, 3))
+        waits, at_once, most = [chance.choice((0.0, 0.0, 0.002)) for _ in tasks], [], []
+
+        def prepare(task: Task, waits: list[float] = waits, at_once: list[int] = at_once, most: list[int] = most,
+                    fails: int | None = fails) -> Task:  # fmt: skip
+            number = int(task.line.recording_id)
+            at_once.append(number)
+            most.append(len(at_once))
+            time.sleep(waits[number])
+            at_once.remove(number)
+            if number == fails:
+                raise ValueError(str(number))
+            return task
+
+        done: list[Task] = []
+        expected = len(tasks) if fails is None else min(fails, len(tasks))
+        with pytest.raises(ValueError, match=f"^{fails}$") if expected < len(tasks) else contextlib.nullcontext():
+            done.extend(ahead.ahead(tasks, prepare, threads))
+        assert len(done) == expected
+        assert all(one is other for one, other in zip(done, tasks, strict=False))
+        assert max(most, default=0) <= threads
+
+
+def test_a_table_that_cannot_be_read_on_reaches_the_run_after_what_came_before() -> None:
+    def tasks() -> Iterator[Task]:
+        yield from prepared([1.0, 1.0])
+        raise OSError("gone")
+
+    found = ahead.ahead(tasks(), lambda task: task, 3)
+    assert [next(found).line.recording_id, next(found).line.recording_id] == ["0", "1"]
+    with pytest.raises(OSError, match="gone"):
+        next(found)

@@ -231,7 +231,7 @@ def test_as_many_workers_as_serve_the_machine(
     monkeypatch.setattr(processors, "available", lambda: cores)
     monkeypatch.setattr(processors, "threads", lambda: threads)
     monkeypatch.setattr(processors, "free_memory", lambda: memory)
-    monkeypatch.setattr(processes, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(processors, "has_gpu", lambda: gpu)
     assert processes.most(Chain({}, {})) == expected
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from kit.decoders import end_decoders
 from msfser_cli.errors import RecordingError
-from msfser_cli.store import audio, decoder
+from msfser_cli.store import decoder
 from msfser_cli.store.audio import AUDIO_SUFFIXES, Audio, decode, file_sha256, is_audio_name
 
 pytestmark = pytest.mark.process
@@ -194,10 +195,10 @@ def test_not_audio(tmp_path: Path, content: bytes, name: str) -> None:
 def test_a_playlist_leads_nowhere(tmp_path: Path, playlist: str, nearby: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     target = encode(tmp_path / "a.mp3", "mp3", 44_100)
     (tmp_path / "list.mp3").write_text(playlist.format(target.name if nearby else target))
-    audio._decoder.end()
+    end_decoders()
     monkeypatch.chdir(tmp_path)  # where a decoder would look for what lies nearby
     assert reason_of(tmp_path / "list.mp3") == "not_audio"
-    audio._decoder.end()
+    end_decoders()
 
 
 def test_no_audio_stream(tmp_path: Path) -> None:

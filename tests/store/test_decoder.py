@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from kit.decoders import end_decoders
 from msfser_cli.errors import RecordingError, ResourceError
 from msfser_cli.store import audio, decoder, decoding
 from msfser_cli.store.audio import decode, file_sha256
@@ -137,7 +138,7 @@ print(len(audio.decode(pathlib.Path(sys.argv[1])).samples))"""
 
 
 def test_a_decoder_that_cannot_start_is_the_machines_fault(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    audio._decoder.end()
+    end_decoders()
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(ResourceError, match="does not start"):
         decode(short)
@@ -165,7 +166,7 @@ def test_a_fork_has_a_decoder_of_its_own(short: Path) -> None:
     decode(short)
     child = os.fork()
     if child == 0:
-        os._exit(0 if len(decode(short).samples) == 160 and audio._decoder.end() == -signal.SIGKILL else 1)
+        os._exit(0 if len(decode(short).samples) == 160 and audio._idle[-1].end() == -signal.SIGKILL else 1)
     assert len(decode(short).samples) == 160
     assert os.waitpid(child, 0)[1] == 0
     assert len(decode(short).samples) == 160
@@ -189,7 +190,7 @@ def test_a_signal_is_for_the_run_and_not_for_its_decoder(short: Path, number: si
     """A terminal sends it to both."""
     before = signal.signal(number, lambda *_: None)  # whoever started the tests in the background may have had it ignored
     try:
-        audio._decoder.end()
+        end_decoders()
         decode(short)
         [process] = decoders(os.getpid())
         os.kill(process, number)

@@ -87,11 +87,6 @@ class Processes:
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
 
 
-def has_gpu() -> bool:
-    """Whether this machine has a GPU that this process may use. It is found out without torch, which takes seconds to import."""
-    return any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
-
-
 def spawn(module: str, environment: dict[str, str], **options: Any) -> tuple[subprocess.Popen[bytes], Connection]:
     """Start `serve` of a module beside this one in a process at the other end of a socket. Raises OSError."""
     ours, theirs = socket.socketpair()
@@ -114,7 +109,7 @@ def memory_of(chain: Chain) -> int:
 
 def most(chain: Chain) -> int:
     """The number of worker processes that serves this machine: one on a GPU, else as its processors and free memory allow."""
-    if has_gpu():
+    if processors.has_gpu():
         return 1
     memory = processors.free_memory()
     cores, threads = processors.available(), processors.threads()

@@ -6,11 +6,19 @@ import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
+from msfser_cli import processors
 from msfser_cli.runs.ahead import ahead, batches
 from msfser_cli.runs.annotate import annotate
 from msfser_cli.runs.chain import Chain
 from msfser_cli.runs.task import Task, prepare
 from msfser_cli.stages.work import Step
+
+MOST_DECODERS = 8
+
+
+def decoders() -> int:
+    """The number of recordings that are decoded at once. Beside a GPU, one decoder could not keep up."""
+    return max(1, min(MOST_DECODERS, processors.available() // 2)) if processors.has_gpu() else 1
 
 
 class Serial:
@@ -34,8 +42,8 @@ class Serial:
                 yield from batch
 
     def batches(self, tasks: Iterable[Task]) -> Generator[list[Task], None, None]:
-        """The tasks after the stages, in order, batch after batch. A thread prepares the next ones meanwhile."""
-        with contextlib.closing(ahead(tasks, lambda task: prepare(task, self._chain, self._beside))) as prepared:
+        """The tasks after the stages, in order, batch after batch. Threads prepare the next ones meanwhile."""
+        with contextlib.closing(ahead(tasks, lambda task: prepare(task, self._chain, self._beside), decoders())) as prepared:
             for batch in batches(self._loading(prepared)):
                 annotate(batch, self._chain, self._steps, self._check)
                 self._check()
