@@ -100,10 +100,17 @@ class Emphasizer(Protocol):
 
 
 class Describer(Protocol):
-    """Describes how an utterance is spoken."""
+    """Describes how utterances are spoken.
 
-    def describe(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
-        """The columns of `schemas.DESCRIBE` for each utterance of one recording."""
+    It gets any recordings at once, so that it can work on batches of their utterances. What an utterance gets depends on its own
+    recording alone.
+    """
+
+    def describe(self, audios: Sequence[Audio], rows: Sequence[Sequence[Row]]) -> list[list[Row]]:
+        """The columns of `schemas.DESCRIBE` for each utterance of each recording.
+
+        audios: the recordings; one whose channels are split comes once for each channel. rows: the utterances in each of them.
+        """
         ...
 
 

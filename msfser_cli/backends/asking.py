@@ -63,16 +63,26 @@ class AskingDescriber:
     model: AudioLanguageModel
     measured: Describer
 
-    def describe(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
-        """For each utterance of one recording, the columns of `schemas.DESCRIBE`. All but the description are `measured`."""
-        described = self.measured.describe(audio, rows)
-        answers = self.model.answer([Question(audio.stretch(row["start"], row["end"]), prompt(row)) for row in rows])
-        out = []
-        for row, answer in zip(described, answers, strict=True):
-            text, fallback = description_in(answer)
-            description = text if fallback is None else row["description"]
-            out.append({**row, "description": description, "description_fallback": fallback})
-        return out
+    def describe(self, audios: Sequence[Audio], rows: Sequence[Sequence[Row]]) -> list[list[Row]]:
+        """For each utterance of each recording, the columns of `schemas.DESCRIBE`. All but the description are `measured`.
+
+        The model gets the utterances of all recordings at once.
+        """
+        measured = self.measured.describe(audios, rows)
+        answers = self.model.answer([
+            Question(audio.stretch(row["start"], row["end"]), prompt(row))
+            for audio, of_audio in zip(audios, rows, strict=True) for row in of_audio
+        ])  # fmt: skip
+        every = [row for of_audio in measured for row in of_audio]
+        described = iter([_described(row, answer) for row, answer in zip(every, answers, strict=True)])
+        return [[next(described) for _ in of_audio] for of_audio in measured]
+
+
+def _described(measured: Row, answer: str | None) -> Row:
+    """The columns `measured` with the description in `answer`, if it has one."""
+    text, fallback = description_in(answer)
+    description = text if fallback is None else measured["description"]
+    return {**measured, "description": description, "description_fallback": fallback}
 
 
 def prompt(row: Row) -> str:

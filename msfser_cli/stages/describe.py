@@ -18,9 +18,15 @@ _COLUMNS = schemas.names(schemas.DESCRIBE)
 
 def describe(works: Sequence[Work], describer: Describer) -> None:
     """Add the columns of `schemas.DESCRIBE` to the rows of each recording."""
+    heard: list[tuple[Work, list[tuple[Audio, list[Row]]]]] = []
     for work in works:
         with work.failing_alone():
-            work.by_channel(lambda audio, rows: _described(audio, rows, describer))
+            heard.append((work, work.by_channel()))
+    channels = [channel for _, of_work in heard for channel in of_work]
+    described = describer.describe([audio for audio, _ in channels], [rows for _, rows in channels])
+    each = iter([_joined(rows, results) for (_, rows), results in zip(channels, described, strict=True)])
+    for work, of_work in heard:
+        work.replace_rows([next(each) for _ in of_work])
 
 
 def _needs(settings: DescribeSettings) -> Needs:
@@ -36,6 +42,5 @@ def _load(settings: DescribeSettings, models: Mapping[str, ModelFolder]) -> Step
 STAGE = Stage(_needs, _load, lambda settings: f"describer {settings.kind}")
 
 
-def _described(audio: Audio, rows: Sequence[Row], describer: Describer) -> list[Row]:
-    described = describer.describe(audio, rows)
+def _joined(rows: Sequence[Row], described: Sequence[Row]) -> list[Row]:
     return [{**row, **{name: result[name] for name in _COLUMNS}} for row, result in zip(rows, described, strict=True)]

@@ -22,7 +22,7 @@ def emphasize(works: Sequence[Work], emphasizer: Emphasizer, settings: Emphasize
     """Add the columns of `schemas.EMPHASIZE` to the rows of each recording."""
     for work in works:
         with work.failing_alone():
-            work.by_channel(lambda audio, rows: _emphasized(audio, rows, emphasizer, settings))
+            work.replace_rows([_emphasized(audio, rows, emphasizer, settings) for audio, rows in work.by_channel()])
 
 
 def _needs(settings: EmphasizeSettings) -> Needs:

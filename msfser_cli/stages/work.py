@@ -88,15 +88,18 @@ class Work:
         except RecordingError as error:
             self.error = error
 
-    def by_channel(self, add: Callable[[Audio, list[Row]], list[Row]]) -> None:
-        """Replace the rows by `add(audio, rows)`, which gets the rows of each channel with the audio of that channel."""
-        places: dict[int | None, list[int]] = {}
-        for i, row in enumerate(self.rows):
-            places.setdefault(row["channel"], []).append(i)
-        done: dict[int, Row] = {}
-        for channel, chosen in places.items():
-            done |= zip(chosen, add(self.audio.of_channel(channel), [self.rows[i] for i in chosen]), strict=True)
-        self.rows = [done[i] for i in range(len(self.rows))]
+    def by_channel(self) -> list[tuple[Audio, list[Row]]]:
+        """The audio of each channel that has rows, with these rows. Raises RecordingError if a channel was not decoded."""
+        rows: dict[int | None, list[Row]] = {}
+        for row in self.rows:
+            rows.setdefault(row["channel"], []).append(row)
+        return [(self.audio.of_channel(channel), of_channel) for channel, of_channel in rows.items()]
+
+    def replace_rows(self, by_channel: Sequence[Sequence[Row]]) -> None:
+        """Replace the rows. by_channel: the new ones, in the order of `by_channel()`."""
+        channels = dict.fromkeys(row["channel"] for row in self.rows)
+        each = {channel: iter(rows) for channel, rows in zip(channels, by_channel, strict=True)}
+        self.rows = [next(each[row["channel"]]) for row in self.rows]
 
 
 Step = Callable[[Sequence[Work]], None]

@@ -104,10 +104,22 @@ def test_where_the_model_gives_no_description_the_measured_one_stays(real_uttera
     rows = [{**utterance, **row()}] * 3
     measured = backend("describers", "prosody").load(DescribeSettings())
     parrot = Parrot([CALM, "I can't hear that.", None])
-    described = AskingDescriber(parrot, measured).describe(audio, rows)
-    plain = measured.describe(audio, rows)
+    [described] = AskingDescriber(parrot, measured).describe([audio], [rows])
+    [plain] = measured.describe([audio], [rows])
     assert [d["description"] for d in described] == [CALM, plain[1]["description"], plain[2]["description"]]
     assert [d["description_fallback"] for d in described] == [None, "refused", "rejected"]
     for name in plain[0].keys() - {"description", "description_fallback"}:
         assert [d[name] for d in described] == [d[name] for d in plain]
     assert np.array_equal(parrot.asked[0].samples[:], audio.stretch(utterance["start"], utterance["end"])[:])
+
+
+@pytest.mark.process
+def test_the_model_gets_the_utterances_of_all_recordings_at_once(real_utterance: Any) -> None:
+    audio, utterance = real_utterance
+    rows = [[{**utterance, **row(text=text)} for text in texts] for texts in (("a", "b"), (), ("c",))]
+    parrot = Parrot([f"The voice is {tone}." for tone in ("calm", "loud", "soft")])
+    described = AskingDescriber(parrot, backend("describers", "prosody").load(DescribeSettings())).describe([audio] * 3, rows)
+    assert [[d["description"] for d in of_audio] for of_audio in described] == [
+        ["The voice is calm.", "The voice is loud."], [], ["The voice is soft."]
+    ]  # fmt: skip
+    assert [question.prompt for question in parrot.asked] == [prompt(r) for of_audio in rows for r in of_audio]

@@ -47,7 +47,7 @@ def test_gives_each_utterance_the_columns_of_the_schema(name: str, real_utteranc
     audio, row = real_utterance
     rows = [row, {**row, "words": []}, {**row, "start": 0.0, "end": 0.02, "words": []}]
     before = deepcopy(rows)
-    out = load(name).describe(audio, rows)
+    [out] = load(name).describe([audio], [rows])
     assert rows == before
     assert len(out) == len(rows)
     for result in out:
@@ -61,8 +61,19 @@ def test_gives_each_utterance_the_columns_of_the_schema(name: str, real_utteranc
 
 def test_the_same_recording_gives_the_same_words(name: str, real_utterance: Any, load: Load) -> None:
     audio, row = real_utterance
-    assert load(name).describe(audio, [row]) == load(name).describe(Audio(audio.samples[:].copy()), [row])
+    assert load(name).describe([audio], [[row]]) == load(name).describe([Audio(audio.samples[:].copy())], [[row]])
 
 
 def test_no_utterances(name: str, load: Load) -> None:
-    assert load(name).describe(Audio(np.zeros(16_000, np.float32)), []) == []
+    assert load(name).describe([Audio(np.zeros(16_000, np.float32))], [[]]) == [[]]
+    assert load(name).describe([], []) == []
+
+
+def test_a_recording_gets_the_same_with_others_as_alone(name: str, real_utterance: Any, load: Load) -> None:
+    audio, row = real_utterance
+    half = {**row, "end": row["end"] / 2, "words": row["words"][: len(row["words"]) // 2]}
+    louder = Audio(2 * audio.samples[:])
+    audios, rows = [audio, louder, audio], [[row, half], [half], []]
+    describer = load(name)
+    alone = [describer.describe([one], [of_one])[0] for one, of_one in zip(audios, rows, strict=True)]
+    assert describer.describe(audios, rows) == alone

@@ -139,8 +139,11 @@ class Prosody:
 
     pitch_method: str
 
-    def describe(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
-        """For each utterance of one recording, the columns of `schemas.DESCRIBE`."""
+    def describe(self, audios: Sequence[Audio], rows: Sequence[Sequence[Row]]) -> list[list[Row]]:
+        """For each utterance of each recording, the columns of `schemas.DESCRIBE`. Each recording is related only to itself."""
+        return [self._described(audio, of_audio) for audio, of_audio in zip(audios, rows, strict=True)]
+
+    def _described(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
         measured = [self._measure(audio, row) for row in rows]
         _relate(rows, measured)
         out: list[Row] = []

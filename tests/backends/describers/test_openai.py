@@ -26,11 +26,14 @@ from kit.chat_server import CALM, MODEL, Asked, ChatServer, Reply, completion, d
 from kit.program import AFRESH
 from msfser_cli.backends import chat_server as client
 from msfser_cli.backends.asking import Question
-from msfser_cli.backends.describers import openai
+from msfser_cli.backends.describers import openai, prosody
 from msfser_cli.errors import ModelError, MsfserError, UsageError
 from msfser_cli.schemas import RECORDINGS, columns_through, names
 from msfser_cli.settings import DescribeSettings, as_dict
+from msfser_cli.stages import describe as stage
+from msfser_cli.stages.work import Recording, Work
 from msfser_cli.store import tables
+from msfser_cli.store.audio import Audio
 from msfser_cli.store.ledger import ledger_path, read_ledger
 from msfser_cli.store.lineage import Lineage
 
@@ -270,6 +273,62 @@ def test_a_server_that_misbehaves_at_random(chat_server: ChatServer, trials: Tri
         some = [question(seed * 100 + i) for i in range(20)]
         assert ask(chat_server, some, describer_concurrency=4) == [f"It is {seed * 100 + i}." for i in range(20)]
         assert set(right.values()) == {1}
+
+
+# Many recordings
+
+
+def clips(count: int) -> list[Work]:
+    """Recordings of one utterance each."""
+    works = []
+    for i in range(count):
+        audio = Audio(question(i).samples[:])
+        row = {"start": 0.0, "end": 0.5, "text": f"word {i}", "words": [], "language": "en", "speaker": None, "channel": None}
+        works.append(Work(Recording(str(i), Path(str(i))), audio, [{**row, "emphasis_spans": []}]))
+    return works
+
+
+def number(asked: Asked) -> int:
+    return int(asked.prompt.partition("word ")[2].split('"')[0])
+
+
+def test_so_many_requests_at_once_are_of_many_recordings(chat_server: ChatServer) -> None:
+    together = threading.Barrier(6, timeout=30)
+
+    def reply(asked: Asked) -> Reply:
+        together.wait()  # no request is answered before six are here
+        if number(asked) == 7:
+            return status(413)
+        time.sleep(0.05 * (number(asked) % 3))
+        return says(f"The voice is that of utterance {number(asked)}.")
+
+    chat_server.reply = reply
+    given = settings(chat_server, describer_concurrency=6)
+    works, describer = clips(12), openai.load(given, openai.needs(given))
+    describer.model._takes_audio = True  # or it would ask about a tone after the refusal
+    stage.describe(works, describer)
+    [measured] = prosody.load(DescribeSettings()).describe([works[7].audio], [works[7].rows])
+    said = [[(row["description"], row["description_fallback"]) for row in work.rows] for work in works]
+    expected: list[Any] = [[(f"The voice is that of utterance {i}.", None)] for i in range(12)]
+    expected[7] = [(measured[0]["description"], "rejected")]
+    assert said == expected
+    assert all(work.error is None for work in works)
+    assert chat_server.most_at_once == 6
+
+
+def test_a_server_that_gives_out_among_many_recordings_ends_the_run_and_keeps_the_answers(chat_server: ChatServer) -> None:
+    chat_server.reply = lambda asked: says(CALM) if asked.number < 5 else status(404)
+    given = settings(chat_server, describer_concurrency=1)  # with more, answers that are still under way are lost
+    works = clips(9)
+    with pytest.raises(ModelError, match="refuses the request: 404"):
+        stage.describe(works, openai.load(given, openai.needs(given)))
+    assert all("description" not in row for work in works for row in work.rows)
+    answered = {number(asked) for asked in chat_server.asked[:5]}
+    chat_server.reply = lambda asked: says(CALM)
+    chat_server.asked.clear()
+    stage.describe(works, openai.load(given, openai.needs(given)))
+    assert {number(asked) for asked in chat_server.asked} == {*range(9)} - answered
+    assert {row["description"] for work in works for row in work.rows} == {CALM}
 
 
 # Which model, which key

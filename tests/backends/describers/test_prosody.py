@@ -24,7 +24,7 @@ EMOTIONS = re.compile(r"\b(ang(ry|er)|happ|joy|sad|fear|disgust|surpris|calm|exc
 
 
 def described(audio: Audio, *rows: dict[str, Any]) -> list[dict[str, Any]]:
-    return PROSODY.describe(audio, list(rows))
+    return PROSODY.describe([audio], [rows])[0]
 
 
 def joined(*utterances: Any) -> tuple[Audio, list[dict[str, Any]]]:

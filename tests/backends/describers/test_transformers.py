@@ -18,6 +18,7 @@ from kit.program import run_afresh
 from kit.speech_models import voice
 from msfser_cli.backends import asking
 from msfser_cli.backends.asking import Question
+from msfser_cli.backends.describers import prosody
 from msfser_cli.backends.describers import transformers as describer
 from msfser_cli.backends.registry import backend
 from msfser_cli.errors import ModelError, UsageError
@@ -205,9 +206,22 @@ def test_on_a_cpu_each_question_is_answered_alone(copy: Path, monkeypatch: pytes
 def test_what_it_says_is_the_description(audio_language_model: Path, real_utterance: Any) -> None:
     audio, row = real_utterance
     settings = DescribeSettings(describer=f"transformers:{audio_language_model}")
-    [said] = describer.load(settings, describer.needs(settings)).describe(audio, [row])
-    [measured] = backend("describers", "prosody").load(DescribeSettings()).describe(audio, [row])
+    [[said]] = describer.load(settings, describer.needs(settings)).describe([audio], [[row]])
+    [[measured]] = backend("describers", "prosody").load(DescribeSettings()).describe([audio], [[row]])
     assert said == {**measured, "description": SENTENCE}
+
+
+def test_utterances_of_several_recordings_are_one_batch(
+    folders: Callable[[str], Path], real_utterance: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio, row = real_utterance
+    model = loaded(folders("qwen2-audio"))
+    asks = asking.AskingDescriber(model, prosody.load(DescribeSettings()))
+    rows = [[{**row, "end": end}] for end in (1.0, 2.0, 1.5)]
+    alone = [asks.describe([audio], [of_one])[0] for of_one in rows]
+    sizes = tried(model, monkeypatch)
+    assert asks.describe([audio] * 3, rows) == alone
+    assert sizes == [3]
 
 
 def test_the_model_is_known_by_its_content_and_the_prompt(copy: Path) -> None:
