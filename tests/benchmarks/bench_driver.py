@@ -39,7 +39,7 @@ from msfser_cli.settings import build
 
 UTTERANCES = 20
 DIFFERENT = 256
-"""The number of recordings with vectors of their own: so many that none lies near its copy, where the two would be packed."""
+"""The number of recordings with values of their own: so many that none lies near its copy, where the two would be packed."""
 
 WORKERS = (1, 8, 64)
 
@@ -108,26 +108,27 @@ def rows_of(plan: Chain) -> list[Row]:
     return [real[i % len(real)] for i in range(UTTERANCES)]
 
 
-def payloads(rows: list[Row], *, vectors: bool) -> Iterator[bytes]:
-    """The pickled rows of one recording after the other, without end. Noise on the vectors makes them differ."""
+def pickled(rows: list[Row], *, vectors: bool) -> list[bytes]:
+    """The rows of recordings. Noise on their numbers makes them differ."""
     noise = np.random.default_rng(0)
 
     def noisy(value: Any) -> Any:
-        if not isinstance(value, np.ndarray):
-            return value
-        return (value + 0.01 * noise.standard_normal(value.shape)).astype(value.dtype)
+        if isinstance(value, np.ndarray):
+            return (value + 0.01 * noise.standard_normal(value.shape)).astype(value.dtype)
+        if isinstance(value, dict):
+            return {name: noisy(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [noisy(part) for part in value]
+        return round(value + 0.01 * noise.random(), 3) if isinstance(value, float) else value
 
-    return itertools.cycle([
-        pickle.dumps([{name: noisy(value) for name, value in row.items() if vectors or not isinstance(value, np.ndarray)}
-                      for row in rows])
-        for _ in range(DIFFERENT)
-    ])  # fmt: skip
+    kept = [{name: value for name, value in row.items() if vectors or not isinstance(value, np.ndarray)} for row in rows]
+    return [pickle.dumps(noisy(kept)) for _ in range(DIFFERENT)]
 
 
-def measure(plan: Chain, folder: Path, rows: list[Row], workers: int, *, vectors: bool) -> str:
+def measure(plan: Chain, folder: Path, payloads: list[bytes], workers: int, *, vectors: bool) -> str:
     """A run on the corpus in the folder, as a line of the table."""
     _, source = source_of("predict", [str(folder / "corpus")], None)
-    crew = Ready(payloads(rows, vectors=vectors))
+    crew = Ready(itertools.cycle(payloads))
     out = folder / f"{workers}"
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     destination = runner.Destination(f"{out}/", vectors=vectors)
@@ -148,12 +149,13 @@ def main(recordings: int) -> None:
     for keep in (True, False):
         print(f"{'with' if keep else 'without'} vectors\n workers  recordings / s  CPU ms / recording  bytes sent  bytes received"
               "  bytes written")
+        payloads = pickled(rows, vectors=keep)
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "corpus").mkdir()
             for i in range(recordings):
                 (Path(folder) / "corpus" / f"{i:06d}.wav").write_bytes(b"RIFF")
             for workers in WORKERS:
-                print(measure(plan, Path(folder), rows, workers, vectors=keep), flush=True)
+                print(measure(plan, Path(folder), payloads, workers, vectors=keep), flush=True)
 
 
 if __name__ == "__main__":
