@@ -69,15 +69,15 @@ def nodes(count: int) -> Iterator[Any]:
     """A cluster on this machine: nodes of one processor, and with no place in /tmp/ray."""
     from ray.cluster_utils import Cluster
 
-    folder = tempfile.mkdtemp(prefix="msfser-", dir="/tmp")  # the names of its sockets must be short
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": folder, "include_dashboard": False})
-    try:
-        for _ in range(count - 1):
-            cluster.add_node(num_cpus=1)
-        yield cluster
-    finally:
-        cluster.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+    # The names of its sockets must be short.
+    with tempfile.TemporaryDirectory(prefix="msfser-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": folder, "include_dashboard": False})
+        try:
+            for _ in range(count - 1):
+                cluster.add_node(num_cpus=1)
+            yield cluster
+        finally:
+            cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
