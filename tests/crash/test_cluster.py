@@ -167,6 +167,20 @@ def test_ray_is_started_for_a_run_and_ends_with_it(home: Path) -> None:
     assert not actors(home)
 
 
+@pytest.mark.slow
+def test_a_signal_while_ray_starts_leaves_nothing(home: Path, trials: Trials) -> None:
+    for seed in trials("stopped while Ray starts", 5):
+        there = set(Path("/tmp").glob("msfser-ray-*"))
+        with started(home, "x.parquet", "--engine", "ray") as run:
+            wait_for(lambda: set(Path("/tmp").glob("msfser-ray-*")) > there)  # noqa: B023 - it is called at once
+            time.sleep(random.Random(seed).uniform(0.0, 5.0))
+            run.send_signal(signal.SIGTERM)
+            _, said = run.communicate(timeout=30)
+        assert run.returncode == 128 + signal.SIGTERM
+        assert said.startswith("msfser: stopped by SIGTERM")
+        assert set(Path("/tmp").glob("msfser-ray-*")) == there
+
+
 def test_actors_are_killed_at_any_moment(home: Path, cluster: Any, trials: Trials) -> None:
     msfser(home, "clean.parquet", "--jobs", "0")
     clean, ledger = (home / "clean.parquet").read_bytes(), ledger_of(home / "clean.parquet")
