@@ -112,14 +112,16 @@ def serve(descriptor: int) -> None:
     try:
         ray.init(**options, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
         member = _Member(ray, connection, join)
+    except Exception as error:  # Ray has no class for what hinders it
+        connection.send(" ".join(str(error).split()))
+        return
+    try:
         connection.send(member.fitting)
         asyncio.run(member.obey(orders))
-    except Exception as error:  # Ray has no class for what hinders it
-        with suppress(OSError):
-            connection.send(" ".join(str(error).split()))
-    ray.shutdown()
-    if join.folder:
-        shutil.rmtree(join.folder, ignore_errors=True)
+    finally:
+        ray.shutdown()
+        if join.folder:
+            shutil.rmtree(join.folder, ignore_errors=True)
 
 
 class _Member:
@@ -163,6 +165,8 @@ class _Member:
             message = Died("it ended by itself")
         except self._ray.exceptions.RayError as error:
             message = _ending(str(error))
+        except Exception as error:
+            message = Died(f"{type(error).__name__}: {error}")
         late.cancel()
         del self._actors[number]
         with suppress(Exception):  # it may live on, unreachable, and keep the place of the next one
