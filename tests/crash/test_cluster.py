@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -167,6 +168,20 @@ def test_ray_is_started_for_a_run_and_ends_with_it(home: Path) -> None:
     assert not actors(home)
 
 
+@pytest.mark.slow
+def test_a_signal_while_ray_starts_leaves_nothing(home: Path, trials: Trials) -> None:
+    for seed in trials("stopped while Ray starts", 5):
+        there = set(Path("/tmp").glob("msfser-ray-*"))
+        with started(home, "x.parquet", "--engine", "ray") as run:
+            wait_for(lambda: set(Path("/tmp").glob("msfser-ray-*")) > there)  # noqa: B023 - it is called at once
+            time.sleep(random.Random(seed).uniform(0.0, 5.0))
+            run.send_signal(signal.SIGTERM)
+            _, said = run.communicate(timeout=30)
+        assert run.returncode == 128 + signal.SIGTERM
+        assert said.startswith("msfser: stopped by SIGTERM")
+        assert set(Path("/tmp").glob("msfser-ray-*")) == there
+
+
 def test_actors_are_killed_at_any_moment(home: Path, cluster: Any, trials: Trials) -> None:
     msfser(home, "clean.parquet", "--jobs", "0")
     clean, ledger = (home / "clean.parquet").read_bytes(), ledger_of(home / "clean.parquet")
@@ -199,7 +214,8 @@ def test_a_node_is_lost(home: Path, cluster: Any, trials: Trials) -> None:
             cluster.remove_node(node, allow_graceful=False)
             _, said = run.communicate(timeout=120)
         assert run.returncode == 3, said
-        assert f"a worker process ended {f'(on node {socket.gethostname()}: its ' if seed else ''}" in said
+        ending = rf"a worker process ended (while it loaded the models )?\((on node {socket.gethostname()}: )?its (node|process) "
+        assert re.search(ending, said), said
         assert ((home / out).read_bytes(), ledger_of(home / out)) == (clean, ledger), seed
         assert not leftovers(home)
 
@@ -274,6 +290,17 @@ def test_the_head_of_the_cluster_is_lost(home: Path, cluster: Any, monkeypatch: 
     msfser(home, "x.parquet", *on(cluster))
     assert (home / "x.parquet").read_bytes() == (home / "clean.parquet").read_bytes()
     assert not leftovers(home)
+
+
+@pytest.mark.slow
+def test_a_worker_that_finds_no_room_is_reported(home: Path, cluster: Any) -> None:
+    speak(home / "corpus" / "zz.wav", level=SLEEPS)
+    with started(home, "x.parquet", *on(cluster), "--jobs", "3") as run:
+        assert run.stderr
+        warning = next(line for line in run.stderr if line.startswith("warning: "))
+        run.send_signal(signal.SIGTERM)
+        run.communicate(timeout=30)
+    assert warning.startswith("warning: a worker has not started within 30 s: the cluster may have no room for it (1 CPU, ")
 
 
 @contextlib.contextmanager

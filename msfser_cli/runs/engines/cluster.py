@@ -11,8 +11,11 @@ import logging
 import os
 import pickle
 import secrets
+import shutil
+import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -58,11 +61,14 @@ class Cluster:
             self._process, self._member = spawn("member", environment, start_new_session=True, stderr=subprocess.DEVNULL)
         except OSError as error:
             raise ResourceError(f"cannot start the process that joins Ray ({why(error)})") from error
+        # A short path, because the names of sockets in it have at most 107 bytes.
+        self._folder = None if address else tempfile.mkdtemp(prefix="msfser-ray-", dir="/tmp")
         try:
             site = Site(__version__, Path.cwd(), os.environ.get("MSFSER_MODELS_DIR"))
-            self._send(Join(address, processors.available(), cpus, gpus, memory_of(chain), site))
+            self._send(Join(address, self._folder, processors.available(), cpus, gpus, memory_of(chain), site))
             self.most = self._joined(f"join Ray at {address}" if address else "start Ray", jobs)
         except BaseException:
+            self._kill()  # no actor has started yet
             self.end()
             raise
 
@@ -100,13 +106,19 @@ class Cluster:
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill()
             self._process.wait()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _kill(self) -> None:
+        """Kill the process, and what it has started of Ray."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _joined(self, attempt: str, jobs: int | None) -> int:
         """The number of workers."""
         if not self._member.poll(JOIN_SECONDS):
-            self._process.kill()
             raise ResourceError(f"cannot {attempt}: it took more than {JOIN_SECONDS:.0f} s")
         try:
             answer: Fitting | str = self._member.recv()

@@ -13,7 +13,6 @@ import pickle
 import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -48,12 +47,14 @@ class Site(NamedTuple):
 
 
 class Join(NamedTuple):
-    """What the process is told first. The fields up to `gpus` are as in `cluster.Cluster`.
+    """What the process is told first. address, cpus, gpus: as in `cluster.Cluster`.
 
-    cores: of this machine. memory_bytes: of a worker. site: where the run takes place.
+    folder: for Ray's files, if there is no address. This process removes it as well, because the run may have been killed. cores:
+    of this machine. memory_bytes: of a worker. site: where the run takes place.
     """
 
     address: str | None
+    folder: str | None
     cores: int
     cpus: float
     gpus: float | None
@@ -106,21 +107,21 @@ def serve(descriptor: int) -> None:
 
     # Even without a dashboard, its process asks the network in which cloud it is.
     services.start_api_server = lambda *_, **__: (None, None)
-    # A short path, because the names of sockets in it have at most 107 bytes.
-    folder = None if join.address else tempfile.mkdtemp(prefix="msfser-ray-", dir="/tmp")
-    options: dict[str, Any] = {"address": join.address} if folder is None else {
-        "address": "local", "num_cpus": join.cores, "include_dashboard": False, "_temp_dir": folder}
+    options: dict[str, Any] = {"address": join.address} if join.address else {
+        "address": "local", "num_cpus": join.cores, "include_dashboard": False, "_temp_dir": join.folder}
     try:
         ray.init(**options, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
         member = _Member(ray, connection, join)
+    except Exception as error:  # Ray has no class for what hinders it
+        connection.send(" ".join(str(error).split()))
+        return
+    try:
         connection.send(member.fitting)
         asyncio.run(member.obey(orders))
-    except Exception as error:  # Ray has no class for what hinders it
-        with suppress(OSError):
-            connection.send(" ".join(str(error).split()))
-    ray.shutdown()
-    if folder:
-        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        ray.shutdown()
+        if join.folder:
+            shutil.rmtree(join.folder, ignore_errors=True)
 
 
 class _Member:
@@ -164,6 +165,8 @@ class _Member:
             message = Died("it ended by itself")
         except self._ray.exceptions.RayError as error:
             message = _ending(str(error))
+        except Exception as error:
+            message = Died(f"{type(error).__name__}: {error}")
         late.cancel()
         del self._actors[number]
         with suppress(Exception):  # it may live on, unreachable, and keep the place of the next one
