@@ -159,6 +159,7 @@ def test_a_table_is_the_same_on_a_cluster(home: Path, cluster: Any, layout: str)
         assert not leftovers(out.parent)
 
 
+@pytest.mark.slow
 def test_ray_is_started_for_a_run_and_ends_with_it(home: Path) -> None:
     msfser(home, "clean.parquet", "--jobs", "0")
     there = set(Path("/tmp").glob("msfser-ray-*"))
@@ -201,6 +202,7 @@ def test_actors_are_killed_at_any_moment(home: Path, cluster: Any, trials: Trial
         assert not leftovers(home)
 
 
+@pytest.mark.slow
 def test_a_node_is_lost(home: Path, cluster: Any, trials: Trials) -> None:
     """The others do what its actor had in hand, although no other can take its place."""
     msfser(home, "clean.parquet", "--jobs", "0")
@@ -248,6 +250,7 @@ def test_a_signal_ends_the_run_and_its_actors(home: Path, cluster: Any, number: 
     wait_for(lambda: not any(map(is_alive, working)), 10.0)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_takes_its_actors_along(home: Path, cluster: Any, trials: Trials) -> None:
     msfser(home, "clean.parquet", "--jobs", "0")
     for seed in trials("runs with actors killed", 3):
@@ -340,6 +343,7 @@ def test_a_node_without_the_corpus_is_named(home: Path, cluster: Any) -> None:
     assert ledger_of(home / "x.parquet")["00.wav"]["status"] == "done"
 
 
+@pytest.mark.slow
 def test_actors_log_through_the_run_and_too_many_wait(home: Path, cluster: Any) -> None:
     (home / "model" / "warns").touch()
     done = msfser(home, "x.parquet", *on(cluster), "--jobs", "4", "--log-format", "json")
@@ -349,6 +353,7 @@ def test_actors_log_through_the_run_and_too_many_wait(home: Path, cluster: Any) 
     assert not done.stdout
 
 
+@pytest.mark.slow
 def test_what_hinders_is_said(home: Path, cluster: Any) -> None:
     small = msfser(home, "x.parquet", *on(cluster), "--worker-cpus", "64", code=7).stderr
     assert "the cluster is too small for a worker: it has nodes with at most 1 CPU, " in small

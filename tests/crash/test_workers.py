@@ -71,6 +71,7 @@ def workers_of(run: subprocess.Popen[str]) -> list[int]:
     return []
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_table_is_the_same_for_any_number_of_workers(home: Path, layout: str) -> None:
     outs = []
@@ -92,7 +93,7 @@ def test_a_table_is_the_same_for_any_number_of_workers(home: Path, layout: str) 
 def test_workers_are_killed_at_any_moment(home: Path, trials: Trials) -> None:
     msfser(home, "clean.parquet", 0)
     rows, ledger = rows_of(home / "clean.parquet", "transcribe"), ledger_of(home / "clean.parquet")
-    for seed in trials("workers killed", 20):
+    for seed in trials("workers killed", 10):
         chance = random.Random(seed)
         out = f"{seed}.parquet"
         with started(home, out, chance.choice((1, 2, 3))) as run:
@@ -141,6 +142,7 @@ def test_a_recording_that_ends_its_workers_fails_alone(home: Path) -> None:
     assert "a worker process ended" not in again.stderr
 
 
+@pytest.mark.slow
 def test_a_shortage_on_one_recording_stops_the_first_run_and_not_the_second(home: Path) -> None:
     """As without workers."""
     speak(home / "corpus" / "strains.wav", level=STRAINS)
@@ -149,6 +151,7 @@ def test_a_shortage_on_one_recording_stops_the_first_run_and_not_the_second(home
     assert ledger_of(home / "x.parquet")["strains.wav"]["reason"] == "out_of_memory"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_all_processes_ends_the_run_in_a_sentence(home: Path, number: signal.Signals) -> None:
     """As a terminal and a service manager send it."""
@@ -167,6 +170,7 @@ def test_a_signal_to_all_processes_ends_the_run_in_a_sentence(home: Path, number
     assert len(ledger_of(home / "x.parquet")) == 27
 
 
+@pytest.mark.slow
 def test_a_second_run_is_told_who_is_the_first(home: Path) -> None:
     speak(home / "corpus" / "zz.wav", level=SLEEPS)
     with started(home, "x.parquet", 2) as run:
