@@ -441,7 +441,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def start(table: Path, server: ChatServer, *more: str) -> subprocess.Popen[str]:
-    command = ["describe", table.name, "--describer", f"openai:{server.url}", "--out", "x.parquet", *more]
+    command = ["describe", table.name, "--describer", f"openai:{server.url}", "--out", "x.parquet", "--jobs", "0", *more]
     return subprocess.Popen([*AFRESH, *command], cwd=table.parent, stdin=subprocess.DEVNULL, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
 
