@@ -36,7 +36,7 @@ BELOW = {
     "evaluation": {"languages", "model", "runs", "statistics", "store", "tabular", *GROUND},
     "training": {"backends", "evaluation", "model", "model_store", "runs", "stages", "statistics", "store", *GROUND},
     # The results of training hold what lies below it: an epoch, an interval.
-    "cli": {"evaluation", "model", "model_store", "profiles", "runs", "statistics", "training", *GROUND},
+    "cli": {"evaluation", "model", "model_store", "profiles", "runs", "statistics", "store", "training", *GROUND},
 }
 PLACES = {
     # Training is torch from the first batch to the last; no stage needs it. A pickle of weights takes torch to read.

@@ -25,6 +25,7 @@ class RunOptions:
     profile: o.Profile = "mini"
     models_dir: o.ModelsDir = None
     root: o.Root = None
+    shard: o.Shard = None
     redo: o.Redo = False
     retry_failed: o.RetryFailed = False
     prune: o.Prune = False

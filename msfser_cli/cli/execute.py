@@ -60,7 +60,9 @@ def execute(
     from msfser_cli.runs import chain, runner
     from msfser_cli.runs.engines.workforce import Workforce
     from msfser_cli.runs.source import require_languages, source_of
+    from msfser_cli.store.shard import Shard
 
+    shard = None if how.shard is None else Shard.parse(how.shard)
     stages, source = source_of(command, inputs, how.root)
     for note in source.notes:
         log.say("note", note)
@@ -69,6 +71,8 @@ def execute(
     require_languages(plan, source)
     if calibration is not None:
         plan = calibration.of(plan, source, how.out)
+    # after the whole input was checked and calibrated on, so that all shards have the same settings
+    source = source.only(shard)
     destination = runner.Destination(
         how.out, vectors=stages[-1] != "predict" or keep_vectors, moved=how.root is not None,
         redo=how.redo, retry_failed=how.retry_failed, prune=how.prune, wait=how.wait, max_failed=how.max_failed,

@@ -49,6 +49,10 @@ Root = Annotated[
     Path | None,
     _option("root", "Folder that recording ids are relative to. Pass it if the corpus has moved.", _RUN, metavar="FOLDER"),
 ]
+Shard = Annotated[
+    str | None,
+    _option("shard", "Do only shard I of N of the corpus, from 0. msfser join makes one table of all.", _RUN, metavar="I/N"),
+]
 Profile = Annotated[
     str, _option("profile", "Models and settings to use: mini (offline, on a CPU) or paper.", _RUN, metavar="NAME")
 ]

@@ -177,7 +177,7 @@ def run(
         finally:
             with stopping.postponed():
                 output.commit()
-                seen.save((source.recording_ids | output.recordings).difference(source.gone(output.recordings)))
+                seen.save((source.recording_ids | output.recordings) - set(source.gone(output.recordings)))
     summary.seconds = round(time.monotonic() - began, 3)
     return summary
 
@@ -224,7 +224,7 @@ def _open(chain: Chain, source: Source, destination: Destination) -> AbstractCon
         settings=settings,
         models=models,
         corpus_root=os.fsencode(source.root.resolve()).decode("utf-8", "backslashreplace"),
-        extra=chain.extra(),
+        extra=chain.extra() | (source.shard.extra if source.shard else {}),
     )
     columns = schemas.columns_through(chain.stages[-1], vectors=destination.vectors)
     return Output.open(

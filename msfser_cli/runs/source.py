@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from msfser_cli import schemas
 from msfser_cli.backends import Row
-from msfser_cli.errors import TableError
+from msfser_cli.errors import TableError, UsageError
 from msfser_cli.runs.chain import Chain, hearing_of
 from msfser_cli.runs.corpus import Corpus, find, path_of
 from msfser_cli.schemas import LedgerLine
@@ -19,6 +19,7 @@ from msfser_cli.stages.work import Recording
 from msfser_cli.store import tables
 from msfser_cli.store.ledger import ledger_path, read_ledger
 from msfser_cli.store.lineage import Lineage
+from msfser_cli.store.shard import Shard
 
 
 @dataclass(frozen=True)
@@ -36,23 +37,44 @@ class Item:
 class Source:
     """The input of a run.
 
-    items: the recordings in order. size_bytes: their size. lineage: that of an input table, None for a corpus. ignored: the
-    number of files and hidden folders that were skipped because of their names. manifest: the file that names the items, if any.
-    notes: sentences for the user on how the input was read.
+    sizes: recording -> the bytes of its file. items: the recordings in order. lineage: that of an input table, None for a corpus.
+    ignored: the number of files and hidden folders that were skipped because of their names. manifest: the file that names the
+    items, if any. notes: sentences for the user on how the input was read. shard: the part of the corpus; None: all of it.
     """
 
     root: Path
-    recording_ids: frozenset[str]
-    size_bytes: int
+    sizes: Mapping[str, int]
     items: Iterable[Item]
     lineage: Lineage | None = None
     ignored: int = 0
     manifest: Path | None = None
     notes: tuple[str, ...] = ()
+    shard: Shard | None = None
+
+    @property
+    def recording_ids(self) -> Set[str]:
+        """The ids of the items."""
+        return self.sizes.keys()
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all items."""
+        return sum(self.sizes.values())
+
+    def only(self, shard: Shard | None) -> Source:
+        """The recordings of the shard. Raises UsageError if the input is a table of another shard."""
+        if shard is None or shard == self.shard:
+            return self
+        if self.shard:
+            raise UsageError(f"--shard {shard}: the table holds shard {self.shard}; leave out --shard, or name another table")
+        sizes = {identity: size for identity, size in self.sizes.items() if shard.has(identity)}
+        return replace(self, sizes=sizes, items=_Selected(self.items, sizes.keys()), shard=shard)
 
     def gone(self, recording_ids: Iterable[str]) -> list[str]:
         """Those of `recording_ids` that are not among the items. For a corpus, their files must be gone as well."""
         absent = set(recording_ids).difference(self.recording_ids)
+        if self.shard:
+            absent = set(filter(self.shard.has, absent))
         return sorted(name for name in absent if self.lineage or not _may_exist(self.root, name))
 
 
@@ -100,10 +122,9 @@ def _may_exist(root: Path, recording_id: str) -> bool:
 
 
 def _from_corpus(corpus: Corpus) -> Source:
-    size = sum(_size(r.path) for r in corpus.recordings)
-    names = frozenset(r.recording_id for r in corpus.recordings)
-    return Source(corpus.root, names, size, [Item(r) for r in corpus.recordings], ignored=corpus.ignored,
-                  manifest=corpus.manifest, notes=corpus.notes)
+    sizes = {r.recording_id: _size(r.path) for r in corpus.recordings}
+    return Source(corpus.root, sizes, [Item(r) for r in corpus.recordings], ignored=corpus.ignored, manifest=corpus.manifest,
+                  notes=corpus.notes)
 
 
 def _size(path: Path) -> int:
@@ -119,8 +140,19 @@ def _from_table(path: Path, lineage: Lineage, root: Path | None) -> Source:
     ledger = {identity: LedgerLine(**line) for identity, line in read_ledger(path).items()}
     folder = Path(lineage.corpus_root or ".") if root is None else root
     folder = folder.absolute()
-    size = sum(line.size_bytes or 0 for line in ledger.values())
-    return Source(folder, frozenset(ledger), size, _TableItems(path, lineage, ledger, folder), lineage)
+    sizes = {identity: line.size_bytes or 0 for identity, line in ledger.items()}
+    return Source(folder, sizes, _TableItems(path, lineage, ledger, folder), lineage, shard=Shard.of_extra(lineage.extra))
+
+
+@dataclass(frozen=True)
+class _Selected:
+    """The items with one of the ids."""
+
+    items: Iterable[Item]
+    recording_ids: Set[str]
+
+    def __iter__(self) -> Iterator[Item]:
+        return (item for item in self.items if item.recording.recording_id in self.recording_ids)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from msfser_cli.schemas import Column
 
@@ -145,6 +146,22 @@ def conform(table: pa.Table, target: pa.Schema) -> pa.Table:
             column = _of_fixed_size(column, wanted.type)
         columns.append(column)
     return pa.Table.from_arrays(columns, schema=target)
+
+
+def size(table: pa.Table) -> int:
+    """The bytes of the values. Equal rows have equal sizes, however they are cut into chunks."""
+    return sum(_size(chunk) for column in table.columns for chunk in column.chunks)
+
+
+def _size(array: pa.Array) -> int:
+    kind = array.type
+    if pa.types.is_struct(kind):
+        return sum(map(_size, array.flatten()))
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return 4 * len(array) + _size(array.flatten())
+    if pa.types.is_string(kind):
+        return 4 * len(array) + (pc.sum(pc.binary_length(array)).as_py() or 0)
+    return len(array) * max(1, int(kind.bit_width) // 8)
 
 
 def vector_lengths(stored: pa.Schema) -> dict[str, int]:

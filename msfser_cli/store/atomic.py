@@ -1,12 +1,14 @@
-"""Atomic writes: after a crash at any moment, a file has its old content or its new content, never a part."""
+"""Atomic writes: after a crash at any moment, a file or a folder has its old content or its new content, never a part."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +35,7 @@ _REASONS = {
 }
 
 
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 _RANDOM = 8  # characters at the end of a temporary name, here as in `tempfile`
 
 
@@ -68,6 +71,59 @@ def replacing(path: Path, output: Path | None = None) -> Iterator[BinaryIO]:
                     temporary.unlink()
                 raise
         sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill with durable files. It replaces `path` if the block succeeds, and is removed otherwise.
+
+    Readers find the whole old folder or the whole new one. Where the file system cannot exchange two names, there is a moment
+    without a folder; a kill at that moment loses the old folder. Raises ResourceError if writing fails.
+    """
+    with temporary_folder(path) as folder:
+        with resources(path):
+            if path.exists():
+                shutil.copymode(path, folder)
+        yield folder
+        with resources(path):
+            if path.exists():
+                _exchange(folder, path)
+            else:
+                folder.rename(path)
+            sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def temporary_folder(output: Path) -> Iterator[Path]:
+    """A new folder beside `output`, removed after the block with its content. Raises ResourceError if it cannot be made."""
+    folder = _temporary(output)
+    with resources(output):
+        folder.mkdir()
+    try:
+        yield folder
+    except BaseException:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder)
+        raise
+    with resources(output):
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def _exchange(folder: Path, other: Path) -> None:
+    """Exchange two folders: at once, or with two renames where the system cannot."""
+    sys.audit("os.rename", os.fspath(folder), os.fspath(other), -1, -1)  # as `os.rename` does
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename and rename(_AT_FDCWD, os.fsencode(folder), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return
+    aside = _temporary(other)
+    other.rename(aside)
+    try:
+        folder.rename(other)
+    except BaseException:
+        aside.rename(other)
+        raise
+    aside.rename(folder)
 
 
 def scratch(output: Path | None = None) -> BinaryIO:

@@ -1,7 +1,7 @@
 """The output of a run: a table, a ledger, and unpublished work in parts. A kill at any moment leaves all of it intact.
 
-`--out x.parquet` is one file, sorted by recording_id. `--out x/` is a folder of files `part-<n>.parquet`. New recordings go into
-a new file, and only files with changed recordings are written again. Beside the table lie
+`--out x.parquet` is one file, sorted by recording_id. `--out x/` is a folder of files `part-<n>.parquet` of a bounded size, each
+sorted. New recordings go into new files, and only files with changed recordings are written again. Beside the table lie
 
 - `x.recordings.parquet`  the ledger, one line per recording
 - `.x.parquet.parts/`     work that is not published yet (`store.parts`)
@@ -9,6 +9,7 @@ a new file, and only files with changed recordings are written again. Beside the
 - `.x.parquet.seen`       the hashes of files that need not be read again (`store.seen`). Without it no work is lost
 
 Each file is written atomically and only refers to durable files. The order is: parts, table, ledger, then the parts are removed.
+A folder that starts over (`--redo`) is written beside the old one, and takes its place as a whole when all its files are durable.
 After a crash between two steps, the next run repeats the rest: a recording in a part replaces its rows and ledger line in the
 table, and a recording that a part drops loses them. Repeating this has no further effect.
 """
@@ -30,12 +31,15 @@ from msfser_cli.errors import TableError, UsageError
 from msfser_cli.schemas import RECORDINGS, Column, names
 from msfser_cli.store import tables
 from msfser_cli.store.arrow import Row, schema, to_table, vector_lengths
-from msfser_cli.store.atomic import resources, sweep, sync_folder
+from msfser_cli.store.atomic import resources, sweep
+from msfser_cli.store.layout import add_files, write_whole
 from msfser_cli.store.ledger import counts, fits, from_lines, utterances, write_ledger
 from msfser_cli.store.lineage import Lineage, differences, metadata
 from msfser_cli.store.lock import held
+from msfser_cli.store.merge import Recordings
 from msfser_cli.store.parts import Parts
 from msfser_cli.store.place import place_of
+from msfser_cli.store.shard import Shard, in_words
 
 PART_RECORDINGS = 256
 PART_ROWS = 4096
@@ -47,7 +51,8 @@ class Output:
     """The output of one run. Use `Output.open` to make it."""
 
     def __init__(
-        self, out: str | Path, columns: Sequence[Column], lineage: Lineage, *, redo: bool, retry_failed: bool, moved: bool
+        self, out: str | Path, columns: Sequence[Column], lineage: Lineage, *, redo: bool, retry_failed: bool, moved: bool,
+        whole: bool,
     ) -> None:
         self._place = place_of(out)
         self.path, self.ledger = self._place.path, self._place.ledger
@@ -57,6 +62,7 @@ class Output:
         self._redo = redo
         self._retry_failed = retry_failed
         self._moved = moved
+        self._whole = whole
         self._states: dict[str, tuple[str, str]] = {}  # recording -> its input_key and status
         self._waiting: dict[str, tuple[Row, pa.Table]] = {}  # recordings not yet in a part: ledger line and rows
         self._leaving: set[str] = set()  # recordings to drop, not yet in a part
@@ -75,18 +81,20 @@ class Output:
         redo: bool = False,
         retry_failed: bool = False,
         moved: bool = False,
+        whole: bool = False,
         wait: float = 0.0,
     ) -> Iterator[Output]:
         """Lock `out` for the block. `out` is a file, or a folder if it ends in "/" or is one. Added work is durable afterwards.
 
         redo: start over. Published work does not count as done, and publishing replaces it. If such a run is interrupted, the
         same command continues it. retry_failed: failed recordings do not count as done. moved: the corpus root may differ from
-        the one in the output. wait: seconds to wait for another run on `out`.
+        the one in the output. whole: only `replace` follows, which also mends a table that does not belong to its ledger, because
+        it was killed between the two. wait: seconds to wait for another run on `out`.
 
         Raises OutputHeldError if another run has the lock; UsageError if msfser did not write the output, or, without `redo`, if
         it has other settings or another corpus; TableError if unpublished work is damaged; ResourceError if writing fails.
         """
-        output = cls(out, columns, lineage, redo=redo, retry_failed=retry_failed, moved=moved)
+        output = cls(out, columns, lineage, redo=redo, retry_failed=retry_failed, moved=moved, whole=whole)
         with resources(output.path):
             try:
                 output.path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,16 +179,28 @@ class Output:
         old = [] if self._redo else self._place.files()
         if self._parts.recordings or self._parts.dropped or not old or not self.ledger.exists():
             lines = self._parts.lines()
-            if self._place.is_folder:
-                self._publish_folder(old)
+            if old and self._place.is_folder:
+                self._update_folder(old)
             else:
-                self._merge(old, self._parts.recordings, self.path)
+                write_whole(self._place, self._merged(old, self._parts.recordings), self._target())
             if old and self.ledger.exists():
                 lines.append(self._unchanged_lines())
             write_ledger(self._place, lines, self._lineage)
         self._parts.clear()
         self._redo = False
         return counts(tables.read(self.ledger, RECORDINGS))
+
+    def replace(self, recordings: Recordings, target: pa.Schema, lines: pa.Table) -> dict[str, int]:
+        """Publish these recordings in place of all others. Returns the counts over the ledger, as `publish`.
+
+        recordings: sorted by id. target: their schema, with the lineage. lines: the ledger.
+        Raises UsageError if there is unpublished work.
+        """
+        if self._parts.files():
+            raise UsageError(f"{self.path}: has work that is not published; run its command again, or choose another --out")
+        write_whole(self._place, recordings, target)
+        write_ledger(self._place, [lines], self._lineage)
+        return counts(lines)
 
     # Reading the existing output
 
@@ -192,7 +212,7 @@ class Output:
             self._inspect(self.ledger, "recordings", RECORDINGS)
         parts = self._parts.heads()
         if self._redo:
-            if not all(head.redo and head.lineage.fingerprint == self._lineage.fingerprint for head in parts.values()):
+            if not all(head.redo and self._is_of_this_work(head.lineage) for head in parts.values()):
                 self._has_old_parts, parts = True, {}
             published_files = []
         for part in parts:
@@ -202,7 +222,7 @@ class Output:
             ledger = tables.read(self.ledger, RECORDINGS)
         keys = zip(*(ledger[name].to_pylist() for name in ("recording_id", "input_key", "status")), strict=True)
         self._states = {recording_id: (key, status) for recording_id, key, status in keys}
-        if published_files and not parts:
+        if published_files and not parts and not self._whole:
             in_ledger = utterances(ledger)
             if rows != in_ledger or not fits(self.ledger, published_files):
                 raise UsageError(f"{self.path}: has {rows} rows and its ledger {self.ledger.name} {in_ledger}: they do not "
@@ -232,8 +252,15 @@ class Output:
             if not self._moved and lineage.corpus_root != self._lineage.corpus_root:
                 raise UsageError(f"{file}: made from {lineage.corpus_root}, not from {self._lineage.corpus_root}; choose another "
                                  "--out, start over with --redo, or name the new place of the same corpus with --root")
+            part, ours = Shard.of_extra(lineage.extra), Shard.of_extra(self._lineage.extra)
+            if part != ours:
+                raise UsageError(f"{file}: holds {in_words(part)}, and this run is for {in_words(ours)}; choose another --out")
             self._remember_lengths(vector_lengths(stored))
         return int(parquet.metadata.num_rows)
+
+    def _is_of_this_work(self, lineage: Lineage) -> bool:
+        same_shard = Shard.of_extra(lineage.extra) == Shard.of_extra(self._lineage.extra)
+        return same_shard and lineage.fingerprint == self._lineage.fingerprint
 
     def _remember_lengths(self, lengths: Mapping[str, int]) -> None:
         if problem := self._misfit(lengths):
@@ -254,35 +281,22 @@ class Output:
             self._parts.clear()
             self._has_old_parts = False
 
-    def _publish_folder(self, old: Sequence[Path]) -> None:
-        """Replace recordings in the published part that has them. Write the other recordings into a new part."""
+    def _update_folder(self, old: Sequence[Path]) -> None:
+        """Replace recordings in the published file that has them. Write the other recordings into new files."""
         fresh = dict(self._parts.recordings)
         for file in old:
             inside = tables.recording_ids(file)
             replaced = {rid: part for rid in inside if (part := fresh.pop(rid, None))}
             lengths = vector_lengths(tables.open_file(file, verify=False)[0].schema_arrow)
             if replaced or self._parts.dropped.intersection(inside) or lengths != self._lengths:
-                self._merge([file], replaced, file)
-        if not old or next(self._parts.rows(fresh), None):
-            with resources(self.path):
-                self.path.mkdir(exist_ok=True)
-                sync_folder(self.path.parent)
-            number = max((int(file.stem.removeprefix("part-")) for file in old), default=-1) + 1
-            new = self.path / f"part-{number:06d}.parquet"
-            self._merge([], fresh, new)
-            if self._redo:
-                with resources(self.path):
-                    for file in self._place.files():
-                        if file != new:
-                            file.unlink()
-                    sync_folder(self.path)
+                tables.write(file, (rows for _, rows in self._merged([file], replaced)), self._target(), output=self.path)
+        add_files(self._place, old[-1], self._merged([], fresh), self._target())
 
-    def _merge(self, old: Sequence[Path], fresh: Mapping[str, Path], target: Path) -> None:
-        """Write `target`, sorted by recording_id: the `fresh` rows, and the published rows of the other recordings."""
+    def _merged(self, old: Sequence[Path], fresh: Mapping[str, Path]) -> Recordings:
+        """The `fresh` recordings and the other published ones, sorted by recording_id."""
         gone = fresh.keys() | self._parts.dropped
         kept = (item for file in old for item in tables.slices(file, self._columns) if item[0] not in gone)
-        merged = heapq.merge(kept, self._parts.rows(fresh), key=itemgetter(0))
-        tables.write(target, (table for _, table in merged), self._target(), output=self.path)
+        return heapq.merge(kept, self._parts.rows(fresh, self._target()), key=itemgetter(0))
 
     def _target(self) -> pa.Schema:
         return schema(self._columns, self._lengths, metadata(self._lineage))

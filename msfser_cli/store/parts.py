@@ -6,10 +6,9 @@ starts over (`--redo`). The last part that has a recording has its last version.
 
 from __future__ import annotations
 
-import heapq
 import json
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from msfser_cli.store import ledger, tables
 from msfser_cli.store.arrow import Row
 from msfser_cli.store.atomic import discard, resources, sync_folder
 from msfser_cli.store.lineage import Lineage
+from msfser_cli.store.merge import ROW_GROUP, Recordings, Run, merged
 from msfser_cli.store.place import Place
 
 _KEY = b"msfser.part"
@@ -92,7 +92,8 @@ class Parts:
         dropped = sorted(dropped)
         content = {"redo": redo, "lines": [line for line, _ in in_order], "dropped": dropped}
         head = {_KEY: json.dumps(content, ensure_ascii=False).encode()}
-        tables.write(part, (rows for _, rows in in_order), target.with_metadata(target.metadata | head), output=self._output)
+        tables.write(part, (rows for _, rows in in_order), target.with_metadata(target.metadata | head), output=self._output,
+                     row_group=ROW_GROUP)
         self.drop(dropped)
         self.dropped.difference_update(recordings)
         self.recordings.update(dict.fromkeys(recordings, part))
@@ -107,24 +108,14 @@ class Parts:
             raise TableError(self._folder, "another program removed unpublished work", "run the same command again")
         return lines
 
-    def rows(self, fresh: Mapping[str, Path]) -> Iterator[tuple[str, pa.Table]]:
-        """The rows of each recording of `fresh` from its part, sorted by recording_id.
-
-        A part is opened when its first recording is due. Runs go through a corpus in order, so few parts are open at a time.
-        """
-        first: dict[Path, str] = {}
+    def rows(self, fresh: Mapping[str, Path], target: pa.Schema) -> Recordings:
+        """The rows of each recording of `fresh` from its part, sorted by recording_id. target: as in `merged`."""
+        ranges: dict[Path, tuple[str, str]] = {}
         for recording_id in sorted(fresh):
-            first.setdefault(fresh[recording_id], recording_id)
-        unopened = deque(first.items())
-        due: list[tuple[str, pa.Table, Iterator[tuple[str, pa.Table]]]] = []
-        while unopened or due:
-            if unopened and (not due or unopened[0][1] <= due[0][0]):
-                rows = self._rows_in(unopened.popleft()[0], fresh)
-            else:
-                recording_id, table, rows = heapq.heappop(due)
-                yield recording_id, table
-            if item := next(rows, None):
-                heapq.heappush(due, (*item, rows))
+            first, _ = ranges.setdefault(fresh[recording_id], (recording_id, recording_id))
+            ranges[fresh[recording_id]] = first, recording_id
+        runs = (Run(first, last, partial(self._rows_in, part, fresh)) for part, (first, last) in ranges.items())
+        return merged(runs, self._columns, target, self._output)
 
     def clear(self) -> None:
         """Remove the parts, because they are published or of other work."""
@@ -132,7 +123,7 @@ class Parts:
         self.recordings.clear()
         self.dropped.clear()
 
-    def _rows_in(self, part: Path, fresh: Mapping[str, Path]) -> Iterator[tuple[str, pa.Table]]:
+    def _rows_in(self, part: Path, fresh: Mapping[str, Path]) -> Recordings:
         return (item for item in tables.slices(part, self._columns) if fresh.get(item[0]) == part)
 
 

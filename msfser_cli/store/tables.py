@@ -31,10 +31,13 @@ ROW_GROUP = 4096
 _BEFORE_LINEAGE = bytes([0x18, len(METADATA_KEY)]) + METADATA_KEY + bytes([0x18])
 
 
-def write(path: Path, tables: Iterable[pa.Table], target: pa.Schema, *, output: Path | None = None) -> None:
-    """Write `tables`, one after another, to one file, atomically.
+def write(
+    path: Path, tables: Iterable[pa.Table], target: pa.Schema, *, output: Path | None = None, row_group: int = ROW_GROUP
+) -> None:
+    """Write `tables`, one after another, to one file, atomically. The bytes depend on the rows only.
 
-    output: as in `atomic.replacing`. Raises ResourceError if writing fails.
+    output: as in `atomic.replacing`. row_group: a row group is written when it has this many rows. Raises ResourceError if
+    writing fails.
     """
     strings = [name for name, kind in zip(target.names, target.types, strict=True) if kind == pa.string()]
     with replacing(path, output) as file, pq.ParquetWriter(
@@ -42,14 +45,20 @@ def write(path: Path, tables: Iterable[pa.Table], target: pa.Schema, *, output: 
     ) as writer:
         waiting: list[pa.Table] = []
         rows = 0
+
+        def flush() -> None:
+            # combined, because the bounds of chunks would become bounds of pages
+            writer.write_table(pa.concat_tables(waiting).combine_chunks(), row_group_size=rows)
+            waiting.clear()
+
         for table in tables:
             waiting.append(conform(table, target))
             rows += len(table)
-            if rows >= ROW_GROUP:
-                writer.write_table(pa.concat_tables(waiting), row_group_size=rows)
-                waiting, rows = [], 0
+            if rows >= row_group:
+                flush()
+                rows = 0
         if rows:
-            writer.write_table(pa.concat_tables(waiting), row_group_size=rows)
+            flush()
         writer.add_key_value_metadata({seal.KEY: seal.EMPTY})
         writer.close()
         seal.write(file)
@@ -242,6 +251,14 @@ def read(path: Path, columns: Sequence[Column]) -> pa.Table:
 def recording_ids(path: Path) -> list[str]:
     """The recordings with rows in the table, in its order."""
     return [recording_id for recording_id, _ in slices(path, [STAGES["transcribe"][0]])]
+
+
+def first_and_last(file: Path) -> tuple[str, str] | None:
+    """The first and the last recording of a file that is sorted by recording_id; None if it has no rows. It is not verified."""
+    with reading(file), pq.ParquetFile(literal(file), page_checksum_verification=True) as parquet:
+        ends = [parquet.read_row_group(number, ["recording_id"])["recording_id"] for number in range(parquet.num_row_groups)
+                if number in (0, parquet.num_row_groups - 1)]  # fmt: skip
+        return (ends[0][0].as_py(), ends[-1][-1].as_py()) if ends else None
 
 
 def is_ours(path: Path) -> bool:

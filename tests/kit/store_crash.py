@@ -1,6 +1,6 @@
 """A run that is killed at every operation in turn, or every n-th; then run again and compared.
 
-    python store_crash.py first|update|redo|prune x.parquet|x/ FOLDER N
+    python store_crash.py first|update|redo|redo-unexchanged|prune x.parquet|x/ FOLDER N
 
 Prints how many runs were stopped. Each run is a fork of this process, which does nothing else and has no threads.
 """
@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from kit.store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, table_of
-from msfser_cli.store import arrow
+from msfser_cli.store import arrow, atomic
+from msfser_cli.store import layout as layouts
 from msfser_cli.store.output import Output
 
 BEFORE = {"a": (3, 0), "b": (2, 0), "c": (4, 0), "d": (0, 0), "e": (1, 0), "f": (2, 0)}
@@ -30,6 +31,8 @@ SCENARIOS: dict[str, dict[str, tuple[int, int]]] = {
     # b changes, c falls silent, d is found to speak, and two are new
     "update": BEFORE | {"b": (5, 1), "c": (0, 1), "d": (2, 1), "aa": (3, 0), "z": (1, 0)},
     "redo": {"a": (2, 2), "c": (1, 2), "g": (3, 2)},
+    # the same where the file system cannot exchange two folders
+    "redo-unexchanged": {"a": (2, 2), "c": (1, 2), "g": (3, 2)},
     # b and d are gone, e changes, and one is new
     "prune": {"a": (3, 0), "c": (4, 0), "e": (2, 1), "ee": (1, 0), "f": (2, 0)},
 }
@@ -80,14 +83,15 @@ def killed(number: int, folder: str, work: Callable[[], None]) -> None:
     work()
 
 
-def readers_are_served(out: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """At any moment each recording has its old rows or its new ones, and in one file all are old or all are new."""
+def readers_are_served(out: str, old: dict[str, Any], new: dict[str, Any], *, at_once: bool) -> None:
+    """At any moment each recording has its old rows or its new ones. In one file, and in a folder that is first written or starts
+    over, all are old or all are new."""
     if not Path(out).exists() or not (found := list(Path(out).glob("*.parquet")) if out.endswith("/") else [out]):
         assert not old
         return
     assert found
     table = table_of(out)
-    if not out.endswith("/"):
+    if at_once:
         assert table in (old, new)
     for recording_id, rows in table.items():
         assert rows in (old.get(recording_id), new.get(recording_id))
@@ -96,15 +100,19 @@ def readers_are_served(out: str, old: dict[str, Any], new: dict[str, Any]) -> No
 
 def main(scenario: str, layout: str, where: str, every: str) -> None:
     """Run the scenario until it was killed at every `every`-th operation."""
+    layouts.FILE_BYTES = 300  # a folder has several files
     arrow.to_rows(arrow.to_table(make_rows("a", 5), COLUMNS))  # what pyarrow loads at first use, once for all forks
     home = Path(where)
-    recordings, redo = SCENARIOS[scenario], scenario == "redo"
+    recordings, redo = SCENARIOS[scenario], scenario.startswith("redo")
+    if scenario == "redo-unexchanged":
+        atomic._RENAME_EXCHANGE = 1 << 30  # no such flag
     base, clean = home / "base", home / "clean"
     base.mkdir(parents=True)
     if scenario != "first":
         assert forked(lambda: do(f"{base}/{layout}", BEFORE)) == 0
     shutil.copytree(base, clean)
     assert forked(lambda: do(f"{clean}/{layout}", recordings, redo=redo)) == 0
+    assert not layout.endswith("/") or len(list(Path(f"{clean}/{layout}").iterdir())) > 1
 
     trial_folder = home / "trial"
     out = f"{trial_folder}/{layout}"
@@ -112,7 +120,8 @@ def main(scenario: str, layout: str, where: str, every: str) -> None:
     lines = {name: make_line(name, make_rows(name, count, seed), seed) for name, (count, seed) in recordings.items()}
 
     def check_and_finish() -> None:
-        readers_are_served(out, old, new)
+        if scenario != "redo-unexchanged" or Path(out).exists():
+            readers_are_served(out, old, new, at_once=not layout.endswith("/") or redo or scenario == "first")
         if scenario == "prune" and number % 2:
             # Another command may come first, that drops nothing: what it leaves must belong together.
             with Output.open(out, COLUMNS, LINEAGE) as output:

@@ -11,7 +11,8 @@ import pytest
 
 from kit.store_rows import names_in
 from msfser_cli.errors import ResourceError, is_shortage, shortage
-from msfser_cli.store.atomic import discard, replacing, resources, sweep, sync_tree
+from msfser_cli.store import atomic
+from msfser_cli.store.atomic import discard, replacing, replacing_folder, resources, sweep, sync_tree
 
 ROOT = Path(__file__).parent.parent.parent
 WRITE = """
@@ -99,6 +100,27 @@ def test_a_folder_is_discarded(tmp_path: Path) -> None:
     for _ in range(2):
         discard(folder, tmp_path / "x")
         assert names_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool) -> None:
+    if not can_exchange:  # as on some network file systems
+        monkeypatch.setattr(atomic, "_RENAME_EXCHANGE", 1 << 30)
+    path = tmp_path / "x"
+    for name in ("first", "second"):
+        with replacing_folder(path) as folder:
+            put(folder / name, b"")
+            assert not (path / name).exists()
+        assert names_in(tmp_path) == {"x", f"x/{name}"}
+
+    def write_half() -> None:
+        with replacing_folder(path) as folder:
+            put(folder / "third", b"")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write_half()
+    assert names_in(tmp_path) == {"x", "x/second"}
 
 
 def test_what_the_machine_refuses_is_a_sentence_with_the_path(tmp_path: Path) -> None:

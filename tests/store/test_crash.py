@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -15,8 +16,10 @@ pytestmark = pytest.mark.process
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.parametrize("layout", ["x.parquet", "x/"])
-@pytest.mark.parametrize("scenario", ["first", "update", "redo", "prune"])
+@pytest.mark.parametrize(
+    ("scenario", "layout"),
+    [*itertools.product(["first", "update", "redo", "prune"], ["x.parquet", "x/"]), ("redo-unexchanged", "x/")],
+)
 def test_a_killed_run_run_again_equals_one_that_was_not(tmp_path: Path, share: float, scenario: str, layout: str) -> None:
     every = max(1, round(1 / share)) | 1  # an odd step, as what comes next depends on whether the number is even
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 
 from kit.store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, plain, table_of
 from msfser_cli.errors import OutputHeldError, TableError, UsageError
+from msfser_cli.store import arrow, tables
+from msfser_cli.store import layout as layout_module
+from msfser_cli.store import merge as merge_module
 from msfser_cli.store import output as output_module
-from msfser_cli.store import tables
 from msfser_cli.store.ledger import ledger_path, read_ledger
 from msfser_cli.store.lineage import Lineage
 from msfser_cli.store.output import Output
@@ -242,6 +245,72 @@ def test_the_result_does_not_depend_on_order_or_parts(tmp_path: Path, monkeypatc
     monkeypatch.setattr(output_module, "PART_RECORDINGS", 3)
     run(f"{tmp_path}/two.parquet", dict(reversed(recordings.items())))
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+def contents(out: str) -> dict[str, bytes]:
+    """The files of the table and its ledger, byte for byte."""
+    ledger = ledger_path(out)
+    return {file.name: file.read_bytes() for file in [*tables.files(Path(out)), ledger]}
+
+
+@given(st.permutations(range(24)), st.integers(1, 5), st.integers(2, 5), st.sampled_from(["x.parquet", "x/"]))
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_bytes_do_not_depend_on_the_order_of_additions(
+    new_folder: Callable[[], Path], order: list[int], of_part: int, most_open: int, layout: str
+) -> None:
+    recordings = {f"r{i:02d}": (i % 5, i) for i in range(24)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout_module, "FILE_BYTES", 1500)
+        run(one := f"{new_folder()}/{layout}", recordings)
+        patch.setattr(output_module, "PART_RECORDINGS", of_part)
+        patch.setattr(merge_module, "MOST_OPEN", most_open)
+        run(two := f"{new_folder()}/{layout}", {f"r{i:02d}": recordings[f"r{i:02d}"] for i in order})
+    assert contents(one) == contents(two)
+    assert len(contents(one)) > 3 or layout == "x.parquet"
+    assert names_in(Path(one).parent) == names_in(Path(two).parent)
+
+
+def test_hundreds_of_parts_in_no_order_take_few_open_files(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_module, "PART_RECORDINGS", 2)
+    # Each part has a recording from the first half and one from the second. So all parts overlap.
+    names = [name for i in range(300) for name in (f"a{i * 7 % 300:03d}", f"b{i * 11 % 300:03d}")]
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    with Output.open(out, COLUMNS, LINEAGE) as output:
+        for name in names:
+            add(output, name, 1)
+        output.commit()
+        assert len(list((tmp_path / f".{Path(out).name}.parts").iterdir())) == 300
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened + merge_module.MOST_OPEN + 16, most))
+        try:
+            assert output.publish()["utterances"] == 600
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert table_of(out) == expected(dict.fromkeys(names, (1, 0)))
+    assert list(table_of(out)) == sorted(names)
+
+
+def test_the_files_of_a_folder_are_of_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout_module, "FILE_BYTES", 3000)
+    out = f"{tmp_path}/x/"
+    run(out, {f"r{i:02d}": (90 if i == 9 else i % 5, i) for i in reversed(range(40))})
+    before = contents(out)
+    files = tables.files(Path(out))
+    assert [file.name for file in files] == [f"part-{number:06d}.parquet" for number in range(len(files))]
+    inside = [tables.recording_ids(file) for file in files]
+    assert [recording_id for ids in inside for recording_id in ids] == [f"r{i:02d}" for i in range(40) if i % 5]
+    large = [ids for file, ids in zip(files, inside, strict=True) if arrow.size(tables.read(file, COLUMNS)) > 3000]
+    assert large == [["r09"]]
+    assert len(files) > 4
+
+    run(out, {f"n{i:02d}": (4, i) for i in range(20)})  # new recordings go into new files, also of a bounded size
+    after = contents(out)
+    assert {name: after[name] for name in before if name.startswith("part-")}.items() <= before.items()
+    new = [Path(out, name) for name in sorted(after.keys() - before.keys())]
+    assert len(new) > 2
+    assert all(arrow.size(tables.read(file, COLUMNS)) <= 3000 for file in new)
+    assert [recording_id for file in new for recording_id in tables.recording_ids(file)] == [f"n{i:02d}" for i in range(20)]
 
 
 @pytest.mark.parametrize(("limit", "value"), [("PART_RECORDINGS", 4), ("PART_ROWS", 8), ("PART_SECONDS", 0.0)])
