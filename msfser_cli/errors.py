@@ -134,7 +134,7 @@ _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _SHORTAGE = re.compile(
     "|".join(map(os.strerror, _SHORTAGES)) + "|failed to map segment|(can't|cannot) allocate memory|bad_alloc|out of memory"
     "|malloc of size [0-9]+ failed|could not create a (primitive|memory)"  # Arrow, oneDNN
-    "|not enough memory|ALLOC_FAILED",  # torch on a CPU, cuBLAS
+    "|not enough memory|ALLOC(ATION)?_FAILED|unable to find an engine",  # torch on a CPU, cuBLAS and cuDNN, cuDNN
     re.IGNORECASE,
 )
 

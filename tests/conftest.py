@@ -17,7 +17,7 @@ from hypothesis import settings
 import msfser_cli
 from kit import needs
 from kit.environment import forget_settings
-from kit.places import DOUBLES, OFFLINE, ROOT, TESTS
+from kit.places import DOUBLES, GPU, OFFLINE, ROOT, TESTS
 from kit.program import Nursery, Program
 
 # How long an example takes says something of the machine, and nothing of what is tested.
@@ -38,6 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--trials", type=float, metavar="FACTOR",
                      help="so many times the usual number of trials in the tests that stop, damage and attack at random "
                      f"(default: 1 with --all, else {BRIEFLY})")
+    parser.addoption("--tiny", action="store_true",
+                     help="tests/gpu with tiny models, on the CPU if there is no GPU, to try these tests themselves")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,11 +56,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A worker for every core that may be used, as far as there is memory; none for a run of single files, which is soon done."""
-    if all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
+    """A worker for every core that may be used, as far as there is memory; none for a run of single files, which is soon done.
+
+    None for tests/gpu, which measure the machine.
+    """
+    if _names_gpu(config) or all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
         return 0
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(len(os.sched_getaffinity(0)), memory // WORKER_BYTES))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """tests/gpu is collected only if it is named."""
+    return True if collection_path == GPU and not _names_gpu(config) else None
+
+
+def _names_gpu(config: pytest.Config) -> bool:
+    named = [Path(config.invocation_params.dir, argument.partition("::")[0]).resolve() for argument in config.args]
+    return any(GPU in (path, *path.parents) for path in named)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

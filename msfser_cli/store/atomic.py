@@ -77,8 +77,9 @@ def replacing(path: Path, output: Path | None = None) -> Iterator[BinaryIO]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill with durable files. It replaces `path` if the block succeeds, and is removed otherwise.
 
-    Readers find the whole old folder or the whole new one. Where the file system cannot exchange two names, there is a moment
-    without a folder; a kill at that moment loses the old folder. Raises ResourceError if writing fails.
+    Readers find the whole old folder or the whole new one. Where the file system cannot exchange two names, such as over NFS,
+    there is a moment without a folder, and after a kill at that moment the caller has to write it again. Raises ResourceError if
+    writing fails.
     """
     with temporary_folder(path) as folder:
         with resources(path):

@@ -14,7 +14,7 @@ from msfser_cli.schemas import Column
 from msfser_cli.store import tables
 from msfser_cli.store.atomic import temporary_folder
 
-MOST_OPEN = 32
+MOST_OPEN = 16
 """The most runs that are read at a time. Each has an open file, and a row group in memory."""
 
 ROW_GROUP = 512

@@ -164,6 +164,18 @@ def make_it_say(folder: Path, *, without_end: bool = False) -> Path:
     return folder
 
 
+def in_bfloat16(folder: Path) -> Path:
+    """Change the weights in `folder` to bfloat16, which is how such models are published."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"float32"', '"bfloat16"'))
+    for path in folder.glob("*.safetensors"):
+        save_file({name: weight.to(torch.bfloat16) for name, weight in load_file(path).items()}, path, {"format": "pt"})
+    return folder
+
+
 def _lively(kind: Any, config: Any) -> Any:
     """A model of random weights that are large enough for what it hears to matter for what it says."""
     import torch

@@ -12,6 +12,8 @@ QUICKSTART = RECIPES / "quickstart"
 DOUBLES = TESTS / "doubles"
 """Back ends that are quick, installed for whoever has this folder on his path."""
 OFFLINE = TESTS / "offline"
+GPU = TESTS / "gpu"
+"""The tests that need a GPU."""
 MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
 """Where files are in memory, if anywhere. A process that is killed, unlike a machine that loses its power, loses nothing that was
 not synced, and thousands of syncs take minutes on a busy disk."""

@@ -1,4 +1,4 @@
-"""Small encoders and aligners with random weights, of the classes that real ones are of."""
+"""Encoders and aligners with random weights, of the classes that real ones are of: small, unless a size is given."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def voice(seconds: float, seed: int = 0) -> np.ndarray:
     return (0.1 * buzz + 0.01 * random.standard_normal(len(time))).astype(np.float32)
 
 
-def save_speech_model(folder: Path, kind: str, *, do_normalize: bool = True) -> Path:
-    """A folder as the hub has it, of one of `KINDS`."""
+def save_speech_model(folder: Path, kind: str, *, do_normalize: bool = True, **larger: Any) -> Path:
+    """A folder as the hub has it, of one of `KINDS`. larger: fields of the config with other values than the small model's."""
     import torch
     import transformers as t
 
@@ -37,12 +37,12 @@ def save_speech_model(folder: Path, kind: str, *, do_normalize: bool = True) -> 
             "max_source_positions": 50 * WHISPER_SECONDS,
         }  # fmt: skip
         special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 1)
-        t.WhisperModel(t.WhisperConfig(**size, **special)).save_pretrained(folder)
+        t.WhisperModel(t.WhisperConfig(**size, **special, **larger)).save_pretrained(folder)
         t.WhisperFeatureExtractor(feature_size=20, chunk_length=WHISPER_SECONDS).save_pretrained(folder)
         return folder
     size = {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "conv_dim": (16,) * 7,
-        "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
+        "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, **larger,
     }  # fmt: skip
     layer = {**size, "feat_extract_norm": "layer", "do_stable_layer_norm": True}
     model: Any = {
@@ -61,8 +61,8 @@ def save_speech_model(folder: Path, kind: str, *, do_normalize: bool = True) -> 
     return folder
 
 
-def save_roberta(folder: Path) -> Path:
-    """A RoBERTa that takes no more than 30 tokens."""
+def save_roberta(folder: Path, *, longest: int = 30, **larger: Any) -> Path:
+    """A RoBERTa that takes no more than `longest` tokens. larger: as for `save_speech_model`."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
     from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
@@ -73,13 +73,13 @@ def save_roberta(folder: Path) -> Path:
     bpe.train_from_iterator(["how are you today my friend"] * 20, vocab_size=300, special_tokens=special)
     folder.mkdir(parents=True, exist_ok=True)
     bpe.save_model(str(folder))
-    tokenizer = RobertaTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=30)
+    tokenizer = RobertaTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=longest)
     tokenizer.save_pretrained(folder)
-    config = RobertaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
-        max_position_embeddings=32, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    RobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    size = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 48, "max_position_embeddings": longest + 2, "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    RobertaModel(RobertaConfig(**{**size, **larger}), add_pooling_layer=False).save_pretrained(folder)
     return folder
 
 

@@ -163,6 +163,8 @@ def test_a_real_full_or_read_only_disk_is_told(tmp_path: Path, options: str, mes
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 64 bytes"), "not enough memory"),
     (RuntimeError("could not create a primitive"), "not enough memory"),
     (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "not enough memory"),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), "not enough memory"),
+    (RuntimeError("GET was unable to find an engine to execute this computation"), "not enough memory"),
     (RuntimeError("CUDA failed with error out of memory"), "not enough memory"),
     (RuntimeError("unable to open file <model.safetensors> in read-only mode: Too many open files (24)"), "too many open files"),
 ])  # fmt: skip
