@@ -60,10 +60,11 @@ def execute(
     from msfser_cli.runs import chain, runner
     from msfser_cli.runs.engines.workforce import Workforce
     from msfser_cli.runs.source import require_languages, source_of
+    from msfser_cli.store.objects import location
     from msfser_cli.store.shard import Shard
 
     shard = None if how.shard is None else Shard.parse(how.shard)
-    stages, source = source_of(command, inputs, how.root)
+    stages, source = source_of(command, inputs, None if how.root is None else location(how.root))
     for note in source.notes:
         log.say("note", note)
     workforce = Workforce(how.jobs, how.engine, how.ray_address, how.worker_cpus, how.worker_gpus)

@@ -46,7 +46,7 @@ Out = Annotated[
     str, _option("out", "Table to write: a .parquet file, or a folder/ of parts.", None, "-o", metavar="PATH")
 ]
 Root = Annotated[
-    Path | None,
+    str | None,  # a path, or an address in an object store
     _option("root", "Folder that recording ids are relative to. Pass it if the corpus has moved.", _RUN, metavar="FOLDER"),
 ]
 Shard = Annotated[

@@ -17,8 +17,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT...", show_default=False,
-            help="A corpus: folders, files, one manifest, or - for paths on stdin. Or one table of transcribe, emphasize, "
-            "describe or embed.",
+            help="A corpus: folders and files, also in an object store (s3://, gs://), one manifest, or - for paths on stdin. "
+            "Or one table of transcribe, emphasize, describe or embed.",
         ),
     ],
     given: Given,

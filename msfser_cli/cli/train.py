@@ -74,6 +74,7 @@ def train(
     from msfser_cli.errors import UsageError
     from msfser_cli.evaluation.labels import Scale
     from msfser_cli.settings import TrainSettings, build
+    from msfser_cli.store.objects import location
     from msfser_cli.training.train import train as run
     from msfser_cli.training.training_set import read
 
@@ -94,9 +95,10 @@ def train(
             log.warn(line)
         else:
             log.say("note", line)
+    folder = None if root is None else location(root)
     progress = _Progress(settings.epochs)
     try:
-        result = run(examples, settings, out, progress.epoch, redo=redo, root=root, on_audio=progress.audio)
+        result = run(examples, settings, out, progress.epoch, redo=redo, root=folder, on_audio=progress.audio)
     finally:
         progress.close()
     if json:

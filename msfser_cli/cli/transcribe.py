@@ -13,8 +13,8 @@ Corpus = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT...", show_default=False,
-        help="Folders, files, or - for paths on stdin. Or one manifest: CSV, TSV, JSON, JSONL or Parquet with a column path and, "
-        "if you like, start, end, text, speaker and language.",
+        help="Folders and files, also in an object store (s3://, gs://), or - for paths on stdin. Or one manifest: CSV, TSV, "
+        "JSON, JSONL or Parquet with a column path and, if you like, start, end, text, speaker and language.",
     ),
 ]
 

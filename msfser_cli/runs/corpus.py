@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from msfser_cli.errors import ResourceError, UsageError
+from msfser_cli.runs import in_store
 from msfser_cli.runs.manifest import read_manifest
 from msfser_cli.runs.on_disk import Places
 from msfser_cli.stages.work import Recording, Segment
-from msfser_cli.store.audio import is_audio_name
+from msfser_cli.store.audio import is_audio_name, is_hidden_folder
+from msfser_cli.store.objects import Address, Location
 from msfser_cli.tabular import is_table_name
-
-_HIDDEN_FOLDERS = {
-    "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "system volume information",
-    "__macosx", "lost+found",
-}  # fmt: skip
-"""Folders of thumbnails, trash and old versions, in lower case. Folders that begin with a dot are hidden as well."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +26,25 @@ class Corpus:
     as one. manifest: the manifest that names the recordings, if any. notes: sentences for the user on how it was read.
     """
 
-    root: Path
+    root: Location
     recordings: tuple[Recording, ...]
     ignored: int = 0
     manifest: Path | None = None
     notes: tuple[str, ...] = ()
 
 
-def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
+def find(inputs: Sequence[str], root: Location | None = None) -> Corpus:
     """The recordings that `inputs` name: folders (searched recursively), files, one manifest, or `-` for paths on stdin.
+
+    The folders and files lie on disk, or in an object store (see `in_store`).
 
     A folder inside a named folder that cannot be listed becomes a recording that fails. Raises UsageError if an input does not
     exist or two recordings would share an id, TableError if a manifest cannot be read, ResourceError if a named folder cannot be
     listed.
     """
+    texts = list(_expanded(inputs))
+    if isinstance(root, Address) or any(map(Address.parse, texts)):
+        return _from_store(*in_store.find(texts, inputs, root))
     if len(inputs) == 1 and is_table_name(Path(inputs[0])):
         return _from_manifest(Path(inputs[0]), root)
     paths: list[Path] = []
@@ -53,7 +53,7 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
     places = Places(Path())
     if absent := [text for text in inputs if text != "-" and not places.as_on_disk(Path(text))]:
         raise UsageError(f"{', '.join(absent)}: no such file or folder")
-    for text in _expanded(inputs):
+    for text in texts:
         path = places.as_on_disk(Path(text)) or Path(text)
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long or not permitted
             folders.append(path)
@@ -73,15 +73,6 @@ def find(inputs: Sequence[str], root: Path | None = None) -> Corpus:
     return Corpus(root, _identified(root, [(p, ()) for p in unique.values()]), ignored)
 
 
-def path_of(root: Path, recording_id: str) -> Path:
-    """The path of a recording. In ids, and in a table's root, the bytes of names that are not UTF-8 are escaped."""
-    path = root / recording_id
-    if "\\" in str(path) and not os.path.lexists(path):
-        escaped = re.compile(rb"\\x([89a-f][0-9a-f])")
-        return Path(os.fsdecode(escaped.sub(lambda byte: bytes.fromhex(byte[1].decode()), os.fsencode(path))))
-    return path
-
-
 def _inside(folder: Path) -> tuple[list[Path], list[Path], int]:
     """All files and links below a folder, the folders that cannot be listed, and the number of hidden folders.
 
@@ -91,7 +82,7 @@ def _inside(folder: Path) -> tuple[list[Path], list[Path], int]:
     inside = []
     hidden = 0
     for place, folders, files in os.walk(folder, onerror=errors.append):
-        visible = [name for name in folders if not (name.startswith(".") or name.lower() in _HIDDEN_FOLDERS)]
+        visible = [name for name in folders if not is_hidden_folder(name)]
         hidden += len(folders) - len(visible)
         folders[:] = visible
         inside += [Path(place, name) for name in files]
@@ -133,6 +124,16 @@ def _identified(root: Path, files: Iterable[tuple[Path, tuple[Segment, ...]]]) -
             raise UsageError(f"{recordings[identity].path} and {path}: both would have the id {identity}; rename one of them")
         recordings[identity] = Recording(identity, Path(os.path.abspath(path)), segments)
     return tuple(recordings[identity] for identity in sorted(recordings))
+
+
+def _from_store(root: Address, found: Iterable[Address], ignored: int) -> Corpus:
+    recordings: dict[str, Recording] = {}
+    for address in found:
+        identity = address.below(root)
+        if identity is None:
+            raise UsageError(f"{address}: not below the corpus root {root}; name a folder above it with --root")
+        recordings[identity] = Recording(identity, address)
+    return Corpus(root, tuple(recordings[identity] for identity in sorted(recordings)), ignored)
 
 
 def _from_manifest(path: Path, root: Path | None) -> Corpus:

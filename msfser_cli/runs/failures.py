@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import NoReturn
 
 from msfser_cli.errors import MACHINE_REASONS, RecordingError, ResourceError
@@ -102,8 +103,9 @@ class Failures:
 
 def _is_gone_alone(task: Task) -> bool:
     """Whether the file is missing from a folder with other files. The folder of an unmounted disk is empty."""
-    if task.line.reason == "missing":
-        with contextlib.suppress(OSError, ValueError), os.scandir(task.item.recording.path.parent) as others:
+    path = task.item.recording.path
+    if task.line.reason == "missing" and isinstance(path, Path):
+        with contextlib.suppress(OSError, ValueError), os.scandir(path.parent) as others:
             return next(others, None) is not None
     return False
 

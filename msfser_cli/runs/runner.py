@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +16,7 @@ from msfser_cli.runs.annotate import ShortageError, run_steps
 from msfser_cli.runs.chain import Chain
 from msfser_cli.runs.engines.workforce import ALONE, Workforce
 from msfser_cli.runs.failures import Failures, remember_shortage
+from msfser_cli.runs.root import text_of
 from msfser_cli.runs.source import Item, Source
 from msfser_cli.runs.stopping import stop_on_signals
 from msfser_cli.runs.task import Task, audio_of, identify, look
@@ -27,6 +27,7 @@ from msfser_cli.stages import coverage
 from msfser_cli.stages.work import Work
 from msfser_cli.store.ledger import ledger_path
 from msfser_cli.store.lineage import Lineage
+from msfser_cli.store.media import Media
 from msfser_cli.store.output import Output
 from msfser_cli.store.seen import Seen
 
@@ -202,8 +203,8 @@ def annotated(chain: Chain, items: Sequence[Item]) -> Iterator[Work]:
         for item in items:
             work = Work(item.recording, rows=item.rows)
             if chain.needs_audio and not (item.input_line and not item.rows):
-                with work.failing_alone():
-                    work.audio = audio_of(item, chain, None)
+                with work.failing_alone(), Media(item.recording.path) as media:
+                    work.audio = audio_of(item, media, chain)
             run_steps([work], chain, steps, stopping.check)
             if isinstance(work.error, ShortageError):
                 raise ResourceError(f"{item.recording.recording_id}: {work.error.detail}")
@@ -223,7 +224,7 @@ def _open(chain: Chain, source: Source, destination: Destination) -> AbstractCon
         fingerprint=fingerprint({"schema_version": schemas.SCHEMA_VERSION, "settings": settings, "models": models}),
         settings=settings,
         models=models,
-        corpus_root=os.fsencode(source.root.resolve()).decode("utf-8", "backslashreplace"),
+        corpus_root=text_of(source.root),
         extra=chain.extra() | (source.shard.extra if source.shard else {}),
     )
     columns = schemas.columns_through(chain.stages[-1], vectors=destination.vectors)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +11,15 @@ from msfser_cli import schemas
 from msfser_cli.backends import Row
 from msfser_cli.errors import TableError, UsageError
 from msfser_cli.runs.chain import Chain, hearing_of
-from msfser_cli.runs.corpus import Corpus, find, path_of
+from msfser_cli.runs.corpus import Corpus, find
+from msfser_cli.runs.root import existing, path_of
 from msfser_cli.schemas import LedgerLine
 from msfser_cli.stages.work import Recording
 from msfser_cli.store import tables
 from msfser_cli.store.ledger import ledger_path, read_ledger
 from msfser_cli.store.lineage import Lineage
+from msfser_cli.store.media import size
+from msfser_cli.store.objects import Location, location
 from msfser_cli.store.shard import Shard
 
 
@@ -42,7 +43,7 @@ class Source:
     items, if any. notes: sentences for the user on how the input was read. shard: the part of the corpus; None: all of it.
     """
 
-    root: Path
+    root: Location
     sizes: Mapping[str, int]
     items: Iterable[Item]
     lineage: Lineage | None = None
@@ -75,10 +76,10 @@ class Source:
         absent = set(recording_ids).difference(self.recording_ids)
         if self.shard:
             absent = set(filter(self.shard.has, absent))
-        return sorted(name for name in absent if self.lineage or not _may_exist(self.root, name))
+        return sorted(absent if self.lineage else absent - existing(self.root, absent))
 
 
-def source_of(command: str, inputs: Sequence[str], root: Path | None) -> tuple[tuple[str, ...], Source]:
+def source_of(command: str, inputs: Sequence[str], root: Location | None) -> tuple[tuple[str, ...], Source]:
     """The stages that `command` runs on `inputs`, and their source.
 
     transcribe reads a corpus. emphasize, describe and embed read the table of the stage before. predict reads any of these and
@@ -108,38 +109,18 @@ def require_languages(chain: Chain, source: Source) -> None:
             raise TableError(source.manifest, problem, f"choose one of {', '.join(sorted(supported))}")
 
 
-def _may_exist(root: Path, recording_id: str) -> bool:
-    """Whether the recording may still exist. True if msfser cannot tell, as for a name with escaped bytes."""
-    if "\\" in recording_id:
-        return True
-    try:
-        # The id of a folder that could not be listed. If it is a folder now, its recordings are among the items.
-        return not stat.S_ISDIR(os.lstat(root / recording_id).st_mode)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a manifest may hold an impossible name
-        return False
-    except OSError:  # it may lie in a folder without permission to search
-        return True
-
-
 def _from_corpus(corpus: Corpus) -> Source:
-    sizes = {r.recording_id: _size(r.path) for r in corpus.recordings}
+    sizes = {r.recording_id: size(r.path) for r in corpus.recordings}
     return Source(corpus.root, sizes, [Item(r) for r in corpus.recordings], ignored=corpus.ignored, manifest=corpus.manifest,
                   notes=corpus.notes)
 
 
-def _size(path: Path) -> int:
-    """The size in bytes; 0 if it is not a file. A manifest may hold an impossible name."""
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except (OSError, ValueError):
-        return 0
-
-
-def _from_table(path: Path, lineage: Lineage, root: Path | None) -> Source:
+def _from_table(path: Path, lineage: Lineage, root: Location | None) -> Source:
     """The recordings of a table, including those without rows, which go into the next ledger as well."""
     ledger = {identity: LedgerLine(**line) for identity, line in read_ledger(path).items()}
-    folder = Path(lineage.corpus_root or ".") if root is None else root
-    folder = folder.absolute()
+    folder = location(lineage.corpus_root or ".") if root is None else root
+    if isinstance(folder, Path):
+        folder = folder.absolute()
     sizes = {identity: line.size_bytes or 0 for identity, line in ledger.items()}
     return Source(folder, sizes, _TableItems(path, lineage, ledger, folder), lineage, shard=Shard.of_extra(lineage.extra))
 
@@ -162,7 +143,7 @@ class _TableItems:
     path: Path
     lineage: Lineage
     ledger: dict[str, LedgerLine]
-    folder: Path
+    folder: Location
 
     def __iter__(self) -> Iterator[Item]:
         hearing = hearing_of(self.lineage.settings.get("transcribe", {}))

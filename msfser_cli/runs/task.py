@@ -16,9 +16,10 @@ from msfser_cli.runs.chain import Chain
 from msfser_cli.runs.source import Item
 from msfser_cli.schemas import LedgerLine
 from msfser_cli.stages.work import Work, no_audio
-from msfser_cli.store.audio import Audio, decode, file_sha256
+from msfser_cli.store.audio import Audio
+from msfser_cli.store.media import Media
 from msfser_cli.store.output import Output
-from msfser_cli.store.seen import Content, Seen, content_of, is_file
+from msfser_cli.store.seen import Content, Seen, is_file
 
 
 @dataclass
@@ -75,17 +76,21 @@ def look(item: Item, output: Output, seen: Seen) -> Task:
         _identify(task, content)
         if not task.unchanged:  # its hash has to be of the content that is decoded
             line.input_key = ""
-    elif not is_file(recording.path):
+    elif isinstance(recording.path, Path) and not is_file(recording.path):
         identify(task)
     return task
 
 
 def identify(task: Task) -> None:
     """Find out whether a task whose input is not known yet is done. Reads its file."""
+    with Media(task.item.recording.path) as media:
+        _identify_by(media, task)
+
+
+def _identify_by(media: Media, task: Task) -> None:
     if not task.is_identified:
-        recording = task.item.recording
         try:
-            task.content = content_of(recording.path)
+            task.content = media.content()
             _identify(task, task.content)
         except RecordingError as error:
             # Without content, the reason is the key: each run checks it, and it is a new failure only for another reason.
@@ -103,37 +108,25 @@ def _identify(task: Task, content: Content) -> None:
 def prepare(task: Task, chain: Chain, beside: Path | None) -> Task:
     """Identify a task, and decode it if a stage needs the audio. Decoded samples lie `beside` the output."""
     began = time.perf_counter()
-    path = task.item.recording.path
-    before = _state(path)
-    identify(task)
-    if not task.is_pending or not chain.needs_audio:
-        return task
-    work, line = task.work, task.line
-    with work.failing_alone():
-        work.audio = audio_of(task.item, chain, beside)
-        line.duration = round(work.audio.duration, 3)
-    if (after := _state(path)) != before:  # the hash may be of other content than the samples: try it again next time
-        why = "the file changed while it was read" if after else "the file was removed while it was read"
-        work.error = RecordingError("changed" if after else "missing", why)
-        line.input_key = work.error.reason
+    with Media(task.item.recording.path, beside) as media:
+        _identify_by(media, task)
+        if not task.is_pending or not chain.needs_audio:
+            return task
+        work, line = task.work, task.line
+        with work.failing_alone():
+            work.audio = audio_of(task.item, media, chain)
+            line.duration = round(work.audio.duration, 3)
+        if error := media.change():  # the hash may be of other content than the samples: try it again next time
+            work.error, line.input_key = error, error.reason
     line.seconds = time.perf_counter() - began
     return task
 
 
-def audio_of(item: Item, chain: Chain, beside: Path | None) -> Audio:
+def audio_of(item: Item, media: Media, chain: Chain) -> Audio:
     """The decoded audio. Raises RecordingError if the file cannot be decoded, or changed since the input table was made."""
-    if item.input_line and file_sha256(item.recording.path)[0] != item.input_line.sha256:
+    if item.input_line and media.content().sha256 != item.input_line.sha256:
         raise RecordingError("changed", "the file changed after the input table was made; transcribe it again")
-    return decode(item.recording.path, beside, **(chain.hearing if item.hearing is None else item.hearing))
-
-
-def _state(path: Path) -> tuple[int, ...] | None:
-    """Values that change if the file is written to or replaced; None if there is no file."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino
+    return media.audio(**(chain.hearing if item.hearing is None else item.hearing))
 
 
 def _rows_key(input_key: str, rows: list[Row]) -> str:

@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 
 import numpy as np
 
 from msfser_cli.backends import Row
 from msfser_cli.errors import RecordingError
 from msfser_cli.store.audio import Audio
+from msfser_cli.store.objects import Location
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Segment:
 class Recording:
     """One file of the corpus.
 
-    recording_id: the name in tables and messages. path: absolute, because a back end may change the working directory.
-    segments: those of the manifest; empty for the whole recording.
+    recording_id: the name in tables and messages. path: absolute, because a back end may change the working directory; or the
+    address of an object. segments: those of the manifest; empty for the whole recording.
     """
 
     recording_id: str
-    path: Path
+    path: Location
     segments: tuple[Segment, ...] = ()
 
     def input_key(self, sha256: str) -> str:

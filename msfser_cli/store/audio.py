@@ -34,6 +34,12 @@ AUDIO_SUFFIXES = (
 )  # fmt: skip
 """The suffixes of the files that a scan of a folder takes, in any case. A file that the user names may have another."""
 
+_HIDDEN_FOLDERS = {
+    "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "system volume information",
+    "__macosx", "lost+found",
+}  # fmt: skip
+"""Folders of thumbnails, trash and old versions, in lower case. Folders that begin with a dot are hidden as well."""
+
 MAX_BYTES = 64 << 30
 """A larger file is refused before it is read. A sparse file may claim any size."""
 
@@ -118,6 +124,11 @@ class Audio:
 def is_audio_name(path: Path) -> bool:
     """Whether a scan of a folder takes this file: it has a suffix of `AUDIO_SUFFIXES`, and is not hidden."""
     return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
+
+
+def is_hidden_folder(name: str) -> bool:
+    """Whether a scan passes over a folder of this name."""
+    return name.startswith(".") or name.lower() in _HIDDEN_FOLDERS
 
 
 def file_sha256(path: Path) -> tuple[str, int]:

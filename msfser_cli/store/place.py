@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msfser_cli.errors import UsageError
+from msfser_cli.store.objects import Address
 
 LEDGER_SUFFIX = ".recordings.parquet"
 _PUBLISHED_FILE = re.compile(r"part-\d{6}\.parquet")
@@ -52,6 +53,8 @@ class Place:
 def place_of(out: str | Path) -> Place:
     """The place of `--out`, with links resolved: a folder if it ends in "/" or is one. Raises UsageError if it cannot be one."""
     path = Path(out)
+    if Address.parse(os.fspath(out)):
+        raise UsageError(f"{out}: msfser writes to a file system only; choose another --out, and copy the table when it is done")
     if "\0" in os.fspath(out) or any("\ud800" <= c <= "\udfff" for c in os.fspath(out)):
         raise UsageError(f"{os.fspath(out)!r}: the name is not Unicode; choose another --out")
     try:

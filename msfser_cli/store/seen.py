@@ -11,6 +11,8 @@ So the same state means the same content, except in two cases. In these no hash 
   it is kept with the state of that moment. A file that changes while it is read gets another state.
 - FAT, FUSE and others do not keep the ctime, or not on the disk. A file system in memory does not update it for memory-mapped
   writes. msfser trusts only the file systems in `KEEP_CHANGE_TIMES`.
+
+The state of an object in an object store is its size and the time when the store took it, which no user can set.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from msfser_cli.schemas import Column
 from msfser_cli.store import arrow, tables
 from msfser_cli.store.audio import file_sha256
 from msfser_cli.store.lineage import Lineage, metadata
+from msfser_cli.store.objects import Address, Location
 
 QUIET_NS = 60 * 10**9
 """A hash is kept only if the file was unchanged for this long, in ns."""
@@ -44,7 +47,7 @@ KEEP_CHANGE_TIMES = {
 
 _COLUMNS = (
     Column("recording_id", "string", "path below the corpus root, with forward slashes"),
-    Column("state", "string", "size, mtime in ns, ctime in ns and inode of its file"),
+    Column("state", "string", "size, mtime in ns, ctime in ns and inode of its file; size and time in s of an object"),
     Column("sha256", "string", "hash of the content that the file had in this state"),
 )
 
@@ -71,10 +74,14 @@ class Seen:
             self._files = dict(zip(ids, zip(states, hashes, strict=True), strict=True))
         self._saved = dict(self._files)
 
-    def recall(self, recording_id: str, path: Path) -> Content | None:
+    def recall(self, recording_id: str, path: Location) -> Content | None:
         """The content of the file if its state is unchanged; else None, and the earlier content is forgotten."""
         earlier_state, sha256 = self._files.get(recording_id, ("", ""))
-        if earlier_state:
+        if earlier_state and isinstance(path, Address):
+            if path.state == earlier_state:
+                return Content(sha256, path.size or 0, earlier_state)
+            self._files.pop(recording_id, None)
+        elif isinstance(path, Path) and earlier_state:
             with _opened(path) as descriptor:
                 if descriptor is not None and _keeps_change_times(descriptor, path):
                     state, size, _ = _state(descriptor)

@@ -25,12 +25,14 @@ from msfser_cli.errors import RecordingError, TableError, UsageError
 from msfser_cli.model.pooling import Pooling, PoolingConfig, merged
 from msfser_cli.model_store.models import ModelFolder, locate
 from msfser_cli.runs.chain import hearing_of
-from msfser_cli.runs.corpus import path_of
+from msfser_cli.runs.root import path_of
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import FinetuneSettings
-from msfser_cli.store.audio import Audio, decode, file_sha256
+from msfser_cli.store.audio import Audio
 from msfser_cli.store.ledger import read_ledger
 from msfser_cli.store.levels import levelled
+from msfser_cli.store.media import Media
+from msfser_cli.store.objects import Location, location
 from msfser_cli.training.training_set import TrainingSet
 
 BACKEND = "transformers-speech"
@@ -59,7 +61,7 @@ def backbone(examples: TrainingSet, settings: FinetuneSettings) -> ModelFolder:
 
 @dataclass(frozen=True)
 class _Recording:
-    path: Path
+    place: Location
     sha256: str
     utterances: list[int]
 
@@ -73,9 +75,9 @@ class Clips:
     TableError if the ledger or a recording is missing.
     """
 
-    def __init__(self, examples: TrainingSet, root: Path | None) -> None:
+    def __init__(self, examples: TrainingSet, root: Location | None) -> None:
         self._table = examples.table
-        folder = root or Path(examples.lineage.corpus_root or ".")
+        folder = root or location(examples.lineage.corpus_root or ".")
         self._start, self._end = (examples.utterances[name].to_numpy() for name in ("start", "end"))
         self._of = examples.utterances["recording_id"].to_list()
         self._channel = examples.utterances["channel"].to_list()
@@ -89,13 +91,13 @@ class Clips:
                     raise TableError(self._table, f"its ledger has no line for {name}", "use the ledger that was written with it")
                 self._recordings[name] = _Recording(path_of(folder, name), ledger[name]["sha256"], [])
             self._recordings[name].utterances.append(i)
-        missing = [r.path for r in self._recordings.values() if not r.path.is_file()]
+        missing = [r.place for r in self._recordings.values() if isinstance(r.place, Path) and not r.place.is_file()]
         if missing:
             raise TableError(
                 self._table, f"{len(missing)} of its {len(self._recordings)} recordings do not exist, such as {missing[0]}",
                 "pass the folder where they are now as --root",
             )  # fmt: skip
-        self._verified: set[Path] = set()
+        self._verified: set[Location] = set()
         self._remembered: OrderedDict[int, np.ndarray] = OrderedDict()
         self._bytes = 0
 
@@ -115,13 +117,15 @@ class Clips:
         return self._remembered[i]
 
     def _decoded(self, recording: _Recording) -> Audio:
+        place = recording.place
         try:
-            if recording.path not in self._verified and file_sha256(recording.path)[0] != recording.sha256:
-                raise TableError(self._table, f"{recording.path} is not the file that the table is from", "transcribe it again")
-            self._verified.add(recording.path)
-            return decode(recording.path, **self._hearing)
+            with Media(place) as media:
+                if place not in self._verified and media.content().sha256 != recording.sha256:
+                    raise TableError(self._table, f"{place} is not the file that the table is from", "transcribe it again")
+                self._verified.add(place)
+                return media.audio(**self._hearing)
         except RecordingError as error:
-            raise TableError(self._table, f"{recording.path} cannot be read ({error})", "restore the file") from error
+            raise TableError(self._table, f"{place} cannot be read ({error})", "restore the file") from error
 
     def _remember(self, i: int, clip: np.ndarray) -> None:
         if i not in self._remembered:

@@ -36,6 +36,7 @@ from msfser_cli.stages.embed import made_by
 from msfser_cli.statistics import intervals
 from msfser_cli.store.atomic import replacing, resources, sync_folder, sync_tree
 from msfser_cli.store.lock import held
+from msfser_cli.store.objects import Location
 from msfser_cli.training import finetune
 from msfser_cli.training.finetune import Clips, Voice
 from msfser_cli.training.fit import DivergedError, Epoch, Trainer, TrainingPlan
@@ -74,7 +75,7 @@ class _Learner:
 
 def train(
     examples: TrainingSet, settings: TrainSettings, out: Path, each: Callable[[Epoch], None], *, redo: bool = False,
-    root: Path | None = None, on_audio: Callable[[float], None] = lambda seconds: None,
+    root: Location | None = None, on_audio: Callable[[float], None] = lambda seconds: None,
 ) -> Trained:
     """Fit a model to `examples` and write its checkpoint to the folder `out`.
 
@@ -169,7 +170,7 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
 
 
 def _learner(
-    examples: TrainingSet, config: MsfSerConfig, settings: TrainSettings, backbone: ModelFolder | None, root: Path | None,
+    examples: TrainingSet, config: MsfSerConfig, settings: TrainSettings, backbone: ModelFolder | None, root: Location | None,
     on_audio: Callable[[float], None],
 ) -> _Learner:
     torch.manual_seed(settings.seed)

@@ -58,7 +58,7 @@ def test_what_the_user_gives_arrives(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     table, given, how, loud = received
     assert (table, loud) == ("in.parquet", True)
-    assert how == RunOptions(out="out.parquet", wait=2.0, redo=True, root=tmp_path)
+    assert how == RunOptions(out="out.parquet", wait=2.0, redo=True, root=str(tmp_path))
     settings = given.settings(("emphasize", "describe"), how.profile)
     assert settings == {
         "emphasize": SETTINGS["emphasize"](pitch="harvest", share=0.5),

@@ -70,7 +70,7 @@ def nodes(count: int) -> Iterator[Any]:
     """A cluster on this machine: nodes of one processor, and with no place in /tmp/ray."""
     from ray.cluster_utils import Cluster
 
-    os.makedirs(os.path.join(tempfile.gettempdir(), "ray"), exist_ok=True)  # where Ray notes the address, and fails without it
+    Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)  # where Ray notes the address, and fails without it
     # The names of its sockets must be short.
     with tempfile.TemporaryDirectory(prefix="msfser-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": folder, "include_dashboard": False})

@@ -28,7 +28,7 @@ from msfser_cli.runs.task import Task
 from msfser_cli.schemas import LedgerLine
 from msfser_cli.settings import build
 from msfser_cli.stages.work import Recording, Work
-from msfser_cli.store import seen
+from msfser_cli.store import media, seen
 from msfser_cli.store.audio import Audio, decode
 from msfser_cli.store.ledger import read_ledger
 
@@ -96,7 +96,7 @@ def test_what_is_to_be_known_of_a_recording_is_in_its_ledger_line(
         audio.notes += [f"a note on {path.name}", "and another"]
         return audio
 
-    monkeypatch.setattr(task, "decode", noted)
+    monkeypatch.setattr(media, "decode", noted)
     out = tmp_path / "u.parquet"
     summary = transcribe(corpus, out)
     notes = {name: line["note"] for name, line in read_ledger(out).items()}
@@ -640,7 +640,7 @@ def test_a_relative_path_holds_where_a_back_end_changes_the_folder(
     _, source = source_of("transcribe", ["corpus"], None)
     chosen = plan("transcribe")
     load, opened = chain.Chain.load, threading.Event()
-    decoded = task.decode
+    decoded = media.decode
 
     def decode(path: Path, output: Path | None, **how: Any) -> Audio:
         if path.name == "b.wav":
@@ -669,7 +669,7 @@ def test_a_relative_path_holds_where_a_back_end_changes_the_folder(
 
     prepare = task.prepare
     monkeypatch.setattr(serial, "prepare", prepared)
-    monkeypatch.setattr(task, "decode", decode)
+    monkeypatch.setattr(media, "decode", decode)
     monkeypatch.setattr(chain.Chain, "load", elsewhere)
     summary = runner.run(chosen, source, Destination("u.parquet"), Watcher())
     assert (summary.done, summary.failed) == (3, 2)
@@ -732,7 +732,7 @@ def test_a_file_that_is_written_to_while_it_is_read_waits_for_the_next_run(corpu
 
 
 def test_a_file_that_is_replaced_between_two_looks_waits_for_the_next_run(corpus: Path, tmp_path: Path) -> None:
-    out, decode = tmp_path / "u.parquet", task.decode
+    out, decode = tmp_path / "u.parquet", media.decode
     speak(tmp_path / "other.wav", 5.0, 0.1)
 
     def late(path: Path, output: Path | None, **how: Any) -> Audio:
@@ -741,7 +741,7 @@ def test_a_file_that_is_replaced_between_two_looks_waits_for_the_next_run(corpus
         return decode(path, output, **how)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(task, "decode", late)
+        patch.setattr(media, "decode", late)
         assert transcribe(corpus, out).failed == 3
     assert read_ledger(out)["a.wav"]["reason"] == "changed"
     transcribe(corpus, out)

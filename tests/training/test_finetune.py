@@ -19,7 +19,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from kit import spoken_corpus
+from kit import object_stores, spoken_corpus
 from kit.program import AFRESH
 from kit.speech_models import save_speech_model
 from msfser_cli.backends.encoders import transformers_speech
@@ -29,8 +29,10 @@ from msfser_cli.model import pooling, weights
 from msfser_cli.model_store.models import ModelFolder
 from msfser_cli.settings import FinetuneSettings, TrainSettings
 from msfser_cli.statistics.metrics import ccc
+from msfser_cli.store import media
 from msfser_cli.store.audio import decode
 from msfser_cli.store.levels import levelled
+from msfser_cli.store.objects import Address
 from msfser_cli.training import finetune
 from msfser_cli.training.finetune import Clips, Voice
 from msfser_cli.training.train import STATE, Trained, train
@@ -326,7 +328,7 @@ def test_clips_are_what_embed_hears_and_no_more_are_remembered_than_allowed(
 ) -> None:
     examples = spoken(embedded)
     decoded: list[Path] = []
-    monkeypatch.setattr(finetune, "decode", lambda path, **how: decoded.append(path) or decode(path, **how))
+    monkeypatch.setattr(media, "decode", lambda path, *more, **how: decoded.append(path) or decode(path, *more, **how))
     times = examples.utterances.select("recording_id", "start", "end").rows()
     everything = [levelled(decode(embedded[0].parent / name)).clip(start, end) for name, start, end in times]
     for allowed, most in ((1 << 30, 6), (4 * 16_000 * 5, 1000)):
@@ -338,6 +340,22 @@ def test_clips_are_what_embed_hears_and_no_more_are_remembered_than_allowed(
             assert len(clips[i]) == clips.length(i)
             assert clips._bytes == sum(c.nbytes for c in clips._remembered.values()) <= allowed
         assert 6 <= len(decoded) <= most
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_clips_may_come_from_an_object_store(embedded: tuple[Path, Path]) -> None:
+    examples = spoken(embedded)
+    on_disk = Clips(examples, None)
+    with object_stores.s3() as store:
+        for name in set(examples.utterances["recording_id"]):
+            store.put(f"corpus/{name}", (embedded[0].parent / name).read_bytes())
+        clips = Clips(examples, Address("s3", "archive/corpus"))
+        for i in range(len(examples.utterances)):
+            np.testing.assert_array_equal(clips[i], on_disk[i])
+        absent = Clips(examples, Address("s3", "archive/elsewhere"))
+        with pytest.raises(TableError, match="cannot be read"):
+            absent[0]
 
 
 def copied(embedded: tuple[Path, Path], folder: Path) -> TrainingSet:

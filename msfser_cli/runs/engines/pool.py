@@ -17,6 +17,7 @@ from msfser_cli.errors import RecordingError, ResourceError
 from msfser_cli.runs.annotate import complete
 from msfser_cli.runs.engines.worker import Loaded, Logged, Message, Started
 from msfser_cli.runs.task import Task, identify
+from msfser_cli.store.media import size
 
 logger = logging.getLogger("msfser")
 
@@ -108,7 +109,7 @@ class Pool:
                     complete(task)
                 yield task
             else:
-                self._open.append((task, _size(task)))
+                self._open.append((task, size(task.item.recording.path)))
 
     def _hand_out(self) -> None:
         while (self._again or self._open) and (number := self._free(alone=bool(self._again))) is not None:
@@ -189,7 +190,7 @@ class Pool:
             if self._deaths_unloaded == DEATHS:
                 raise ResourceError(f"{DEATHS} worker processes in a row ended while they loaded the models, the last {how}. The "
                                     "machine may have too little memory for them: use fewer with --jobs")
-            self._open.extendleft((task, _size(task)) for task in reversed(in_hand))
+            self._open.extendleft((task, size(task.item.recording.path)) for task in reversed(in_hand))
             logger.warning("a worker process ended while it loaded the models (%s); msfser starts another", how)
             return
         logger.warning("a worker process ended (%s) with %s in hand; msfser tries again", how, what)
@@ -213,10 +214,3 @@ class Pool:
             self._warned.add(logged.message)
             logging.getLogger(logged.logger).log(logged.level, "%s", logged.message)
 
-
-def _size(task: Task) -> int:
-    """The bytes of its file; 0 if it cannot be found out."""
-    try:
-        return task.item.recording.path.stat().st_size
-    except (OSError, ValueError):
-        return 0
