@@ -1,10 +1,10 @@
-"""The form of the commands that write a table: an input, the settings of their stages, and the options of a run."""
+"""The form of the commands that have settings: an input, the settings of their stages, and perhaps the options of a run."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, get_type_hints
 
@@ -16,7 +16,7 @@ Command = Callable[..., None]
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a command runs, whatever its stages do. Each field is an option of all five commands, in this order.
+    """How a command that writes a table runs, whatever its stages do. Each field is an option of all five, in this order.
 
     models_dir: only for the environment; the option itself puts it there.
     """
@@ -56,7 +56,12 @@ class Given:
         from msfser_cli import profiles
 
         of_profile = profiles.profile(profile)
-        return {stage: build(stage, {**of_profile[stage], **o.given(stage, self.values)}) for stage in stages}
+        return {stage: build(stage, {**of_profile[stage], **self.of(stage)}) for stage in stages}
+
+    def of(self, stage: str) -> dict[str, Any]:
+        """The settings of `stage` that the user has set."""
+        names = [f.name for f in fields(SETTINGS[stage])]
+        return {name: self.values[name] for name in names if self.values.get(name) is not None}
 
 
 def table_command(*stages: str, out: str, without: Collection[str] = ()) -> Callable[[Command], Command]:
@@ -65,11 +70,6 @@ def table_command(*stages: str, out: str, without: Collection[str] = ()) -> Call
     The command has the options of the settings of `stages` in place of `given`, and those of a run in place of `how`.
     out: the default of --out. without: the options of a run that have no effect on these stages.
     """
-    settings = [
-        _option(name, annotation, None)
-        for name in dict.fromkeys(f.name for stage in stages for f in fields(SETTINGS[stage]))
-        if (annotation := o.of_setting(name)) is not None
-    ]
     types = get_type_hints(RunOptions, include_extras=True)
     run = [
         _option(f.name, types[f.name], out if f.default is MISSING else f.default)
@@ -78,21 +78,43 @@ def table_command(*stages: str, out: str, without: Collection[str] = ()) -> Call
     ]
 
     def made(function: Command) -> Command:
-        @functools.wraps(function)
-        def command(**values: Any) -> None:
-            given = Given({option.name: values.pop(option.name) for option in settings})
+        def ran(**values: Any) -> None:
             how = RunOptions(**{option.name: values.pop(option.name) for option in run})
-            function(**values, given=given, how=how)
+            function(**values, how=how)
 
-        parameters = inspect.signature(function, eval_str=True).parameters.values()
-        first, *own = [_option(p.name, p.annotation, p.default) for p in parameters if p.annotation not in (Given, RunOptions)]
-        # typer reads the options from here. In the help, an option comes after those of its panel that are before it.
-        every = [first, *settings, *run, *own]
-        command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
-        command.__annotations__ = {option.name: option.annotation for option in every}
-        return command
+        return _made(function, ran, stages, run)
 
     return made
+
+
+def settings_command(*stages: str) -> Callable[[Command], Command]:
+    """Make a command of a function that takes an input, `given: Given`, and options of its own.
+
+    The command has the options of the settings of `stages` in place of `given`.
+    """
+    return lambda function: _made(function, function, stages, [])
+
+
+def _made(function: Command, ran: Command, stages: Sequence[str], run: Sequence[inspect.Parameter]) -> Command:
+    """The command that calls `ran`. function: has the parameters. run: more of them."""
+    settings = [
+        _option(name, annotation, None)
+        for name in dict.fromkeys(f.name for stage in stages for f in fields(SETTINGS[stage]))
+        if (annotation := o.of_setting(name)) is not None
+    ]
+
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        given = Given({option.name: values.pop(option.name) for option in settings})
+        ran(**values, given=given)
+
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    first, *own = [_option(p.name, p.annotation, p.default) for p in parameters if p.annotation not in (Given, RunOptions)]
+    # typer reads the options from here. In the help, an option comes after those of its panel that are before it.
+    every = [first, *settings, *run, *own]
+    command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    command.__annotations__ = {option.name: option.annotation for option in every}
+    return command
 
 
 def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:

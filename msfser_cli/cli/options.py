@@ -6,7 +6,6 @@ A value comes from the command line, else from its variable MSFSER_*, else from 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -355,7 +354,7 @@ Level = Annotated[
 
 Finetune = Annotated[
     bool,
-    _option("finetune", "Train a speech encoder along with the head, from audio. The options below need it.", _FINETUNE),
+    _option("finetune", "Train a speech encoder along with the head, from audio. The other options here need it.", _FINETUNE),
 ]
 Backbone = Annotated[
     str | None,
@@ -399,8 +398,3 @@ def three_numbers(text: str) -> tuple[float, ...]:
 def of_setting(name: str) -> Any:
     """The option of the setting `name`, such as `BeamSize` of beam_size; None: the setting has no option."""
     return globals().get(name.title().replace("_", ""))
-
-
-def given(stage: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of `stage` that the user has set, by name. `options` are a command's parameters; unset ones are None."""
-    return {f.name: options[f.name] for f in fields(SETTINGS[stage]) if options.get(f.name) is not None}

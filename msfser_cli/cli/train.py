@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from msfser_cli.cli import options as o
+from msfser_cli.cli.command import Given, settings_command
 from msfser_cli.cli.console import PLAIN_SECONDS, clock
 from msfser_cli.cli.log import log
 from msfser_cli.schemas import DIMENSIONS
@@ -19,37 +20,17 @@ if TYPE_CHECKING:
     from msfser_cli.training.train import Trained
 
 
+@settings_command("finetune")
 def train(
     embedded: Annotated[Path, typer.Argument(metavar="TABLE", help="Table of msfser embed, or scores with --keep-vectors.")],
+    given: Given,
     gold: o.Gold,
     out: o.HeadOut,
     scale: o.Scale = None,
     ignore_outside: o.IgnoreOutside = False,
-    fusion: o.Fusion = None,
-    without: o.Without = None,
-    experts: o.Experts = None,
-    top_k: o.TopK = None,
-    hidden_dim: o.HiddenDim = None,
-    dropout: o.Dropout = None,
-    epochs: o.Epochs = None,
-    batch_size: o.BatchSize = None,
-    rate: o.Rate = None,
-    weight_decay: o.WeightDecay = None,
-    balance: o.Balance = None,
-    loss_weights: o.LossWeights = None,
-    patience: o.Patience = None,
-    seed: o.Seed = None,
     train_split: o.TrainSplit = None,
     dev_split: o.DevSplit = None,
-    dev_share: o.DevShare = None,
-    level: o.Level = None,
     finetune: o.Finetune = False,
-    backbone: o.Backbone = None,
-    pooling: o.Pooling = None,
-    layers: o.Layers = None,
-    train_layers: o.TrainLayers = None,
-    encoder_rate: o.EncoderRate = None,
-    crop: o.Crop = None,
     models_dir: o.ModelsDir = None,
     root: o.Root = None,
     redo: o.Redo = False,
@@ -69,7 +50,6 @@ def train(
 
     Example: msfser train embedded.parquet --gold labels.csv --out head/
     """
-    options = locals()
     log.set(log_format, quiet=quiet)
     from msfser_cli.errors import UsageError
     from msfser_cli.evaluation.labels import Scale
@@ -78,14 +58,15 @@ def train(
     from msfser_cli.training.train import train as run
     from msfser_cli.training.training_set import read
 
-    chosen = o.given("finetune", {
-        **options,
-        "without": tuple(without or ()) or None,
-        "loss_weights": None if loss_weights is None else o.three_numbers(loss_weights),
+    named = {
+        "without": tuple(given.values["without"] or ()) or None,
+        "loss_weights": None if (weights := given.values["loss_weights"]) is None else o.three_numbers(weights),
         "train_splits": tuple(train_split or ()) or None,
         "dev_splits": tuple(dev_split or ()) or None,
-    })  # fmt: skip
-    if not finetune and (idle := [name for name in chosen if name not in o.given("train", chosen)]):
+    }
+    given = Given({**given.values, **named})
+    chosen = given.of("finetune")
+    if not finetune and (idle := [name for name in chosen if name not in given.of("train")]):
         raise UsageError(f"--{idle[0].replace('_', '-')} needs --finetune")
     settings = build("finetune" if finetune else "train", chosen)
     assert isinstance(settings, TrainSettings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -45,14 +45,14 @@ class Failures:
         line = task.line
         if line.status != "failed":
             try:
-                output.add(asdict(line), task.work.rows)
+                output.add(line, task.work.rows)
             except ValueError as error:  # a vector has another length than earlier vectors
                 fail(task, blamed(chain, chain.stages[-1], error))
         if line.status != "failed":
             if not task.was_over:
                 self.settle(output)
         elif line.reason not in MACHINE_REASONS or task.was_over or _is_gone_alone(task):
-            output.add(asdict(line))
+            output.add(line)
         else:
             self._count += 1
             self._waiting.append(line)
@@ -65,7 +65,7 @@ class Failures:
         if could_be_read and any(line.reason not in ("missing", "unreadable") for line in self._waiting):
             return
         for line in self._waiting:
-            output.add(asdict(line))
+            output.add(line)
         self._waiting.clear()
         self._verdict_at = None
 
@@ -89,7 +89,7 @@ class Failures:
         """
         for line in self._waiting:
             if line.recording_id not in output.recordings:
-                output.add(asdict(replace(line, input_key="")))
+                output.add(replace(line, input_key=""))
         if not output.replaces_a_table:
             output.publish()
         last = self._waiting[-1]
@@ -118,7 +118,7 @@ def remember_shortage(line: LedgerLine, error: RecordingError, output: Output) -
     """
     identity, remembered = line.recording_id, _SHORT + line.input_key
     if output.input_key(identity) not in (remembered, line.input_key):  # the second key: it had failed, and is retried
-        output.add(asdict(replace(line, input_key=remembered)))
+        output.add(replace(line, input_key=remembered))
         raise ResourceError(
             f"{identity}: {error.detail}. Run the same command again; if memory runs out on this recording once more, msfser "
             "skips it"

@@ -20,15 +20,15 @@ import contextlib
 import heapq
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from msfser_cli.errors import TableError, UsageError
-from msfser_cli.schemas import RECORDINGS, Column, names
+from msfser_cli.schemas import RECORDINGS, Column, LedgerLine, names
 from msfser_cli.store import tables
 from msfser_cli.store.arrow import Row, schema, to_table, vector_lengths
 from msfser_cli.store.atomic import resources, sweep
@@ -122,15 +122,15 @@ class Output:
         key, status = self._states.get(recording_id, (None, None))
         return None if self._retry_failed and status == "failed" else key
 
-    def add(self, line: Mapping[str, Any], rows: Sequence[Row] = ()) -> None:
-        """Add a recording's ledger line (see `schemas.RECORDINGS`; nullable values may be missing) and its rows, in order.
+    def add(self, line: LedgerLine, rows: Sequence[Row] = ()) -> None:
+        """Add a recording's ledger line and its rows, in order.
 
         They replace those of an earlier run. May commit a part. Raises ValueError, and adds nothing, if the line or a row does
         not fit its columns, or a vector has another length than before.
         """
-        full = {name: line.get(name) for name in names(RECORDINGS)}
-        if full["detail"]:  # it may quote a file name that is not UTF-8
-            full["detail"] = full["detail"].encode("utf-8", "backslashreplace").decode()
+        full = asdict(line)
+        if line.detail:  # it may quote a file name that is not UTF-8
+            full["detail"] = line.detail.encode("utf-8", "backslashreplace").decode()
         (full,) = to_table([full], RECORDINGS).to_pylist()
         recording_id = full["recording_id"]
         if full["utterances"] != len(rows) or any(row.get("recording_id") != recording_id for row in rows):

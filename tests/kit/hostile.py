@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from msfser_cli.schemas import RECORDINGS, STAGE_NAMES, Column, columns_through, names
+from msfser_cli.schemas import RECORDINGS, STAGE_NAMES, Column, LedgerLine, columns_through, names
 from msfser_cli.store import arrow, seal, tables
 from msfser_cli.store.ledger import ledger_path
 from msfser_cli.store.lineage import Lineage, metadata
@@ -75,7 +75,7 @@ def write_output(out: str, recordings: Sequence[str], *, publish: bool = True, s
         for line in lines_of(recordings):
             if output.done_key(line["recording_id"]) != line["input_key"] + seed:
                 rows = rows_of(columns, [line["recording_id"]])
-                output.add(line | {"input_key": line["input_key"] + seed}, rows)
+                output.add(LedgerLine(**line | {"input_key": line["input_key"] + seed}), rows)
         if publish:
             output.publish()
 

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kit.store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, table_of
+from kit.store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, table_of, told
 from msfser_cli.store import arrow, atomic
 from msfser_cli.store import layout as layouts
 from msfser_cli.store.output import Output
@@ -117,7 +117,7 @@ def main(scenario: str, layout: str, where: str, every: str) -> None:
     trial_folder = home / "trial"
     out = f"{trial_folder}/{layout}"
     old, new = expected({} if scenario == "first" else BEFORE), expected(recordings)
-    lines = {name: make_line(name, make_rows(name, count, seed), seed) for name, (count, seed) in recordings.items()}
+    lines = {name: told(make_line(name, make_rows(name, count, seed), seed)) for name, (count, seed) in recordings.items()}
 
     def check_and_finish() -> None:
         if scenario != "redo-unexchanged" or Path(out).exists():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from msfser_cli.schemas import CUES, WORDS, Column
+from msfser_cli.schemas import CUES, WORDS, Column, LedgerLine
 from msfser_cli.store import tables
 from msfser_cli.store.ledger import read_ledger
 from msfser_cli.store.lineage import Lineage
@@ -57,11 +58,11 @@ def make_rows(recording_id: str, count: int, seed: int = 0, length: int = 3) -> 
     ]
 
 
-def make_line(recording_id: str, rows: list[dict[str, Any]], seed: int = 0, **more: Any) -> dict[str, Any]:
+def make_line(recording_id: str, rows: list[dict[str, Any]], seed: int = 0, **more: Any) -> LedgerLine:
     """The ledger line of a recording with these rows."""
     status = "done" if rows else "no_speech"
     line = {"recording_id": recording_id, "status": status, "utterances": len(rows), "seconds": 0.1, "input_key": f"key{seed}"}
-    return line | more
+    return LedgerLine(**line | more)
 
 
 def plain(value: Any) -> Any:
@@ -85,6 +86,11 @@ def expected(recordings: dict[str, tuple[int, int]]) -> dict[str, Any]:
 def table_of(out: str | Path) -> dict[str, Any]:
     """What is published, by recording; a recording that is there twice is an error of `iter_recordings`."""
     return {recording_id: plain(rows) for recording_id, rows in tables.iter_recordings(Path(out), COLUMNS)}
+
+
+def told(line: LedgerLine) -> dict[str, Any]:
+    """The line as `ledger_of` has it."""
+    return {name: value for name, value in asdict(line).items() if value is not None}
 
 
 def ledger_of(out: str | Path) -> dict[str, Any]:

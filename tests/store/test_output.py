@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit.store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, plain, table_of
+from kit.store_rows import COLUMNS, LINEAGE, expected, ledger_of, make_line, make_rows, names_in, plain, table_of, told
 from msfser_cli.errors import OutputHeldError, TableError, UsageError
+from msfser_cli.schemas import LedgerLine
 from msfser_cli.store import arrow, tables
 from msfser_cli.store import layout as layout_module
 from msfser_cli.store import merge as merge_module
@@ -235,7 +236,7 @@ def test_any_history_ends_in_the_last_word_on_each_recording(
                 output.publish()
     counts = run(out, {})
     assert table_of(out) == expected(last)
-    assert ledger_of(out) == {name: make_line(name, make_rows(name, n, s), s) for name, (n, s) in last.items()}
+    assert ledger_of(out) == {name: told(make_line(name, make_rows(name, n, s), s)) for name, (n, s) in last.items()}
     assert counts["utterances"] == sum(count for count, _ in last.values())
 
 
@@ -362,11 +363,11 @@ def test_a_vector_of_another_length_is_refused(out: str) -> None:
     [
         (make_line("a", make_rows("a", 2)), make_rows("a", 1)),
         (make_line("a", make_rows("a", 2)), make_rows("b", 2)),
-        ({"recording_id": "a"}, []),
+        (LedgerLine("a", input_key=None), []),  # type: ignore[arg-type]
         (make_line("a", make_rows("a", 1)), [{"recording_id": "a"}]),
     ],
 )
-def test_a_line_that_does_not_fit_its_rows_is_a_bug_and_changes_nothing(out: str, line: dict[str, Any], rows: list[Any]) -> None:
+def test_a_line_that_does_not_fit_its_rows_is_a_bug_and_changes_nothing(out: str, line: LedgerLine, rows: list[Any]) -> None:
     with Output.open(out, COLUMNS, LINEAGE) as output:
         with pytest.raises(ValueError, match=r"a: its ledger|column"):
             output.add(line, rows)
