@@ -42,7 +42,7 @@ class Calibration:
         level = LEVEL if self.level is None else self.level
         if not 0 < level < 1:
             raise UsageError(f"level must be above 0 and below 1, not {level!r}")
-        return calibrate(plan, source.items, self.labels, Path(out), scale=scale, level=level, ignore_outside=self.ignore_outside)
+        return calibrate(plan, source.items, self.labels, out, scale=scale, level=level, ignore_outside=self.ignore_outside)
 
 
 def execute(
@@ -71,8 +71,11 @@ def execute(
     plan = chain.plan(given.settings(stages, how.profile))
     require_languages(plan, source)
     if calibration is not None:
+        if calibration.labels and shard:
+            raise UsageError("--calibrate: each shard would calibrate by itself; embed the shards, join them, and predict from "
+                             "the joined table with --calibrate")
         plan = calibration.of(plan, source, how.out)
-    # after the whole input was checked and calibrated on, so that all shards have the same settings
+    # after the whole input was checked, so that all shards refuse the same
     source = source.only(shard)
     destination = runner.Destination(
         how.out, vectors=stages[-1] != "predict" or keep_vectors, moved=how.root is not None,

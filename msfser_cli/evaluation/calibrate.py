@@ -22,13 +22,14 @@ from msfser_cli.runs.runner import annotated
 from msfser_cli.runs.source import Item
 from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.statistics import intervals
-from msfser_cli.store import tables
+from msfser_cli.store.parts import begun
 
 logger = logging.getLogger("msfser")
 
 
 def calibrate(
-    chain: Chain, items: Iterable[Item], gold: Path, out: Path, *, scale: Scale | None, level: float, ignore_outside: bool = False
+    chain: Chain, items: Iterable[Item], gold: Path, out: str | Path, *, scale: Scale | None, level: float,
+    ignore_outside: bool = False,
 ) -> Chain:
     """The chain with intervals that contain the share `level` of ratings like those in `gold`.
 
@@ -54,11 +55,11 @@ def calibrate(
     return replace(chain, settings={**chain.settings, "predict": replace(settings, intervals=reach)})
 
 
-def _earlier(chain: Chain, settings: st.PredictSettings, out: Path, level: float) -> dict[str, object] | None:
+def _earlier(chain: Chain, settings: st.PredictSettings, out: str | Path, level: float) -> dict[str, object] | None:
     """The intervals of the table `out`, if it was begun with the same labels, head and level."""
-    if not tables.is_ours(out):  # it does not exist, or is an empty folder; if it is something else, the run refuses it later
+    lineage = begun(out)
+    if lineage is None:
         return None
-    lineage = tables.read_lineage(out)
     before = lineage.settings.get("predict", {})
     same = before.get("calibrated_on") == settings.calibrated_on and lineage.models.get("head") == chain.identities()["head"]
     reach = before.get("intervals")

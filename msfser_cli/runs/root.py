@@ -30,7 +30,7 @@ def existing(root: Location, recording_ids: Iterable[str]) -> set[str]:
     """Those that may still exist, also if they are not part of the input. Raises ResourceError if a store cannot be asked."""
     if isinstance(root, Path):
         return {name for name in recording_ids if _may_exist(root, name)}
-    names = list(recording_ids)
+    names = [name for name in recording_ids if (root / name).is_plain]  # no other name can be asked for
     found = objects.kinds([root / name for name in names])
     return {name for name, kind in zip(names, found, strict=True) if isinstance(kind, Address)}
 

@@ -31,6 +31,9 @@ from msfser_cli.store.media import Media
 from msfser_cli.store.output import Output
 from msfser_cli.store.seen import Seen
 
+SEEN_SECONDS = 300
+"""How often the hashes of files are saved during a run, so that a run after a kill does not read all of them again."""
+
 
 @dataclass(frozen=True)
 class Destination:
@@ -130,7 +133,8 @@ def pending(chain: Chain, source: Source, destination: Destination) -> tuple[lis
         seen = Seen(output.path)
         for item in source.items:
             task = look(item, output, seen)
-            identify(task)
+            if task.done_key is not None:
+                identify(task)
             if not task.unchanged:
                 todo.append(item.recording.recording_id)
         return todo, source.gone(output.recordings)
@@ -153,6 +157,8 @@ def run(
     with stop_on_signals() as stopping, _open(chain, source, destination) as output:
         reporter.start(source)
         seen = Seen(output.path)
+        gone: list[str] = []
+        saved = time.monotonic()
         engine = workforce.engine(chain, output.path.absolute(), stopping.check)
         try:
             tasks = (look(item, output, seen) for item in turns)
@@ -160,6 +166,9 @@ def run(
                 for task in annotated_tasks:
                     with stopping.postponed():
                         _keep(task, failures, chain, output, seen)
+                        if time.monotonic() - saved > SEEN_SECONDS:
+                            seen.save(source.recording_ids | output.recordings)
+                            saved = time.monotonic()
                     summary.count(task)
                     reporter.recording(task.line, unchanged=task.unchanged)
                     if failures.are_suspect(summary.tried, summary.tried + summary.unchanged, turns):
@@ -171,14 +180,14 @@ def run(
             gone = source.gone(output.recordings)
             summary.gone, summary.pruned = len(gone), destination.prune
             with stopping.postponed():
-                failures.settle(output)
+                failures.settle_all(output)
                 if destination.prune:
                     output.drop(gone)
                 summary.published = output.publish()
         finally:
             with stopping.postponed():
                 output.commit()
-                seen.save((source.recording_ids | output.recordings) - set(source.gone(output.recordings)))
+                seen.save((source.recording_ids | output.recordings) - set(gone))
     summary.seconds = round(time.monotonic() - began, 3)
     return summary
 
@@ -189,7 +198,7 @@ def _keep(task: Task, failures: Failures, chain: Chain, output: Output, seen: Se
         seen.learn(task.item.recording.recording_id, task.content)
     if task.unchanged:
         if task.is_readable:
-            failures.settle(output, could_be_read=True)
+            failures.settle(output, task.worker, could_be_read=True)
         return
     if isinstance(task.work.error, ShortageError):
         remember_shortage(task.line, task.work.error, output)

@@ -27,7 +27,8 @@ class Task:
     """One recording of a run: its ledger line so far, and its work.
 
     done_key: the input key for which the output has the recording already; None: for no input.
-    content: that of its file, if it was read now. ends_batch: the stages do not wait for further recordings.
+    content: that of its file, if it was read now. ends_batch: the stages do not wait for further recordings. worker: the number
+    of the worker that had it; 0: the run itself.
     """
 
     item: Item
@@ -37,6 +38,7 @@ class Task:
     content: Content | None = None
     unchanged: bool = False
     ends_batch: bool = False
+    worker: int = 0
 
     @property
     def is_identified(self) -> bool:

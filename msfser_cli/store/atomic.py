@@ -24,6 +24,9 @@ _REASONS = {
     errno.EACCES: "this user may not write here",
     errno.EPERM: "this user may not write here",
     errno.EIO: "the disk reports an error",
+    errno.ESTALE: "the file system was mounted anew, or another machine removed it",
+    errno.EBUSY: "another program uses it",
+    errno.ENOTEMPTY: "another program uses a file in it",
     errno.ENOENT: "its folder does not exist",
     errno.ENOTDIR: "its folder is a file",
     errno.ENAMETOOLONG: "its name is too long",
@@ -106,9 +109,8 @@ def temporary_folder(output: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             shutil.rmtree(folder)
         raise
-    with resources(output):
-        if folder.exists():
-            shutil.rmtree(folder)
+    with contextlib.suppress(OSError):  # over NFS, a file that another program reads stays until it is closed
+        shutil.rmtree(folder)
 
 
 def _exchange(folder: Path, other: Path) -> None:
@@ -118,11 +120,12 @@ def _exchange(folder: Path, other: Path) -> None:
     if rename and rename(_AT_FDCWD, os.fsencode(folder), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
         return
     aside = _temporary(other)
-    other.rename(aside)
     try:
+        other.rename(aside)
         folder.rename(other)
     except BaseException:
-        aside.rename(other)
+        if not other.exists():
+            aside.rename(other)
         raise
     aside.rename(folder)
 

@@ -14,7 +14,7 @@ from msfser_cli.errors import TableError, UsageError
 from msfser_cli.schemas import RECORDINGS, Column, names
 from msfser_cli.store import tables
 from msfser_cli.store.arrow import schema, vector_lengths
-from msfser_cli.store.ledger import fits
+from msfser_cli.store.ledger import fits, is_unfinished
 from msfser_cli.store.lineage import Lineage, differences, metadata
 from msfser_cli.store.merge import Recordings, Run, merged
 from msfser_cli.store.output import Output
@@ -126,6 +126,9 @@ def _lines(part: _Part) -> pa.Table:
         raise TableError(part.place.path, f"its ledger {ledger.name} is missing", "restore it; always keep the two together")
     if not fits(ledger, part.files):
         raise _changed(part)
+    if is_unfinished(ledger):
+        problem = "its run was stopped before it had tried all recordings"
+        raise TableError(part.place.path, problem, "run its shard again until it ends")
     lines = tables.read(ledger, RECORDINGS)
     if strange := [name for name in lines["recording_id"].to_pylist() if not part.shard.has(name)]:
         raise TableError(ledger, f"has {strange[0]}, which is not of shard {part.shard}", "run its shard again with --redo")

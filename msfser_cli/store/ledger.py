@@ -33,9 +33,13 @@ def from_lines(lines: Sequence[Row]) -> pa.Table:
     return pa.Table.from_pylist(lines, schema(RECORDINGS, {}))
 
 
-def write_ledger(place: Place, lines: Iterable[pa.Table], lineage: Lineage) -> None:
-    """Write the ledger of the table at `place`, sorted by recording. lineage: that of the table."""
+def write_ledger(place: Place, lines: Iterable[pa.Table], lineage: Lineage, *, unfinished: bool = False) -> None:
+    """Write the ledger of the table at `place`, sorted by recording. lineage: that of the table.
+
+    unfinished: as `is_unfinished` tells.
+    """
     extra = lineage.extra | {"folder": place.is_folder, "table": tables.joint_seal(place.files())}
+    extra |= {"unfinished": True} if unfinished else {}
     target = schema(RECORDINGS, {}, metadata(replace(lineage, stage="recordings", extra=extra)))
     ledger = pa.concat_tables([target.empty_table(), *lines]).sort_by("recording_id")
     tables.write(place.ledger, [ledger], target, output=place.path)
@@ -45,6 +49,11 @@ def fits(ledger: Path, files: Sequence[Path]) -> bool:
     """Whether the ledger was written for these files. True for ledgers of earlier versions, which do not say."""
     written = tables.open_file(ledger, verify=False)[1].extra.get("table")
     return written is None or written == tables.joint_seal(files)
+
+
+def is_unfinished(ledger: Path) -> bool:
+    """Whether the run that wrote the ledger was stopped before it had tried all recordings."""
+    return bool(tables.open_file(ledger, verify=False)[1].extra.get("unfinished"))
 
 
 def utterances(ledger: pa.Table) -> int:

@@ -33,7 +33,7 @@ from msfser_cli.store import tables
 from msfser_cli.store.arrow import Row, schema, to_table, vector_lengths
 from msfser_cli.store.atomic import resources, sweep
 from msfser_cli.store.layout import add_files, write_whole
-from msfser_cli.store.ledger import counts, fits, from_lines, utterances, write_ledger
+from msfser_cli.store.ledger import counts, fits, from_lines, is_unfinished, utterances, write_ledger
 from msfser_cli.store.lineage import Lineage, differences, metadata
 from msfser_cli.store.lock import held
 from msfser_cli.store.merge import Recordings
@@ -67,6 +67,7 @@ class Output:
         self._waiting: dict[str, tuple[Row, pa.Table]] = {}  # recordings not yet in a part: ledger line and rows
         self._leaving: set[str] = set()  # recordings to drop, not yet in a part
         self._lengths: dict[str, int] = {}  # lengths of the vector columns that are known so far
+        self._is_unfinished = False  # whether the ledger says that its run was stopped early
         self._has_old_parts = False  # whether parts of other work exist; they are removed before new parts are written
         self._last_commit = time.monotonic()
 
@@ -169,15 +170,17 @@ class Output:
         self._waiting.clear()
         self._leaving.clear()
 
-    def publish(self) -> dict[str, int]:
+    def publish(self, *, unfinished: bool = False) -> dict[str, int]:
         """Merge all work into the table and the ledger. Without new work, neither file is written.
 
-        Returns the counts over the ledger, as `ledger.counts`.
+        unfinished: the run stops early, and the ledger says so until a run ends. Returns the counts over the ledger, as
+        `ledger.counts`.
         """
         self.commit()
         self._remove_old_parts()
         old = [] if self._redo else self._place.files()
-        if self._parts.recordings or self._parts.dropped or not old or not self.ledger.exists():
+        has_work = self._parts.recordings or self._parts.dropped
+        if has_work or not old or not self.ledger.exists() or unfinished != self._is_unfinished:
             lines = self._parts.lines()
             if old and self._place.is_folder:
                 self._update_folder(old)
@@ -185,9 +188,9 @@ class Output:
                 write_whole(self._place, self._merged(old, self._parts.recordings), self._target())
             if old and self.ledger.exists():
                 lines.append(self._unchanged_lines())
-            write_ledger(self._place, lines, self._lineage)
+            write_ledger(self._place, lines, self._lineage, unfinished=unfinished)
         self._parts.clear()
-        self._redo = False
+        self._redo, self._is_unfinished = False, unfinished
         return counts(tables.read(self.ledger, RECORDINGS))
 
     def replace(self, recordings: Recordings, target: pa.Schema, lines: pa.Table) -> dict[str, int]:
@@ -210,6 +213,7 @@ class Output:
         rows = sum(self._inspect(file, self._lineage.stage, self._columns) for file in published_files)
         if self.ledger.exists():
             self._inspect(self.ledger, "recordings", RECORDINGS)
+            self._is_unfinished = is_unfinished(self.ledger)
         parts = self._parts.heads()
         if self._redo:
             if not all(head.redo and self._is_of_this_work(head.lineage) for head in parts.values()):

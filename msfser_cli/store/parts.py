@@ -22,9 +22,16 @@ from msfser_cli.store.arrow import Row
 from msfser_cli.store.atomic import discard, resources, sync_folder
 from msfser_cli.store.lineage import Lineage
 from msfser_cli.store.merge import ROW_GROUP, Recordings, Run, merged
-from msfser_cli.store.place import Place
+from msfser_cli.store.place import Place, place_of
 
 _KEY = b"msfser.part"
+
+
+def begun(out: str | Path) -> Lineage | None:
+    """The lineage of the newest work on an output, published or not; None: msfser has not begun it."""
+    if parts := sorted(place_of(out).parts.glob("*.parquet")):
+        return tables.open_file(parts[-1], verify=False)[1]
+    return tables.read_lineage(Path(out)) if tables.is_ours(Path(out)) else None
 
 
 class Head(NamedTuple):

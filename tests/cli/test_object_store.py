@@ -126,6 +126,23 @@ def test_only_what_changed_is_read_again(msfser: Program, home: Path, store: S3)
     assert "0 of 5 recordings would be done" in dry.stderr
 
 
+def test_a_name_that_cannot_be_asked_for_fails_and_leaves(msfser: Program, home: Path, store: S3) -> None:
+    store.put("show//slash.wav", b"RIFF")
+    msfser(home, *PREDICT, code=3)
+    line = read_ledger(home / "x.parquet")["/slash.wav"]
+    assert (line["reason"], "copy it to another name" in line["detail"]) == ("unreadable", True)
+    store.remove("show//slash.wav")
+    pruned = msfser(home, *PREDICT, "--prune", code=3)
+    assert "1 no longer in the corpus: removed" in pruned.stderr
+    assert "/slash.wav" not in read_ledger(home / "x.parquet")
+
+
+def test_a_dry_run_reads_nothing_new(msfser: Program, home: Path, store: S3) -> None:
+    dry = msfser(home, *PREDICT, "--dry-run", "--json")
+    assert len(json.loads(dry.stdout)["pending"]) == 5
+    assert reads(store) == []
+
+
 def test_later_stages_read_the_audio_and_a_corpus_may_move(msfser: Program, home: Path, store: S3) -> None:
     msfser(home, "transcribe", "s3://archive/show", "--out", "t.parquet", *options_of("transcribe"), code=3)
     msfser(home, "emphasize", "t.parquet", "--out", "e.parquet", code=3)

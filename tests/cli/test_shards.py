@@ -71,6 +71,12 @@ def test_joined_shards_are_the_table_of_one_run(msfser: Program, home: Path, end
     assert done.stdout == ""
 
 
+def test_a_shard_does_not_calibrate(msfser: Program, home: Path) -> None:
+    (home / "labels.csv").write_text("file,valence\n0.wav,1\n2.wav,7\n")
+    command = ["predict", "corpus", "--out", "x/", "--shard", "0/2", "--calibrate", "labels.csv", *options_of("chain")]
+    assert "predict from the joined table with --calibrate" in msfser(home, *command, code=2).stderr
+
+
 def test_later_stages_keep_the_shard(msfser: Program, home: Path) -> None:
     for number in range(2):
         msfser(home, "transcribe", "corpus", "--out", f"t{number}/", "--shard", f"{number}/2", *options_of("transcribe"))

@@ -26,7 +26,7 @@ BOUND = 5e-3
 @pytest.fixture(scope="module")
 def encoder(wavlm: Path) -> TransformersSpeech:
     encoder = transformers_speech.load(wavlm)
-    encoder._inference.most = encoder._batch_samples(BATCH_SECONDS)  # also on a CPU that stands in for a GPU
+    encoder._inference.batches.most = encoder._batch_samples(BATCH_SECONDS)  # also on a CPU that stands in for a GPU
     return encoder
 
 
@@ -48,20 +48,20 @@ def test_batches_come_down_to_what_fits_and_stay_there(
     hours = sum(map(len, clips)) / 16_000 / (time.monotonic() - began)
     note(f"WavLM-Large, {str(encoder._inference.precision).removeprefix('torch.')}: speed", hours, "hours of audio an hour")
     note("WavLM-Large: memory of a batch of 60 s", needed.gib, "GiB beside the weights")
-    largest = encoder._inference.most
+    largest = encoder._inference.batches.most
     assert halvings == []
     for share in (0.5, 0.3):
-        encoder._inference.most = largest
+        encoder._inference.batches.most = largest
         with card.left(share * needed.bytes):
             vectors = encoder.encode(clips)
             first = len(halvings)
             again = encoder.encode(clips)
-        seconds = encoder._inference.most / 16_000
+        seconds = encoder._inference.batches.most / 16_000
         note(f"{share:.0%} of that left: largest batch", seconds, f"s, halved {first} times, vectors differ by "
              f"{apart(vectors, whole):.1e}")  # fmt: skip
         assert first > 0
         assert len(halvings) == first, "the second time, batches that do not fit were tried again"
-        assert encoder._inference.most < largest
+        assert encoder._inference.batches.most < largest
         assert apart(vectors, whole) < BOUND
         assert apart(again, whole) < BOUND
         halvings.clear()
@@ -74,7 +74,7 @@ def test_a_clip_that_does_not_fit_is_named_as_a_shortage_and_the_next_one_is_enc
     with card.computed_with() as needed:
         [whole] = encoder.encode([clip])
     note("WavLM-Large: memory of one clip of 7 s", needed.gib, "GiB beside the weights")
-    with card.left(0.2 * needed.bytes), pytest.raises(MemoryError, match="not enough memory to encode a single item"):
+    with card.left(0.2 * needed.bytes), pytest.raises(MemoryError, match="not enough memory for a single item"):
         encoder.encode([clip])
     assert apart(encoder.encode([clip]), whole[None]) < BOUND
 

@@ -27,6 +27,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
                 patch.delenv(name)
         patch.setenv("MSFSER_CACHE", str(tmp_path_factory.mktemp("models")))
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
+        patch.setenv("MSFSER_JOBS", "0")
         patch.setenv("OMP_NUM_THREADS", "1")  # little to compute, in many processes: threads would mostly wait for one another
         patch.setenv("PATH", str(folder), prepend=os.pathsep)
         yield lambda *command: subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)

@@ -28,14 +28,14 @@ array=
 for argument; do
   case $argument in
     --array=0-*) array=$(seq 0 "${argument#--array=0-}") ;;
-    --dependency=*) [ "$argument" = --dependency=afterany:17 ] || exit 1 ;;
+    --dependency=*) [ "$argument" = --dependency=afterok:17 ] || exit 1 ;;
     --*) ;;
     *) job=$argument ;;
   esac
 done
 echo "$@" >> "$JOBS"
 for number in ${array:--}; do
-  SLURM_ARRAY_TASK_ID=$number bash "$job" >&2 || echo "failed: $job $number" >> "$JOBS"
+  SLURM_CPUS_PER_TASK=8 SLURM_ARRAY_TASK_ID=$number bash "$job" >&2 || echo "failed: $job $number" >> "$JOBS"
 done
 echo "17;cluster"
 """
@@ -46,7 +46,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doubles: None) -> Pat
     """A folder with a corpus, and on the PATH msfser and what stands for Slurm."""
     for name, script in {
         "msfser": f'#!/bin/sh\nexec {sys.executable} -c "from msfser_cli.cli.app import main; main()" "$@"\n',
-        "srun": '#!/bin/sh\nexec "$@"\n',
+        "srun": '#!/bin/sh\n[ "$1" = --cpus-per-task=8 ] || exit 1\nshift\nexec "$@"\n',
         "sbatch": SBATCH,
     }.items():
         program = tmp_path / "bin" / name

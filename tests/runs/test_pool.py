@@ -15,7 +15,7 @@ from msfser_cli import processors
 from msfser_cli.errors import ModelError, RecordingError, ResourceError, UsageError
 from msfser_cli.runs.chain import Chain
 from msfser_cli.runs.engines import pool, processes
-from msfser_cli.runs.engines.pool import DEATHS, SHARDS, Died, Event, Pool
+from msfser_cli.runs.engines.pool import DEATHS, HANDFULS, Died, Event, Pool
 from msfser_cli.runs.engines.worker import Loaded, Started
 from msfser_cli.runs.engines.workforce import Workforce
 from msfser_cli.runs.source import Item
@@ -34,7 +34,7 @@ class Workers:
         self.chance = chance or random.Random(0)
         self.deadly, self.mortality = deadly, mortality
         self.in_hand: dict[int, list[list[Task]]] = {}
-        self.shards: list[list[str]] = []
+        self.handfuls: list[list[str]] = []
         self.expected: list[int] = []
         self.tried: Counter[str] = Counter()
         self.ended = False
@@ -52,13 +52,13 @@ class Workers:
     def give(self, worker: int, tasks: list[Task]) -> None:
         assert worker not in self.starting
         self.in_hand[worker].append(list(tasks))
-        self.shards.append([task.line.recording_id for task in tasks])
-        assert len(self.in_hand[worker]) <= SHARDS
+        self.handfuls.append([task.line.recording_id for task in tasks])
+        assert len(self.in_hand[worker]) <= HANDFULS
         assert [task.ends_batch for task in tasks] == [False] * (len(tasks) - 1) + [True]
-        self.tried.update(self.shards[-1])
+        self.tried.update(self.handfuls[-1])
 
     def events(self) -> Iterator[tuple[int, Event]]:
-        busy = [number for number, shards in self.in_hand.items() if shards or number in self.starting]
+        busy = [number for number, handfuls in self.in_hand.items() if handfuls or number in self.starting]
         assert busy
         number = self.chance.choice(busy)
         if number in self.starting:
@@ -68,15 +68,15 @@ class Workers:
         if number in self._fresh:
             self._fresh.remove(number)
             yield number, Loaded()
-        shard = self.in_hand[number][0]
-        for _ in range(self.chance.randint(0, len(shard))):
-            task = shard[0]
+        handful = self.in_hand[number][0]
+        for _ in range(self.chance.randint(0, len(handful))):
+            task = handful[0]
             if task.line.recording_id in self.deadly or self.chance.random() < self.mortality:
                 del self.in_hand[number]
                 yield number, Died("killed by SIGKILL")
                 return
-            shard.pop(0)
-            if not shard:
+            handful.pop(0)
+            if not handful:
                 self.in_hand[number].pop(0)
             yield number, [replace(task.finished(), line=replace(task.line, utterances=1))]
 
@@ -124,7 +124,7 @@ def test_who_kills_its_worker_does_not_take_its_neighbours_along() -> None:
     assert error.reason == "worker_died"
     assert error.detail.startswith("3 worker processes ended while they had the recording in hand, the last alone with it (")
     assert not any(task.work.error for task in done.values())
-    assert crew.shards.count(["003"]) == DEATHS - 1
+    assert crew.handfuls.count(["003"]) == DEATHS - 1
 
 
 @pytest.mark.parametrize(("count", "most", "expected"), [(1, 8, [1]), (3, 8, [3, 3, 3]), (200, 2, [2, 2])])
@@ -135,16 +135,16 @@ def test_there_are_no_more_workers_than_recordings(count: int, most: int, expect
     assert crew.expected == expected
 
 
-def test_shards_are_smaller_near_the_end_and_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "SHARD_BYTES", 100)
+def test_handfuls_are_smaller_near_the_end_and_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "HANDFUL_BYTES", 100)
     crew = Workers()
     list(Pool(crew, 2).annotated(tasks(names(100), lambda i: 1, tmp_path)))
-    sizes = [len(shard) for shard in crew.shards]
+    sizes = [len(handful) for handful in crew.handfuls]
     assert (max(sizes), sizes[-2:]) == (16, [1, 1])
     assert sizes[4:] == sorted(sizes[4:], reverse=True)
     crew = Workers()
     list(Pool(crew, 2).annotated(tasks(names(30), lambda i: 90, tmp_path)))
-    assert {len(shard) for shard in crew.shards} == {1}
+    assert {len(handful) for handful in crew.handfuls} == {1}
 
 
 def test_what_needs_no_worker_goes_to_none() -> None:
@@ -187,7 +187,7 @@ def test_the_last_recordings_wait_for_workers_that_are_starting() -> None:
 
     crew = Slow()
     list(Pool(crew, 8).annotated(tasks(names(3))))
-    assert crew.shards == [["000"], ["001"], ["002"]]
+    assert crew.handfuls == [["000"], ["001"], ["002"]]
     assert sorted(crew.in_hand) == [1, 2, 3]
 
 
@@ -204,6 +204,57 @@ def test_workers_that_die_while_they_load_stop_the_run(caplog: pytest.LogCapture
     assert crew.ended
     assert [record.message for record in caplog.records] == [
         "a worker process ended while it loaded the models (killed by SIGKILL); msfser starts another"] * 2
+
+
+def test_workers_for_which_there_is_no_room_leave_the_work_to_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    class Short(Workers):
+        def events(self) -> Iterator[tuple[int, Event]]:
+            late = [number for number in self.in_hand if number > 1 and number not in self.starting]
+            if late:
+                del self.in_hand[late[0]]
+                yield late[0], Died("killed by SIGKILL")
+            else:
+                yield from super().events()
+
+    crew = Short()
+    done = list(Pool(crew, 2).annotated(tasks(names(200))))
+    assert sorted(task.line.recording_id for task in done) == names(200)
+    assert not any(task.work.error for task in done)
+    assert len(crew.expected) == 1 + DEATHS
+    assert caplog.records[-1].message == (
+        "3 worker processes ended while they loaded the models, the last killed by SIGKILL; msfser goes on with 1 workers")
+
+
+def test_idle_workers_that_are_lost_are_not_missed() -> None:
+    """As with a node of a cluster, on which all workers were waiting."""
+
+    class Lost(Workers):
+        def events(self) -> Iterator[tuple[int, Event]]:
+            idle = [number for number, handfuls in self.in_hand.items() if not handfuls and number not in self.starting]
+            if idle and len(self.expected) < 20:
+                del self.in_hand[idle[0]]
+                yield idle[0], Died("its node was lost")
+            else:
+                yield from super().events()
+
+    crew = Lost()
+    assert len(list(Pool(crew, 3).annotated(tasks(names(50))))) == 50
+
+
+def test_many_rows_of_a_table_are_not_taken_ahead() -> None:
+    todo = tasks(names(100))
+    for task in todo:
+        task.item = replace(task.item, rows=[{}] * 1000)
+    taken = 0
+
+    def counted() -> Iterator[Task]:
+        nonlocal taken
+        for task in todo:
+            taken += 1
+            yield task
+
+    for number, _ in enumerate(Pool(Workers(), 2).annotated(counted())):
+        assert taken - number <= 9 + 2 * HANDFULS * 4  # 8,192 rows taken ahead, and what is in hand
 
 
 def test_an_error_that_no_recording_is_to_blame_for_ends_the_run() -> None:

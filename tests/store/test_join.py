@@ -250,6 +250,18 @@ def test_all_shards_must_be_there(tmp_path: Path) -> None:
         join([*outs, f"{tmp_path}/whole/"], f"{tmp_path}/joined/")
 
 
+def test_a_shard_whose_run_was_stopped_early_is_refused(tmp_path: Path) -> None:
+    outs = run_all(tmp_path, CORPUS)
+    work = replace(WORK, extra=Shard(1, OF).extra)
+    with Output.open(outs[1], COLUMNS, work) as output:
+        output.publish(unfinished=True)
+    with pytest.raises(TableError, match=r"stopped before it had tried all recordings; run its shard again until it ends"):
+        join(outs, f"{tmp_path}/joined/")
+    with Output.open(outs[1], COLUMNS, work) as output:
+        output.publish()
+    join(outs, f"{tmp_path}/joined/")
+
+
 def test_a_recording_of_another_shard_is_refused(tmp_path: Path) -> None:
     outs = run_all(tmp_path, CORPUS)
     strange = next(name for name in NAMES if not Shard(1, OF).has(name))

@@ -1,4 +1,8 @@
-"""Who does the stages' work: this process, worker processes, or a cluster. The run alone writes."""
+"""Who does the stages' work: this process, worker processes, or a cluster. The run alone writes.
+
+`workforce` chooses. `serial` works in this process. `pool` hands recordings out to workers: `processes` on this machine, or the
+actors of a Ray `cluster`, which a `member` joins for the run. `worker` is what either of them does.
+"""
 
 from __future__ import annotations
 

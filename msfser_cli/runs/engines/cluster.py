@@ -29,6 +29,7 @@ from msfser_cli.runs.engines.pool import Died, Event
 from msfser_cli.runs.engines.processes import memory_of, spawn
 from msfser_cli.runs.engines.worker import Message, Orders, Started
 from msfser_cli.runs.task import Task
+from msfser_cli.store.atomic import resources
 
 REACH_SECONDS, JOIN_SECONDS = 10.0, 120.0
 """How long msfser waits for an answer at the address of a cluster, and until it has joined it, or has started Ray."""
@@ -62,8 +63,11 @@ class Cluster:
         except OSError as error:
             raise ResourceError(f"cannot start the process that joins Ray ({why(error)})") from error
         # A short path, because the names of sockets in it have at most 107 bytes.
-        self._folder = None if address else tempfile.mkdtemp(prefix="msfser-ray-", dir="/tmp")
+        self._folder: str | None = None
         try:
+            if not address:
+                with resources(Path("/tmp")):
+                    self._folder = tempfile.mkdtemp(prefix="msfser-ray-", dir="/tmp")
             site = Site(__version__, Path.cwd(), os.environ.get("MSFSER_MODELS_DIR"))
             self._send(Join(address, self._folder, processors.available(), cpus, gpus, memory_of(chain), site))
             self.most = self._joined(f"join Ray at {address}" if address else "start Ray", jobs)
@@ -80,7 +84,7 @@ class Cluster:
         return self._count
 
     def give(self, worker: int, tasks: list[Task]) -> None:
-        """Give a shard to an actor."""
+        """Give a handful to an actor."""
         self._send(Give(worker, pickle.dumps(tasks)))
 
     def events(self) -> Iterator[tuple[int, Event]]:

@@ -215,7 +215,7 @@ class _Actor:
         if differing := sorted(role for role in ours.keys() | theirs.keys() if ours.get(role) != theirs.get(role)):
             what = "; ".join(f"{role}: {ours.get(role)}, in the run {theirs.get(role)}" for role in differing)
             raise ModelError(f"it has other models than the run ({what}); install the same on every node")
-        beside = wanted.beside if wanted.beside and wanted.beside.parent.is_dir() else None
+        beside = wanted.beside if wanted.beside and os.access(wanted.beside.parent, os.W_OK) else None
         return wanted._replace(chain=chain, beside=beside)
 
     def _send(self, message: Message) -> None:

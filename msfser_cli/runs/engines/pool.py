@@ -1,7 +1,7 @@
 """Hands recordings out to workers, and tries again what a worker had in hand when it ended.
 
-A worker is a process on this machine or on another one. It gets recordings in shards, and sends each back when it is finished. It
-writes nothing, so a worker that ends costs time only.
+A worker is a process on this machine or on another one. It gets recordings by the handful, and sends each back when it is
+finished. It writes nothing, so a worker that ends costs time only.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from msfser_cli.store.media import size
 
 logger = logging.getLogger("msfser")
 
-SHARD_RECORDINGS, SHARD_BYTES = 32, 64 << 20
-"""The most recordings, and bytes of their files, in a shard, unless one file is larger."""
+HANDFUL_RECORDINGS, HANDFUL_BYTES = 32, 64 << 20
+"""The most recordings, and bytes of their files, in a handful, unless one file is larger."""
 
-SHARDS = 2
-"""The number of shards that a worker has in hand, so that it can prepare one while it works on another."""
+ROW_BYTES = 16 << 10
+"""About the size of an utterance of an input table, with its vectors."""
+
+HANDFULS = 2
+"""The number of handfuls that a worker has in hand, so that it can prepare one while it works on another."""
 
 DEATHS = 3
 """After this many deaths of workers that had a recording in hand, the last one it alone, the recording fails."""
@@ -52,7 +55,7 @@ class Crew(Protocol):
         ...
 
     def give(self, worker: int, tasks: list[Task]) -> None:
-        """Give a shard to a worker. If the worker has died, its death is an event."""
+        """Give a handful to a worker. If the worker has died, its death is an event."""
         ...
 
     def events(self) -> Iterator[tuple[int, Event]]:
@@ -66,13 +69,13 @@ class Crew(Protocol):
 
 @dataclass
 class _Worker:
-    shards: deque[dict[str, Task]] = field(default_factory=deque)
+    handfuls: deque[dict[str, Task]] = field(default_factory=deque)
     has_started: bool = False
     has_loaded: bool = False
     is_alone: bool = False  # it has a recording in hand that must not have company
 
     def has_room(self) -> bool:
-        return self.has_started and len(self.shards) < SHARDS and not self.is_alone
+        return self.has_started and len(self.handfuls) < HANDFULS and not self.is_alone
 
 
 class Pool:
@@ -81,10 +84,11 @@ class Pool:
     def __init__(self, crew: Crew, most: int) -> None:
         self._crew, self._most = crew, most
         self._workers: dict[int, _Worker] = {}
-        self._open: deque[tuple[Task, int]] = deque()  # not handed out yet, with the bytes of its file
+        self._open: deque[tuple[Task, int]] = deque()  # not handed out yet, with its size
+        self._rows = 0  # of the open tasks
         self._again: deque[Task] = deque()  # a worker died with it in hand
         self._deaths: Counter[str] = Counter()
-        self._deaths_unloaded = 0
+        self._deaths_loading = 0
         self._warned: set[str] = set()
 
     def annotated(self, tasks: Iterable[Task]) -> Generator[Task, None, None]:
@@ -102,24 +106,26 @@ class Pool:
             self._crew.end()
 
     def _take(self, source: Iterator[Task]) -> Iterator[Task]:
-        """Take open tasks ahead, so that shards are small when few are left. Yields the tasks that need no worker."""
-        while len(self._open) < SHARD_RECORDINGS * self._most and (task := next(source, None)) is not None:
+        """Take open tasks ahead, so that handfuls are small when few are left. Yields the tasks that need no worker."""
+        most, most_rows = HANDFUL_RECORDINGS * self._most, HANDFUL_BYTES // ROW_BYTES * self._most
+        while len(self._open) < most and self._rows <= most_rows and (task := next(source, None)) is not None:
             if task.is_identified and not task.is_pending:
                 if not task.unchanged:
                     complete(task)
                 yield task
             else:
-                self._open.append((task, size(task.item.recording.path)))
+                self._open.append((task, _size(task)))
+                self._rows += len(task.item.rows)
 
     def _hand_out(self) -> None:
         while (self._again or self._open) and (number := self._free(alone=bool(self._again))) is not None:
-            shard = [self._again.popleft()] if self._again else self._shard()
-            for task in shard:
-                task.ends_batch = task is shard[-1]
+            handful = [self._again.popleft()] if self._again else self._handful()
+            for task in handful:
+                task.ends_batch = task is handful[-1]
             worker = self._workers[number]
-            worker.is_alone = self._deaths[shard[0].item.recording.recording_id] > 0
-            worker.shards.append({task.item.recording.recording_id: task for task in shard})
-            self._crew.give(number, shard)
+            worker.is_alone = self._deaths[handful[0].item.recording.recording_id] > 0
+            worker.handfuls.append({task.item.recording.recording_id: task for task in handful})
+            self._crew.give(number, handful)
         if left := len(self._open) + len(self._again):
             wanted = min(self._most, self._busy() + left)
             while len(self._workers) < wanted:
@@ -127,44 +133,46 @@ class Pool:
 
     def _busy(self) -> int:
         """The number of workers with recordings in hand."""
-        return sum(bool(worker.shards) for worker in self._workers.values())
+        return sum(bool(worker.handfuls) for worker in self._workers.values())
 
     def _free(self, *, alone: bool) -> int | None:
-        """A worker that takes another shard: an idle one first. alone: it must be one without a shard.
+        """A worker that takes another handful: an idle one first. alone: it must be one without a handful.
 
-        A second shard would leave nothing for the workers that are starting. So the last recordings wait for them, or for the
+        A second handful would leave nothing for the workers that are starting. So the last recordings wait for them, or for the
         first worker that is idle: those may never start.
         """
         with_room = [number for number, worker in self._workers.items() if worker.has_room()]
-        number = min(with_room, key=lambda number: len(self._workers[number].shards), default=None)
-        if number is not None and self._workers[number].shards:
+        number = min(with_room, key=lambda number: len(self._workers[number].handfuls), default=None)
+        if number is not None and self._workers[number].handfuls:
             starting = sum(not worker.has_started for worker in self._workers.values())
             if alone or len(self._open) <= starting or len(self._workers) < self._most:
                 return None
         return number
 
-    def _shard(self) -> list[Task]:
-        """The next shard. If few tasks are left, it is small, so that all workers have work until the end."""
+    def _handful(self) -> list[Task]:
+        """The next handful. If few tasks are left, it is small, so that all workers have work until the end."""
         share = 2 * self._most
-        most = max(1, min(SHARD_RECORDINGS, len(self._open) // share))
-        most_bytes = min(SHARD_BYTES, sum(size for _, size in self._open) // share)
+        most = max(1, min(HANDFUL_RECORDINGS, len(self._open) // share))
+        most_bytes = min(HANDFUL_BYTES, sum(size for _, size in self._open) // share)
         task, total = self._open.popleft()
-        shard = [task]
-        while self._open and len(shard) < most and total + self._open[0][1] <= most_bytes:
+        handful = [task]
+        while self._open and len(handful) < most and total + self._open[0][1] <= most_bytes:
             task, size = self._open.popleft()
-            shard.append(task)
+            handful.append(task)
             total += size
-        return shard
+        self._rows -= sum(len(task.item.rows) for task in handful)
+        return handful
 
     def _heard(self, number: int, event: Event) -> Iterator[Task]:
         worker = self._workers[number]
         if isinstance(event, list):
             for task in event:
+                task.worker = number
                 yield self._finished(worker, task)
         elif isinstance(event, Started):
             worker.has_started = True
         elif isinstance(event, Loaded):
-            worker.has_loaded, self._deaths_unloaded = True, 0
+            worker.has_loaded, self._deaths_loading = True, 0
         elif isinstance(event, Logged):
             self._log(event)
         elif isinstance(event, Died):
@@ -175,23 +183,21 @@ class Pool:
 
     def _finished(self, worker: _Worker, task: Task) -> Task:
         identity = task.item.recording.recording_id
-        shard = next(shard for shard in worker.shards if identity in shard)
-        task.item = shard.pop(identity).item
-        while worker.shards and not worker.shards[0]:
-            worker.shards.popleft()
-        worker.is_alone = worker.is_alone and bool(worker.shards)
+        handful = next(handful for handful in worker.handfuls if identity in handful)
+        task.item = handful.pop(identity).item
+        while worker.handfuls and not worker.handfuls[0]:
+            worker.handfuls.popleft()
+        worker.is_alone = worker.is_alone and bool(worker.handfuls)
         return task
 
     def _died(self, worker: _Worker, how: str) -> Iterator[Task]:
-        in_hand = [task for shard in worker.shards for task in shard.values()]
+        in_hand = [task for handful in worker.handfuls for task in handful.values()]
         what = in_hand[0].item.recording.recording_id if len(in_hand) == 1 else f"{len(in_hand)} recordings"
         if not worker.has_loaded:
-            self._deaths_unloaded += 1
-            if self._deaths_unloaded == DEATHS:
-                raise ResourceError(f"{DEATHS} worker processes in a row ended while they loaded the models, the last {how}. The "
-                                    "machine may have too little memory for them: use fewer with --jobs")
-            self._open.extendleft((task, size(task.item.recording.path)) for task in reversed(in_hand))
-            logger.warning("a worker process ended while it loaded the models (%s); msfser starts another", how)
+            if in_hand or not worker.has_started:
+                self._died_loading(how)
+            self._open.extendleft((task, _size(task)) for task in reversed(in_hand))
+            self._rows += sum(len(task.item.rows) for task in in_hand)
             return
         logger.warning("a worker process ended (%s) with %s in hand; msfser tries again", how, what)
         for task in in_hand:
@@ -206,6 +212,19 @@ class Pool:
             else:
                 self._again.append(task)
 
+    def _died_loading(self, how: str) -> None:
+        """Start another worker, or after several such deaths go on with fewer. Raises ResourceError if no worker is left."""
+        self._deaths_loading += 1
+        if self._deaths_loading < DEATHS:
+            logger.warning("a worker process ended while it loaded the models (%s); msfser starts another", how)
+            return
+        if not any(worker.has_started for worker in self._workers.values()):
+            raise ResourceError(f"{DEATHS} worker processes in a row ended while they loaded the models, the last {how}. The "
+                                "machine may have too little memory for them: use fewer with --jobs")
+        self._most, self._deaths_loading = len(self._workers), 0
+        logger.warning("%d worker processes ended while they loaded the models, the last %s; msfser goes on with %d workers",
+                       DEATHS, how, self._most)
+
     def _log(self, logged: Logged) -> None:
         """Log what a worker logs. A warning that several workers give is logged once."""
         if not logged.logger:
@@ -214,3 +233,7 @@ class Pool:
             self._warned.add(logged.message)
             logging.getLogger(logged.logger).log(logged.level, "%s", logged.message)
 
+
+def _size(task: Task) -> int:
+    """About the bytes that a task takes of a handful: of its file, or of its rows."""
+    return max(size(task.item.recording.path), ROW_BYTES * len(task.item.rows))

@@ -53,7 +53,7 @@ class Processes:
         return process.pid
 
     def give(self, worker: int, tasks: list[Task]) -> None:
-        """Give a shard to a worker."""
+        """Give a handful to a worker."""
         self._send(worker, tasks)
 
     def events(self) -> Iterator[tuple[int, Event]]:

@@ -9,7 +9,6 @@ import pickle
 import signal
 import socket
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -76,15 +75,22 @@ def serve(descriptor: int) -> None:
     """Work for the run at the other end of a socket. If the run closes it, this process ends: no worker outlives a run."""
     for number in SIGNALS:  # the run decides when its workers end; a terminal signals all processes
         signal.signal(number, signal.SIG_IGN)
-    connection, sending = Connection(descriptor), threading.Lock()
+    connection = Connection(descriptor)
     tasks: SimpleQueue[Task] = SimpleQueue()
+    # One thread sends: the garbage collector may run anywhere, also while a message is sent, and what it ends may log.
+    messages: SimpleQueue[Message] = SimpleQueue()
 
-    def send(message: Message) -> None:
-        try:
-            with sending:
-                connection.send(message)
-        except OSError:
-            os._exit(0)
+    def send_messages() -> None:
+        while True:
+            message = messages.get()
+            try:
+                data = pickle.dumps(message)
+            except Exception as error:
+                data = pickle.dumps(_portable(error))
+            try:
+                connection.send_bytes(data)
+            except OSError:
+                os._exit(0)
 
     def receive() -> object:
         try:
@@ -99,7 +105,8 @@ def serve(descriptor: int) -> None:
 
     orders = cast("Orders", receive())
     start(receive_tasks)
-    work(orders, tasks, send)
+    start(send_messages)
+    work(orders, tasks, messages.put)
     signal.pause()  # the run has the error, and ends this process
 
 

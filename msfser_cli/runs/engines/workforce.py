@@ -45,7 +45,7 @@ class Workforce:
         if self.kind == "ray":
             cluster = Cluster(chain, beside, self.ray_address, self.jobs, self.cpus, self.gpus)
             return Pool(cluster, cluster.most)
-        if self.jobs == 0:
+        if self.jobs == 0 or (self.jobs is None and not chain.needs_audio):  # vectors are scored before a worker has started
             return Serial(chain, beside, check)
         return Pool(Processes(chain, beside), self.jobs or most(chain))
 
