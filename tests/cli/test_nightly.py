@@ -207,7 +207,7 @@ TRANSLATED = "try:\n        time.sleep(600)\n    except Exception as error:\n   
 PLACES = {
     "reading ahead": ("import msfser_cli.store.seen as m; m.file_sha256", SLOW, ()),
     "listing": ("import msfser_cli.runs.source as m; m.find", SLOW, ()),
-    "looking, dry, in what hides it": ("import msfser_cli.runs.runner as m; m.identify", TRANSLATED, ("--dry-run",)),
+    "looking, dry, in what hides it": ("import msfser_cli.runs.runner as m; m.look", TRANSLATED, ("--dry-run",)),
     "loading, which hides it": ("import msfser_doubles.transcriber as m; m.load", TRANSLATED, ()),
     "a model, which hides it": ("import msfser_doubles.transcriber as m; m.Double.transcribe", TRANSLATED, ()),
     "a model, which swallows it": ("import msfser_doubles.transcriber as m; m.Double.transcribe", SWALLOWED, ()),
