@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msfser_cli.backends.parallel import each
 from msfser_cli.errors import is_shortage
 
 if TYPE_CHECKING:
@@ -23,50 +25,59 @@ class Batches:
 
     most: the size of the largest batch, which is its number of items times the longest length, in the unit of the lengths. A
     single item may be larger. 0: each item is computed alone. items: the most items of a batch; None: any number. equal: whether
-    only items of equal length are computed together.
+    only items of equal length are computed together. at_once: the number of batches that are computed at the same time.
     """
 
     most: float
     items: int | None = None
     equal: bool = False
+    at_once: int = 1
 
     def of(self, lengths: Sequence[int]) -> list[list[int]]:
         """The indices of `lengths` in batches, from the shortest to the longest."""
+        items = math.ceil(len(lengths) / self.at_once)  # at most, so that there is a batch for each of those at once
+        items = items if self.items is None else min(items, self.items)
         batched: list[list[int]] = []
         for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-            if batched and self._takes(len(batched[-1]), lengths[batched[-1][-1]], lengths[i]):
+            if batched and len(batched[-1]) < items and self._takes(len(batched[-1]), lengths[batched[-1][-1]], lengths[i]):
                 batched[-1].append(i)
             else:
                 batched.append([i])
         return batched
 
     def _takes(self, count: int, last: int, length: int) -> bool:
-        """Whether a batch of `count` items, the longest of length `last`, takes one more of this length."""
-        fits = (count + 1) * max(length, 1) <= self.most
-        return fits and (self.items is None or count < self.items) and (last == length or not self.equal)
+        """Whether memory allows a batch of `count` items, the longest of length `last`, to take one more of this length."""
+        return (count + 1) * max(length, 1) <= self.most and (last == length or not self.equal)
 
     def over(self, lengths: Sequence[int], compute: Callable[[list[int]], T]) -> Iterator[tuple[list[int], T]]:
         """Yields each batch of `lengths` (indices) and the result of `compute` for it.
 
         MemoryError if memory is too small for a single item.
         """
-        queue = deque(self.of(lengths))
+        queue = deque(reversed(self.of(lengths)))  # the longest first: at the end, no thread waits long for another
         while queue:
-            chosen = queue.popleft()
-            try:
-                result = compute(chosen)
-            except (MemoryError, RuntimeError) as error:
-                if not is_shortage(error):
-                    raise
-                if len(chosen) == 1:
-                    raise MemoryError(f"not enough memory for a single item ({error})") from error
-            else:
-                yield chosen, result
-                continue
-            _free()  # after the except block: inside it, the traceback would keep the tensors alive
-            self.most = len(chosen) * max(*(lengths[i] for i in chosen), 1) / 2
-            rest = [i for batch in (chosen, *queue) for i in batch]
-            queue = deque([rest[j] for j in batch] for batch in self.of([lengths[i] for i in rest]))
+            now = [queue.popleft() for _ in range(1 if self.at_once == 1 else len(queue))]
+            results = each(lambda chosen: _if_it_fits(compute, chosen), now, self.at_once)
+            too_large = [chosen for chosen, result in zip(now, results, strict=True) if not result]
+            yield from ((chosen, result[0]) for chosen, result in zip(now, results, strict=True) if result)
+            if too_large:
+                del results
+                _free()
+                self.most = min(len(chosen) * max(*(lengths[i] for i in chosen), 1) for chosen in too_large) / 2
+                rest = [i for batch in (*too_large, *queue) for i in batch]
+                queue = deque([rest[j] for j in batch] for batch in reversed(self.of([lengths[i] for i in rest])))
+
+
+def _if_it_fits(compute: Callable[[list[int]], T], chosen: list[int]) -> list[T]:
+    """The result of `compute`, in a list that is empty if memory is too small for it. MemoryError if it is for a single item."""
+    try:
+        return [compute(chosen)]
+    except (MemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        if len(chosen) == 1:
+            raise MemoryError(f"not enough memory for a single item ({error})") from error
+        return []
 
 
 class Inference:

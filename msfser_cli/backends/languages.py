@@ -1,8 +1,8 @@
 """The language of each passage: Whisper's detection for each part, smoothed so that noise does not change the language.
 
 Recognition encodes the windows anyway. The part of a window between two pauses gets its language probabilities from its own
-stretch of the encoder's states, which adds a few percent to the cost of recognition. If the parts differ, each is encoded by
-itself and judged again, because states from the middle of a window are sometimes misjudged. Viterbi's algorithm then finds the
+stretch of the encoder's states, which adds a few percent to the cost of recognition. The parts beside a change are encoded by
+themselves and judged again, because states from the middle of a window are sometimes misjudged. Viterbi's algorithm finds the
 most likely sequence of languages. Every change of language has a cost, so a single word, or a short or unclear part, keeps the
 language of its neighbours.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby, islice, pairwise
 
 PART, LONGEST_PART = 3.0, 10.0
 """Seconds. Shorter parts are often misjudged, so neighbouring regions are joined into parts of at least `PART`, but never into
@@ -122,6 +122,13 @@ def settled(judged: Sequence[Judged], before: str | None) -> list[str]:
     for way in reversed(ways[1:]):
         path.append(way[path[-1]])
     return path[::-1]
+
+
+def beside_changes(judged: Sequence[Judged], before: str | None) -> list[int]:
+    """The indices of the stretches on either side of each change of language in the most likely sequence."""
+    spoken = [before, *settled(judged, before)]
+    changes = [i for i, (last, language) in enumerate(pairwise(spoken)) if last not in (language, None)]
+    return sorted({i for change in changes for i in (change - 1, change) if i >= 0})
 
 
 def _best_before(code: str, scores: dict[str, float], change: float) -> str:

@@ -1,14 +1,16 @@
-"""Computes items in parallel on a CPU, each in one thread, so that no result depends on the number of threads.
+"""Computes items side by side on a CPU, each in one thread, so that no result depends on the number of threads.
 
-Libraries that divide one item between threads add its numbers in another order for each number of threads.
+Libraries that divide one item between threads add its numbers in another order for each number of threads. They are also slower:
+the threads wait for each other many times an item.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock, Semaphore
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msfser_cli import processors
 from msfser_cli.backends.background import start
@@ -17,8 +19,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """`function` of each item, in order. torch computes each item in one thread. Raises the first error of any item."""
+def each(function: Callable[[T], R], items: Sequence[T], most: int | None = None) -> list[R]:
+    """`function` of each item, in order. torch computes each item in one thread. Raises the first error of any item.
+
+    most: the most items at the same time; None: as many as there are threads to compute with.
+    """
     results: dict[int, R] = {}
     errors: list[BaseException] = []
     numbers = iter(range(len(items)))
@@ -36,7 +41,7 @@ def each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
             errors.append(error)
         ended.release()
 
-    threads = min(processors.threads(), len(items))
+    threads = min(most or processors.threads(), len(items))
     with _one_thread():
         for _ in range(threads - 1):
             start(work)
@@ -50,8 +55,10 @@ def each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    import torch
-
+    torch: Any = sys.modules.get("torch")  # what does without it should not load it
+    if torch is None:
+        yield
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

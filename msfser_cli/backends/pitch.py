@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msfser_cli.backends.parallel import each
 from msfser_cli.errors import ModelError, UsageError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import PITCH_TRACKERS
@@ -95,14 +96,14 @@ def _in_windows(
     samples: Samples, gain: np.float32, f0_of: Callable[[np.ndarray], np.ndarray], frames: int, context: int
 ) -> np.ndarray:
     total = _frame_count(len(samples))
-    parts = []
-    for first in range(0, total, frames):
+
+    def window(first: int) -> np.ndarray:
         last = min(first + frames, total)
         left = max(0, first - context)
         right = len(samples) if last == total else (last + context) * HOP_SAMPLES
-        f0 = f0_of(samples[left * HOP_SAMPLES : right] * gain)
-        parts.append(f0[first - left : last - left])
-    return np.concatenate(parts)
+        return f0_of(samples[left * HOP_SAMPLES : right] * gain)[first - left : last - left]
+
+    return np.concatenate(each(window, range(0, total, frames)))
 
 
 @lru_cache(maxsize=1)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,9 @@ import numpy as np
 from msfser_cli import processors
 from msfser_cli.backends import Word
 from msfser_cli.backends.inference import Batches
-from msfser_cli.backends.languages import Judged, Passage, Span, likeliest, parts, passages, settled
+from msfser_cli.backends.languages import Judged, Passage, Span, beside_changes, likeliest, parts, passages
+from msfser_cli.backends.parallel import each
+from msfser_cli.backends.voice_activity import cut
 from msfser_cli.backends.writing import is_said, split
 from msfser_cli.errors import ModelError, UsageError
 from msfser_cli.schemas import SAMPLE_RATE_HZ
@@ -65,19 +66,21 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Consecutive windows of a recording, encoded, with their times in seconds.
+    """Consecutive windows of a recording, with their times in seconds.
 
-    regions: where the recording has speech. before: the language of the speech before these windows; None at the start.
+    samples: of the whole recording. regions: where it has speech. before: the language of the speech before these windows; None
+    at the start. encoded: what of it was encoded by itself so far.
     """
 
+    samples: Samples
     windows: Sequence[Span]
-    encoded: Sequence[Encoded]
     regions: Sequence[Span]
     before: str | None
+    encoded: dict[Span, Encoded] = field(default_factory=dict)
 
     @property
     def parts(self) -> list[list[Span]]:
-        """The parts of each window whose languages are judged."""
+        """The parts of each window whose languages are judged. A window with one part is that part."""
         return [parts([r for r in self.regions if start <= r[0] and r[1] <= end]) for start, end in self.windows]
 
 
@@ -88,25 +91,29 @@ class Whisper:
     those of equal padding in batches. On a CPU, the result of an item is bit for bit that of the item alone: encoder states are,
     and so is what is computed in int8, because sums of integers do not depend on their order. The rest is computed alone.
 
-    compute_type: one of `settings.COMPUTE_TYPES`.
+    compute_type: one of `settings.COMPUTE_TYPES`. at_once: on a CPU, the number of batches at the same time, each in one thread;
+    None: one after the other, each in all threads, as a caller of the `model` wants it.
     """
 
-    def __init__(self, folder: Path, compute_type: str) -> None:
+    def __init__(self, folder: Path, compute_type: str, at_once: int | None = None) -> None:
         from faster_whisper import WhisperModel
 
         device, precision = _device(compute_type)
-        # More threads than cores are slower.
+        if device == "cuda":
+            at_once = 1
         self._model: Any = WhisperModel(
             str(folder),
             device=device,
             compute_type=precision,
-            cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else min(4, processors.available()),
+            cpu_threads=1 if at_once else min(4, processors.threads()),
+            num_workers=at_once or 1,
             local_files_only=True,
         )
+        batches = functools.partial(_batches, at_once or 1)
         # Each has batches of its own, because each needs another amount of memory for the same items.
-        self._encoding = _batches(BATCH)
-        self._decoding = _batches(BATCH if device == "cuda" or precision == "int8" else 1)
-        self._aligning = _batches(BATCH if device == "cuda" else 1)
+        self._encoding = batches(BATCH)
+        self._decoding = batches(BATCH if device == "cuda" or precision == "int8" else 1)
+        self._aligning = batches(BATCH if device == "cuda" else 1)
         if device == "cuda":
             self._try()
 
@@ -115,9 +122,9 @@ class Whisper:
         """The faster-whisper model. whisperX's recogniser shares its weights."""
         return self._model
 
-    def features(self, samples: np.ndarray) -> np.ndarray:
-        """The log-mel frames of `samples` (float32 [n], 16 kHz): float32 [mels, n / 160], normalised to the loudest frame."""
-        return log_mel(self._model.feature_extractor, samples)
+    def features(self, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The log-mel frames of each piece (float32 [n], 16 kHz): float32 [mels, n / 160], normalised to the loudest frame."""
+        return each(lambda samples: log_mel(self._model.feature_extractor, samples), pieces)
 
     def encode(self, features: Sequence[np.ndarray], *, to_30_s: bool = False) -> list[Encoded]:
         """The encoder states of each item. Items of more than 30 s are cut. to_30_s: pad all items to 30 s."""
@@ -136,6 +143,13 @@ class Whisper:
                 encoded[i] = Encoded(features[i][:, : padded[i]], state)
         return encoded
 
+    def hear(self, spans: Sequence[tuple[Stretch, Span]]) -> list[Encoded]:
+        """Each span of a stretch, encoded by itself. What was encoded before is not encoded again."""
+        new = [(stretch, span) for stretch, span in spans if span not in stretch.encoded]
+        for (stretch, span), item in zip(new, self.encode(self.features([cut(s.samples, span) for s, span in new])), strict=True):
+            stretch.encoded[span] = item
+        return [stretch.encoded[span] for stretch, span in spans]
+
     def languages(self, states: Sequence[np.ndarray]) -> list[dict[str, float]]:
         """The probability of each language in each item, or part of an item. states: float32 [frames / 2, width]."""
         probabilities: list[dict[str, float]] = [{}] * len(states)
@@ -149,35 +163,44 @@ class Whisper:
         return probabilities
 
     def passages(self, stretches: Sequence[Stretch]) -> list[list[Passage]]:
-        """Each stretch cut into passages of one language each."""
-        judged = self._judged(stretches, [
-            item.states if len(of_window) == 1 else item.states[_places(span, start, _STATES_PER_SECOND)]
-            for stretch in stretches
-            for item, (start, _), of_window in zip(stretch.encoded, stretch.windows, stretch.parts, strict=True)
-            for span in of_window
-        ])  # fmt: skip
-        # The decoder takes each part's states for the start of a window. Sometimes it then hears another language, so a change
-        # counts only if the parts, each encoded by itself, show it.
-        doubtful = [i for i, stretch in enumerate(stretches) if _changes(judged[i], stretch.before)]
-        chosen = [stretches[i] for i in doubtful]
-        alone = self.encode([
-            item.features[:, _places(span, start, FRAMES_PER_SECOND)]
-            for stretch in chosen
-            for item, (start, _), of_window in zip(stretch.encoded, stretch.windows, stretch.parts, strict=True)
-            for span in of_window
-        ])  # fmt: skip
-        for i, anew in zip(doubtful, self._judged(chosen, [item.states for item in alone]), strict=True):
-            judged[i] = anew
-        return [passages(of_stretch, stretch.before) for of_stretch, stretch in zip(judged, stretches, strict=True)]
+        """Each stretch cut into passages of one language each.
 
-    def _judged(self, stretches: Sequence[Stretch], states: Sequence[np.ndarray]) -> list[list[list[Judged]]]:
-        """The parts of each window of each stretch, with the probabilities of their languages. states: of all parts in order."""
-        each = iter(self.languages(states))
-        return [[[Judged(span, next(each)) for span in of_window] for of_window in stretch.parts] for stretch in stretches]
+        A part is judged by its states within its window. The decoder takes them for the start of a window, and sometimes it then
+        hears another language. So a change counts only if the parts on both sides, each encoded by itself, show it.
+        """
+        self.hear([(stretch, window) for stretch in stretches for window in stretch.windows])
+        within = self._judged([
+            (span, _states(stretch, window, span))
+            for stretch in stretches
+            for window, of_window in zip(stretch.windows, stretch.parts, strict=True)
+            for span in of_window
+        ])  # fmt: skip
+        each_part = iter(within)
+        judged = [[next(each_part) for of_window in stretch.parts for _ in of_window] for stretch in stretches]
+        while doubtful := [
+            (i, j)
+            for i, stretch in enumerate(stretches)
+            for j in beside_changes(judged[i], stretch.before)
+            if judged[i][j].span not in stretch.encoded
+        ]:
+            spans = [(stretches[i], judged[i][j].span) for i, j in doubtful]
+            heard = self.hear(spans)
+            anew = self._judged([(span, item.states) for (_, span), item in zip(spans, heard, strict=True)])
+            for (i, j), part in zip(doubtful, anew, strict=True):
+                judged[i][j] = part
+        result = []
+        for of_stretch, stretch in zip(judged, stretches, strict=True):
+            each_part = iter(of_stretch)
+            result.append(passages([[next(each_part) for _ in of_window] for of_window in stretch.parts], stretch.before))
+        return result
+
+    def _judged(self, heard: Sequence[tuple[Span, np.ndarray]]) -> list[Judged]:
+        """Spans with the probabilities of their languages. heard: each span with its states."""
+        return [Judged(span, p) for (span, _), p in zip(heard, self.languages([s for _, s in heard]), strict=True)]
 
     def detect(self, samples: Samples) -> tuple[str, float]:
         """The language of the first 30 s of `samples`, and its probability."""
-        [encoded] = self.encode([self.features(samples[: 30 * SAMPLE_RATE_HZ])])
+        [encoded] = self.encode(self.features([samples[: 30 * SAMPLE_RATE_HZ]]))
         [probabilities] = self.languages([encoded.states])
         return likeliest(probabilities)
 
@@ -254,7 +277,7 @@ class Whisper:
         Otherwise every recording would fail.
         """
         try:
-            self.encode([self.features(np.zeros(SAMPLE_RATE_HZ, np.float32))])
+            self.encode(self.features([np.zeros(SAMPLE_RATE_HZ, np.float32)]))
         except RuntimeError as error:
             raise ModelError(
                 f"Whisper cannot run on the GPU ({error}); repair the CUDA setup, or set CUDA_VISIBLE_DEVICES= to use the CPU"
@@ -291,9 +314,9 @@ def _device(compute_type: str) -> tuple[str, str]:
     return device, compute_type
 
 
-def _batches(items: int) -> Batches:
+def _batches(at_once: int, items: int) -> Batches:
     """Batches of at most `items` items of equal size, because Whisper masks no padding."""
-    return Batches(math.inf, items, equal=True)
+    return Batches(math.inf, items, equal=True, at_once=at_once)
 
 
 def _view(states: Sequence[np.ndarray]) -> Any:
@@ -303,16 +326,12 @@ def _view(states: Sequence[np.ndarray]) -> Any:
     return ctranslate2.StorageView.from_array(np.stack(states))
 
 
-def _changes(judged: Sequence[Sequence[Judged]], before: str | None) -> bool:
-    """Whether the language seems to change within a stretch or at its start."""
-    spoken = settled([part for of_window in judged for part in of_window], before)
-    return len({*spoken, before or spoken[0]}) > 1
-
-
-def _places(span: Span, start: float, per_second: float) -> slice:
-    """Where a span, in seconds, is in a sequence that begins at `start`. At least two places."""
-    first, last = (round((time - start) * per_second) for time in span)
-    return slice(first, max(last, first + 2))
+def _states(stretch: Stretch, window: Span, span: Span) -> np.ndarray:
+    """The encoder states of a part of a window."""
+    if span in stretch.encoded:
+        return stretch.encoded[span].states
+    first, last = (round((time - window[0]) * _STATES_PER_SECOND) for time in span)
+    return stretch.encoded[window].states[first : max(last, first + 2)]
 
 
 def _timed(tokenizer: Any, tokens: list[int], alignment: Any) -> list[Word]:
@@ -362,6 +381,6 @@ def padded_frames(frames: int) -> int:
 
 
 @functools.lru_cache(maxsize=2)
-def load_whisper(folder: Path, compute_type: str) -> Whisper:
-    """The model in `folder`, loaded once in each process. compute_type: one of `settings.COMPUTE_TYPES`."""
-    return Whisper(folder, compute_type)
+def load_whisper(folder: Path, compute_type: str, at_once: int | None = None) -> Whisper:
+    """The model in `folder`, loaded once in each process. The arguments are those of `Whisper`."""
+    return Whisper(folder, compute_type, at_once)

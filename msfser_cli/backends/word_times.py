@@ -29,7 +29,7 @@ def align_by_attention(whisper: Whisper, samples: Samples, text: str, language: 
     """
     probability: float | None = None
     duration = len(samples) / SAMPLE_RATE_HZ
-    [encoded] = whisper.encode([whisper.features(samples[: round(LONGEST_ALIGNED * SAMPLE_RATE_HZ)])])
+    [encoded] = whisper.encode(whisper.features([samples[: round(LONGEST_ALIGNED * SAMPLE_RATE_HZ)]]))
     if language is None:
         language, probability = likeliest(*whisper.languages([encoded.states]))
     tokens = whisper.tokenizer(language).encode(" " + text.strip())

@@ -486,7 +486,7 @@ def test_whispers_vector_is_that_of_the_states_in_the_middle() -> None:
     last = encoder._states(samples)
     gamma, beta = (arrays[f"layer_norm/{name}"].astype(np.float32) for name in ("gamma", "beta"))
     normed = (last - last.mean(axis=1, keepdims=True)) / np.sqrt(last.var(axis=1, keepdims=True) + 1e-5) * gamma + beta
-    states = np.asarray(theirs.model.encode(theirs.features(samples)[np.newaxis]))
+    states = np.asarray(theirs.model.encode(np.array(theirs.features([samples]))))
     np.testing.assert_allclose(normed, states[0], atol=2e-3)
 
 

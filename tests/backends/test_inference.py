@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from itertools import chain
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -32,6 +34,8 @@ def computed(batches: Batches, lengths: list[int], most: float = float("inf")) -
     (Batches(100), [[1, 3, 2, 4, 0]]),
     (Batches(100, items=2), [[1, 3], [2, 4], [0]]),
     (Batches(100, equal=True), [[1], [3], [2, 4], [0]]),
+    (Batches(100, at_once=2), [[1, 3, 2], [4, 0]]),
+    (Batches(100, at_once=8), [[1], [3], [2], [4], [0]]),
 ])  # fmt: skip
 def test_a_batch_has_items_of_similar_length(batches: Batches, expected: list[list[int]]) -> None:
     assert batches.of([20, 1, 4, 2, 4]) == expected
@@ -50,6 +54,25 @@ def test_the_size_that_fits_is_remembered() -> None:
         sizes = [len(chosen) * max(lengths[i] for i in chosen) for chosen in tried]
         assert (max(sizes) > 100) == (trial == 0)
     assert 25 < batches.most <= 100
+
+
+def test_as_many_batches_as_wanted_are_computed_at_the_same_time() -> None:
+    together = Barrier(3)
+    batches = Batches(math.inf, at_once=3)
+    done = [chosen for chosen, _ in batches.over([2, 2, 2, 2, 2], lambda _: together.wait(60))]
+    assert sorted(done) == [[0, 1], [2, 3], [4]]
+
+
+def test_the_longest_batch_begins_first() -> None:
+    _, tried = computed(Batches(100, items=1), [1, 3, 2])
+    assert tried == [[1], [2], [0]]
+
+
+def test_where_memory_is_too_small_for_batches_at_the_same_time_all_are_computed() -> None:
+    lengths = [5, 50, 5, 50, 5, 20]
+    results, tried = computed(Batches(1000, at_once=2), lengths, most=50)
+    assert results == {i: -i for i in range(6)}
+    assert max(len(chosen) for chosen in tried) == 3
 
 
 def test_no_memory_for_a_single_item_is_an_error() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msfser_cli.backends.languages import LONGEST_PART, Judged, Span, main_language, parts, passages, settled
+from msfser_cli.backends.languages import LONGEST_PART, Judged, Span, beside_changes, main_language, parts, passages, settled
 
 
 def heard(*stretches: tuple[float, float, dict[str, float]]) -> list[Judged]:
@@ -42,6 +42,22 @@ def test_a_language_changes_where_the_evidence_outweighs_the_change(
 def test_the_language_before_goes_on_unless_it_is_surely_another() -> None:
     assert settled(heard((30, 31, {"en": 0.5, "de": 0.3})), "de") == ["de"]
     assert settled(heard((30, 40, EN)), "de") == ["en"]
+
+
+@pytest.mark.parametrize(
+    ("stretches", "before", "beside"),
+    [
+        ([(0, 8, EN), (10, 20, EN)], None, []),
+        ([(0, 8, EN), (10, 20, EN), (21, 28, DE), (29, 38, DE)], None, [1, 2]),
+        ([(0, 8, EN), (10, 20, EN), (21, 28, DE), (29, 38, EN)], "en", [1, 2, 3]),
+        ([(0, 8, EN), (10, 20, EN)], "de", [0]),
+        ([], "de", []),
+    ],
+)
+def test_the_stretches_beside_a_change(
+    stretches: Sequence[tuple[float, float, dict[str, float]]], before: str | None, beside: list[int]
+) -> None:
+    assert beside_changes(heard(*stretches), before) == beside
 
 
 SPANS = st.lists(st.tuples(st.floats(0, 3), st.floats(0.1, 12)), max_size=20)

@@ -70,7 +70,7 @@ def test_a_gpu_whose_memory_is_taken_is_a_shortage(card: dict[str, Any]) -> None
 def test_where_the_gpus_memory_is_too_small_whispers_batches_are_smaller_from_then_on(card: dict[str, Any]) -> None:
     card |= {"error": RuntimeError("CUDA failed with error out of memory"), "fits": 3}
     whisper = Whisper(Path("model"), "auto")
-    features = [whisper.features(np.zeros(16_000, np.float32))] * 8
+    features = whisper.features([np.zeros(16_000, np.float32)]) * 8
     card["tried"].clear()
     assert len(whisper.encode(features)) == 8
     assert card["tried"] == [8, 4, 2, 2, 2, 2]

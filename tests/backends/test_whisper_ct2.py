@@ -25,9 +25,9 @@ def whisper() -> Whisper:
 
 
 def test_a_decoder_caught_in_a_loop_is_timed_as_far_as_it_can_be_read(whisper: Whisper) -> None:
-    features = whisper.features(np.zeros(16_000, np.float32))
+    features = whisper.features([np.zeros(16_000, np.float32)])
     again, once = (whisper.tokenizer("en").encode(text) for text in (" again" * 448, " once"))
-    timed = whisper.word_times(whisper.encode([features] * 2), [again, once], "en")
+    timed = whisper.word_times(whisper.encode(features * 2), [again, once], "en")
     assert [len(words) for words in timed] == [MAX_TOKENS, 1]
 
 
@@ -54,8 +54,8 @@ def test_words_are_those_of_the_text_whatever_its_tokens_are(whisper: Whisper, l
     """Tokens cut through words and, outside of the Latin alphabet, through single characters."""
     tokenizer = whisper.tokenizer(language)
     tokens = tokenizer.encode(" " + TEXTS[language])
-    features = whisper.features(0.01 * np.random.default_rng(0).standard_normal(8 * 16_000).astype(np.float32))
-    [words] = whisper.word_times(whisper.encode([features]), [tokens], language)
+    features = whisper.features([0.01 * np.random.default_rng(0).standard_normal(8 * 16_000).astype(np.float32)])
+    [words] = whisper.word_times(whisper.encode(features), [tokens], language)
     assert [(w.blank, w.word) for w in words] == writing.split(tokenizer.decode(tokens))
     assert text_of(words) == TEXTS[language]
     assert all(0 <= w.start <= w.end <= 8 for w in words)
@@ -65,8 +65,8 @@ def test_words_are_those_of_the_text_whatever_its_tokens_are(whisper: Whisper, l
 def test_a_character_that_was_never_finished_tears_nothing_else(whisper: Whisper) -> None:
     tokenizer = whisper.tokenizer("zh")
     broken = tokenizer.encode("北京𠮷")[:-1] + tokenizer.encode(" one two")
-    features = whisper.features(np.zeros(16_000, np.float32))
-    [words] = whisper.word_times(whisper.encode([features]), [broken], "zh")
+    features = whisper.features([np.zeros(16_000, np.float32)])
+    [words] = whisper.word_times(whisper.encode(features), [broken], "zh")
     assert text_of(words) == tokenizer.decode(broken).strip()
     assert [w.word for w in words][-2:] == ["one", "two"]
 
@@ -84,7 +84,25 @@ def test_a_sentence_that_fills_its_window_is_decoded_once(whisper: Whisper) -> N
         pytest.skip("the real speech beside the checkout is not here")
     samples = soundfile.read(JFK, dtype="float32")[0]
     ((start, end),) = windows(speech_regions(samples, longest=30.0), longest=30.0)
-    features = whisper.features(samples[round(start * 16_000) : round(end * 16_000)])
-    assert features.shape[1] > 1000
-    (decoded,) = whisper.decode(whisper.encode([features]), "en", beam_size=5)
+    features = whisper.features([samples[round(start * 16_000) : round(end * 16_000)]])
+    assert features[0].shape[1] > 1000
+    (decoded,) = whisper.decode(whisper.encode(features), "en", beam_size=5)
     assert whisper.tokenizer("en").decode(decoded.tokens).lower().count("ask what you can do for your country") == 1
+
+
+@pytest.mark.parametrize("compute_type", ["int8", "float32"])
+def test_the_number_of_batches_at_once_changes_no_bit(compute_type: str) -> None:
+    if not JFK.exists():
+        pytest.skip("the real speech beside the checkout is not here")
+    samples = soundfile.read(JFK, dtype="float32")[0]
+    pieces = [samples[start * 16_000 : (start + length) * 16_000] for start, length in ((0, 8), (1, 7), (0, 3), (2, 8), (3, 7))]
+
+    def heard(at_once: int) -> tuple[list[bytes], object, object]:
+        whisper = Whisper(locate("whisper-base").path, compute_type, at_once)
+        encoded = whisper.encode(whisper.features(pieces))
+        decoded = whisper.decode(encoded, "en", beam_size=5)
+        times = whisper.word_times(encoded, [item.tokens for item in decoded], "en")
+        return [item.states.tobytes() for item in encoded], decoded, times
+
+    first, *others = (heard(at_once) for at_once in (1, 2, 5))
+    assert all(other == first for other in others)

@@ -120,7 +120,7 @@ def test_the_states_are_those_of_the_cpu_and_come_as_float32(
     compute_type = "float16" if card.is_real else "float32"
     with on_the_cpu():
         whisper = Whisper(whisper_base, "float32")
-        features = [whisper.features(samples[: 25 * 16_000]) for samples in speech.values()]
+        features = whisper.features([samples[: 25 * 16_000] for samples in speech.values()])
         cpu = whisper.encode(features)
     whisper = Whisper(whisper_base, compute_type)
     together, alone = whisper.encode(features), [whisper.encode([f])[0] for f in features]

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msfser_cli.backends import Row, pitch, spectrum, spelling
+from msfser_cli.backends.parallel import each
 from msfser_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ class Prosody:
         return [self._described(audio, of_audio) for audio, of_audio in zip(audios, rows, strict=True)]
 
     def _described(self, audio: Audio, rows: Sequence[Row]) -> list[Row]:
-        measured = [self._measure(audio, row) for row in rows]
+        track, frames = pitch.of(audio, self.pitch_method), spectrum.of(audio)
+        measured = each(lambda row: _measure(audio, track, frames, row), rows)
         _relate(rows, measured)
         out: list[Row] = []
         for numbers in measured:
@@ -152,22 +154,22 @@ class Prosody:
             out.append({**rounded, "description": sentence(rounded), "description_fallback": None})
         return out
 
-    def _measure(self, audio: Audio, row: Row) -> dict[str, Number]:
-        start, end = max(float(row["start"]), 0.0), min(float(row["end"]), audio.duration)
-        track, frames = pitch.of(audio, self.pitch_method), spectrum.of(audio)
-        part = frames.frames(start, end)
-        voiced = track.voiced_at(frames.times(part))
-        if not row["words"] and not voiced.any():
-            return {}
-        sounding = spectrum.speech(frames, track, start, end)
-        if not sounding.any():
-            return {}
-        numbers = _pitch(track, start, end) | _level(frames.power[part][sounding]) | _timing(sounding, row)
-        if np.count_nonzero(voiced) * spectrum.HOP >= _LEAST_VOICED:
-            high, low = frames.high[part][voiced].sum(), frames.low[part][voiced].sum()
-            numbers["alpha_ratio_db"] = float(spectrum.decibels(high) - spectrum.decibels(low))
-            numbers["hnr_db"] = float(np.mean(spectrum.harmonicity(audio.samples, track, start, end)))
-        return numbers
+
+def _measure(audio: Audio, track: pitch.PitchTrack, frames: spectrum.Spectrum, row: Row) -> dict[str, Number]:
+    start, end = max(float(row["start"]), 0.0), min(float(row["end"]), audio.duration)
+    part = frames.frames(start, end)
+    voiced = track.voiced_at(frames.times(part))
+    if not row["words"] and not voiced.any():
+        return {}
+    sounding = spectrum.speech(frames, track, start, end)
+    if not sounding.any():
+        return {}
+    numbers = _pitch(track, start, end) | _level(frames.power[part][sounding]) | _timing(sounding, row)
+    if np.count_nonzero(voiced) * spectrum.HOP >= _LEAST_VOICED:
+        high, low = frames.high[part][voiced].sum(), frames.low[part][voiced].sum()
+        numbers["alpha_ratio_db"] = float(spectrum.decibels(high) - spectrum.decibels(low))
+        numbers["hnr_db"] = float(np.mean(spectrum.harmonicity(audio.samples, track, start, end)))
+    return numbers
 
 
 def sentence(numbers: dict[str, Number]) -> str | None:

@@ -102,8 +102,9 @@ class WhisperEncoder:
         from torch.nn.functional import scaled_dot_product_attention
 
         # The attention heads of all Whisper models have 64 dimensions.
-        q, k, v = self._linear(x, f"{name}/linear_0").view(len(x), 3, -1, 64).permute(1, 2, 0, 3)
-        return self._linear(scaled_dot_product_attention(q, k, v).transpose(0, 1).reshape(x.shape), f"{name}/linear_1")
+        q, k, v = self._linear(x, f"{name}/linear_0").view(1, len(x), 3, -1, 64).permute(2, 0, 3, 1, 4)
+        attended = scaled_dot_product_attention(q, k, v)  # fast only with the dimension of a batch
+        return self._linear(attended[0].transpose(0, 1).reshape(x.shape), f"{name}/linear_1")
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
         from torch.nn.functional import linear

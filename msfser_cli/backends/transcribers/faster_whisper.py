@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING
 
+from msfser_cli import processors
 from msfser_cli.backends import Transcript, Word, text_of
 from msfser_cli.backends.languages import Passage, Span, main_language
-from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, windows, within_speech
+from msfser_cli.backends.voice_activity import LONGEST_WINDOW, speech_regions, windows, within_speech
 from msfser_cli.backends.whisper_ct2 import Decoded, Encoded, Stretch, load_whisper
 from msfser_cli.backends.whisper_languages import known_languages
 from msfser_cli.backends.word_times import align_by_attention, continued, in_passage, shifted
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 REQUIRES = ("faster_whisper", "ctranslate2", "onnxruntime")
 
-STRETCH = 8
+STRETCH = 16
 """Windows of one recording. Their languages are judged together."""
 TOGETHER = 64
 """The most windows whose encoder states are in memory."""
@@ -46,6 +46,11 @@ class _Clip:
     passages: list[Passage] = field(default_factory=list)
     words: list[Word] = field(default_factory=list)
 
+    def stretch(self, first: int) -> Stretch:
+        """The next windows, from the one with the number `first`."""
+        before = self.passages[-1].language if self.passages else None
+        return Stretch(self.samples, self.windows[first : first + STRETCH], self.regions, before)
+
     @property
     def transcript(self) -> Transcript:
         language, probability = main_language(self.passages) if self.passages else (self.language or "und", None)
@@ -56,7 +61,7 @@ class FasterWhisper:
     """Encodes each window once for language detection, decoding and word times. Windows of all clips are batched together."""
 
     def __init__(self, folder: Path, settings: TranscribeSettings) -> None:
-        self._whisper = load_whisper(folder, settings.compute_type)
+        self._whisper = load_whisper(folder, settings.compute_type, processors.threads())
         self._whisper.require(settings.language)
         self._beam_size = settings.beam_size
 
@@ -74,25 +79,16 @@ class FasterWhisper:
 
     def _hear(self, clips: Sequence[_Clip], first: int) -> None:
         """Add the passages and the words of the windows `first` to `first + STRETCH` to each clip."""
-        spans = [clip.windows[first : first + STRETCH] for clip in clips]
-        each = iter(self._whisper.encode([
-            self._whisper.features(cut(clip.samples, span))
-            for clip, of_clip in zip(clips, spans, strict=True) for span in of_clip
-        ]))  # fmt: skip
-        stretches = [
-            Stretch(of_clip, list(islice(each, len(of_clip))), clip.regions, clip.passages[-1].language if first else None)
-            for clip, of_clip in zip(clips, spans, strict=True)
-        ]
+        stretches = [clip.stretch(first) for clip in clips]
         detected = iter(self._whisper.passages([s for s, clip in zip(stretches, clips, strict=True) if clip.language is None]))
-        heard: list[tuple[_Clip, Passage, Encoded | None]] = []
+        heard: list[tuple[_Clip, Stretch, Passage]] = []
         for clip, stretch in zip(clips, stretches, strict=True):
-            whole = dict(zip(stretch.windows, stretch.encoded, strict=True))
-            passages = next(detected) if clip.language is None else [Passage(span, clip.language, None) for span in whole]
-            heard += [(clip, passage, whole.get(passage.span)) for passage in passages]
-        parts = iter(self._whisper.encode([self._whisper.features(cut(c.samples, p.span)) for c, p, e in heard if e is None]))
-        encoded = [next(parts) if e is None else e for _, _, e in heard]
-        timed = self._decoded(encoded, [passage.language for _, passage, _ in heard])
-        for (clip, passage, _), words in zip(heard, timed, strict=True):
+            known = clip.language
+            passages = next(detected) if known is None else [Passage(span, known, None) for span in stretch.windows]
+            heard += [(clip, stretch, passage) for passage in passages]
+        encoded = self._whisper.hear([(stretch, passage.span) for _, stretch, passage in heard])
+        timed = self._decoded(encoded, [passage.language for _, _, passage in heard])
+        for (clip, _, passage), words in zip(heard, timed, strict=True):
             start, end = passage.span
             inside = [r for r in clip.regions if start <= r[0] and r[1] <= end]
             more = [in_passage(within_speech(shifted(w, start, end), inside), passage) for w in words]

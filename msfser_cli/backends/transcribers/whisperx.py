@@ -77,9 +77,8 @@ class WhisperX:
         spans = windows(regions, longest=LONGEST_WINDOW)
         for first in range(0, len(spans), BATCH):
             batch = spans[first : first + BATCH]
-            encoded = self._whisper.encode([self._whisper.features(cut(samples, span)) for span in batch])
             before = passages[-1].language if passages else None
-            passages += self._whisper.passages([Stretch(batch, encoded, regions, before)])[0]
+            passages += self._whisper.passages([Stretch(samples, batch, regions, before)])[0]
         return passages
 
     def _words(self, samples: Samples, regions: list[tuple[float, float]], language: str) -> list[Word]:
@@ -103,7 +102,7 @@ class WhisperX:
 
     def _is_invented(self, samples: Samples, segment: Mapping[str, Any], language: str) -> bool:
         """Whether Whisper itself believes that nobody speaks in the segment. whisperX's recogniser does not say it."""
-        encoded = self._whisper.encode([self._whisper.features(cut(samples, (segment["start"], segment["end"])))])
+        encoded = self._whisper.encode(self._whisper.features([cut(samples, (segment["start"], segment["end"]))]))
         return self._whisper.decode(encoded, language, beam_size=self._beam_size)[0].is_invented
 
     def align(self, clips: Sequence[Samples], texts: Sequence[str], languages: Sequence[str | None]) -> list[Transcript]:
@@ -130,7 +129,7 @@ class WhisperX:
 
     def _attended(self, samples: Samples, batch: list[tuple[tuple[float, float], str]], language: str) -> list[list[Word]]:
         """The words within each span, with times from Whisper's attention to the audio as it reads the text."""
-        encoded = self._whisper.encode([self._whisper.features(cut(samples, span)) for span, _ in batch])
+        encoded = self._whisper.encode(self._whisper.features([cut(samples, span) for span, _ in batch]))
         return self._whisper.word_times(encoded, [self._whisper.tokenizer(language).encode(text) for _, text in batch], language)
 
 
