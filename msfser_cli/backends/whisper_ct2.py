@@ -223,21 +223,23 @@ class Whisper:
         except ValueError as error:
             raise UsageError(f"Whisper does not know the language {language!r}; give one of its codes, such as en") from error
 
-    def decode(self, encoded: Sequence[Encoded], language: str, *, beam_size: int, no_repeat: int = 0) -> list[Decoded]:
-        """The most likely tokens of each item, from a beam search without sampling."""
+    def decode(
+        self, encoded: Sequence[Encoded], languages: Sequence[str], *, beam_size: int, no_repeat: int = 0
+    ) -> list[Decoded]:
+        """The most likely tokens of each item in its language, from a beam search without sampling."""
         from faster_whisper.transcribe import get_suppressed_tokens
 
-        tokenizer = self.tokenizer(language)
-        prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
+        tokenizers = [self.tokenizer(language) for language in languages]
+        prompts = [self._model.get_prompt(tokenizer, [], without_timestamps=True) for tokenizer in tokenizers]
         decoded: list[Decoded] = [None] * len(encoded)  # type: ignore[list-item]
 
         def generate(chosen: list[int]) -> Any:
             return self._model.model.generate(
                 _view([encoded[i].states for i in chosen]),
-                [prompt] * len(chosen),
+                [prompts[i] for i in chosen],
                 beam_size=beam_size,
                 max_length=self._model.max_length,
-                suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
+                suppress_tokens=get_suppressed_tokens(tokenizers[chosen[0]], [-1]),  # the same in each language
                 no_repeat_ngram_size=no_repeat,
                 return_scores=True,
                 return_no_speech_prob=True,
@@ -245,7 +247,7 @@ class Whisper:
 
         for chosen, results in self._decoding.over([len(item.states) for item in encoded], generate):
             for i, r in zip(chosen, results, strict=True):
-                tokens = [token for token in r.sequences_ids[0] if token < tokenizer.eot]
+                tokens = [token for token in r.sequences_ids[0] if token < tokenizers[i].eot]
                 decoded[i] = Decoded(tokens, float(r.scores[0]), float(r.no_speech_prob))
         return decoded
 

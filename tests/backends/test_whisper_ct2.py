@@ -86,7 +86,7 @@ def test_a_sentence_that_fills_its_window_is_decoded_once(whisper: Whisper) -> N
     ((start, end),) = windows(speech_regions(samples, longest=30.0), longest=30.0)
     features = whisper.features([samples[round(start * 16_000) : round(end * 16_000)]])
     assert features[0].shape[1] > 1000
-    (decoded,) = whisper.decode(whisper.encode(features), "en", beam_size=5)
+    (decoded,) = whisper.decode(whisper.encode(features), ["en"], beam_size=5)
     assert whisper.tokenizer("en").decode(decoded.tokens).lower().count("ask what you can do for your country") == 1
 
 
@@ -100,7 +100,7 @@ def test_the_number_of_batches_at_once_changes_no_bit(compute_type: str) -> None
     def heard(at_once: int) -> tuple[list[bytes], object, object]:
         whisper = Whisper(locate("whisper-base").path, compute_type, at_once)
         encoded = whisper.encode(whisper.features(pieces))
-        decoded = whisper.decode(encoded, "en", beam_size=5)
+        decoded = whisper.decode(encoded, ["en", "de", "en", "fr", "en"], beam_size=5)
         times = whisper.word_times(encoded, [item.tokens for item in decoded], "en")
         return [item.states.tobytes() for item in encoded], decoded, times
 

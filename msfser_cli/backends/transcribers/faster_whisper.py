@@ -97,17 +97,17 @@ class FasterWhisper:
 
     def _decoded(self, encoded: Sequence[Encoded], languages: Sequence[str]) -> list[list[Word]]:
         """The words of each item, with times in seconds from the start of the item."""
+        decoded = self._whisper.decode(encoded, languages, beam_size=self._beam_size)
         words: list[list[Word]] = [[] for _ in encoded]
         for language in sorted(set(languages)):
             spoken = [i for i, other in enumerate(languages) if other == language]
-            items = [encoded[i] for i in spoken]
-            decoded = self._whisper.decode(items, language, beam_size=self._beam_size)
-            timed = self._whisper.word_times(items, [d.tokens for d in decoded], language)
-            for i, item, result, of_item in zip(spoken, items, decoded, timed, strict=True):
-                if _repeats(of_item):
-                    result, of_item = self._again(item, language)
-                words[i] = [] if result.is_invented else of_item
-        return words
+            timed = self._whisper.word_times([encoded[i] for i in spoken], [decoded[i].tokens for i in spoken], language)
+            for i, of_item in zip(spoken, timed, strict=True):
+                words[i] = of_item
+        for i, of_item in enumerate(words):
+            if _repeats(of_item):
+                decoded[i], words[i] = self._again(encoded[i], languages[i])
+        return [[] if result.is_invented else of_item for result, of_item in zip(decoded, words, strict=True)]
 
     def align(self, clips: Sequence[Samples], texts: Sequence[str], languages: Sequence[str | None]) -> list[Transcript]:
         """Times for the words of each text.
@@ -119,7 +119,7 @@ class FasterWhisper:
 
     def _again(self, item: Encoded, language: str) -> tuple[Decoded, list[Word]]:
         encoded = self._whisper.encode([item.features], to_30_s=True)
-        [result] = self._whisper.decode(encoded, language, beam_size=self._beam_size, no_repeat=4)
+        [result] = self._whisper.decode(encoded, [language], beam_size=self._beam_size, no_repeat=4)
         [words] = self._whisper.word_times(encoded, [result.tokens], language)
         return result, words
 

@@ -103,7 +103,7 @@ class WhisperX:
     def _is_invented(self, samples: Samples, segment: Mapping[str, Any], language: str) -> bool:
         """Whether Whisper itself believes that nobody speaks in the segment. whisperX's recogniser does not say it."""
         encoded = self._whisper.encode(self._whisper.features([cut(samples, (segment["start"], segment["end"]))]))
-        return self._whisper.decode(encoded, language, beam_size=self._beam_size)[0].is_invented
+        return self._whisper.decode(encoded, [language], beam_size=self._beam_size)[0].is_invented
 
     def align(self, clips: Sequence[Samples], texts: Sequence[str], languages: Sequence[str | None]) -> list[Transcript]:
         """Times for the words of each text.
