@@ -37,6 +37,11 @@ def type_of(text: str, length: int | None = None) -> pa.DataType:
     raise ValueError(f"not a column type: {text!r}")
 
 
+def empty(target: pa.Schema) -> pa.Table:
+    """A table without rows. pyarrow's own way loads pandas, which takes longer than a run that finds nothing new."""
+    return pa.Table.from_batches([], target)
+
+
 def _split(members: str) -> list[str]:
     """Split at the commas outside angle brackets."""
     parts, depth = [""], 0

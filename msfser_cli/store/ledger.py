@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from msfser_cli.schemas import RECORDINGS
 from msfser_cli.store import tables
-from msfser_cli.store.arrow import Row, schema
+from msfser_cli.store.arrow import Row, empty, schema
 from msfser_cli.store.lineage import Lineage, metadata
 from msfser_cli.store.place import Place, place_of
 
@@ -30,7 +30,8 @@ def read_ledger(out: str | Path) -> dict[str, Row]:
 
 def from_lines(lines: Sequence[Row]) -> pa.Table:
     """Ledger lines as an Arrow table."""
-    return pa.Table.from_pylist(lines, schema(RECORDINGS, {}))
+    target = schema(RECORDINGS, {})
+    return pa.Table.from_pylist(lines, target) if lines else empty(target)
 
 
 def write_ledger(place: Place, lines: Iterable[pa.Table], lineage: Lineage, *, unfinished: bool = False) -> None:
@@ -41,7 +42,7 @@ def write_ledger(place: Place, lines: Iterable[pa.Table], lineage: Lineage, *, u
     extra = lineage.extra | {"folder": place.is_folder, "table": tables.joint_seal(place.files())}
     extra |= {"unfinished": True} if unfinished else {}
     target = schema(RECORDINGS, {}, metadata(replace(lineage, stage="recordings", extra=extra)))
-    ledger = pa.concat_tables([target.empty_table(), *lines]).sort_by("recording_id")
+    ledger = pa.concat_tables([empty(target), *lines]).sort_by("recording_id")
     tables.write(place.ledger, [ledger], target, output=place.path)
 
 

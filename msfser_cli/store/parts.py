@@ -67,9 +67,11 @@ class Parts:
 
     def take_stock(self, heads: Mapping[Path, Head], published: pa.Table) -> None:
         """Find out which recordings are not published. published: the ledger."""
-        ids = pa.array([line["recording_id"] for head in heads.values() for line in head.lines], pa.string())
-        same = published.filter(pc.is_in(published["recording_id"], ids)).to_pylist()
-        before = {line["recording_id"]: line for line in same}
+        before = {}
+        if heads:  # pa.array would load pandas, which takes longer than a run that finds nothing new
+            ids = pa.array([line["recording_id"] for head in heads.values() for line in head.lines], pa.string())
+            same = published.filter(pc.is_in(published["recording_id"], ids)).to_pylist()
+            before = {line["recording_id"]: line for line in same}
         for part, head in heads.items():
             self.drop(head.dropped)
             for line in head.lines:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from msfser_cli.errors import TableError
 from msfser_cli.schemas import SCHEMA_VERSION, STAGES, Column
 from msfser_cli.store import seal
-from msfser_cli.store.arrow import Row, conform, schema, to_rows, to_table, type_of, vector_lengths
+from msfser_cli.store.arrow import Row, conform, empty, schema, to_rows, to_table, type_of, vector_lengths
 from msfser_cli.store.atomic import replacing
 from msfser_cli.store.bounds import bounded
 from msfser_cli.store.lineage import METADATA_KEY, Lineage, from_values, metadata
@@ -245,7 +245,7 @@ def read(path: Path, columns: Sequence[Column]) -> pa.Table:
     target = schema(columns, lengths)
     with reading(path):
         tables = [conform(table, target) for file in parquet_files for table in _row_groups(file, columns)]
-        return pa.concat_tables([pa.Table.from_batches([], target), *tables])  # empty_table() would load pandas
+        return pa.concat_tables([empty(target), *tables])
 
 
 def recording_ids(path: Path) -> list[str]:

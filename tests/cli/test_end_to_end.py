@@ -264,6 +264,16 @@ def test_running_again_does_nothing(copied: Path) -> None:
     assert snapshot(copied) == before
 
 
+def test_a_run_that_finds_nothing_new_loads_no_model_and_nothing_that_is_slow_to_load(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    told = ok(copied, "predict", "corpus", "--root", "corpus").stderr
+    loaded = {line.rpartition("|")[2].strip() for line in told.splitlines() if line.startswith("import time:")}
+    assert "msfser_cli.runs.runner" in loaded
+    assert not loaded & {"torch", "ctranslate2", "onnxruntime", "pandas", "polars", "av"}
+
+
 @pytest.mark.slow
 def test_what_is_new_is_done_and_a_broken_file_ends_nothing(copied: Path) -> None:
     before = table(copied / "scores.parquet")
