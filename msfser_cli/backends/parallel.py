@@ -42,7 +42,7 @@ def each(function: Callable[[T], R], items: Sequence[T], most: int | None = None
         ended.release()
 
     threads = min(most or processors.threads(), len(items))
-    with _one_thread():
+    with one_thread():
         for _ in range(threads - 1):
             start(work)
         work()
@@ -54,7 +54,8 @@ def each(function: Callable[[T], R], items: Sequence[T], most: int | None = None
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """torch computes in one thread meanwhile, so that its last digits do not depend on the machine."""
     torch: Any = sys.modules.get("torch")  # what does without it should not load it
     if torch is None:
         yield

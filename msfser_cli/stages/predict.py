@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msfser_cli.backends import Row
+from msfser_cli.backends.parallel import one_thread
 from msfser_cli.errors import ModelError
 from msfser_cli.model_store.models import ModelFolder, checkpoint
 from msfser_cli.schemas import DIMENSIONS, SEMANTIC_STREAMS, STREAMS
@@ -31,8 +32,10 @@ BATCH = 1024
 
 def predict(works: Sequence[Work], scorer: Scorer) -> None:
     """Add the columns of `schemas.PREDICT`. ModelError if a vector has another length than the head needs."""
-    for work in works:
-        work.rows = [row for first in range(0, len(work.rows), BATCH) for row in _score(work.rows[first : first + BATCH], scorer)]
+    with one_thread():
+        for work in works:
+            batches = [work.rows[first : first + BATCH] for first in range(0, len(work.rows), BATCH)]
+            work.rows = [row for batch in batches for row in _score(batch, scorer)]
 
 
 def intervals_of(settings: PredictSettings, models: Mapping[str, ModelFolder]) -> Intervals | None:

@@ -57,7 +57,8 @@ def test_the_table_is_the_same_whatever_is_computed_together(
     tables, ledgers = set(), []
     for name, recordings, windows, order in (("one", 1, 1, 1), ("few", 3, 2, -1), ("many", 64, 8, 1), ("all", 64, 64, -1)):
         monkeypatch.setattr(ahead, "RECORDINGS", recordings)
-        monkeypatch.setattr(whisper_ct2, "BATCH", windows)
+        monkeypatch.setattr(whisper_ct2, "ENCODED", windows)
+        monkeypatch.setattr(whisper_ct2, "DECODED", windows)
         whisper_ct2.load_whisper.cache_clear()
         out = tmp_path / f"{name}.parquet"
         items: Sequence[Item] = list(source.items)[::order]
