@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msfser_cli.backends.dense import dense
 from msfser_cli.backends.loading import require_finite
 from msfser_cli.backends.parallel import each
 
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from msfser_cli.backends import Spans
+
+
+_DENSE = (
+    *(f"attention.self.{name}" for name in ("query", "key", "value")),
+    "attention.output.dense", "intermediate.dense", "output.dense",
+)  # fmt: skip
 
 
 class Bert:
@@ -37,6 +44,10 @@ class Bert:
         self._weights = load_file(folder / "model.safetensors")
         require_finite(folder, self._weights.items())
         self._layers, self._heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
+        self._dense = {
+            name: dense(self._weights.pop(f"{name}.weight"), self._weights.pop(f"{name}.bias"))
+            for name in (f"encoder.layer.{i}.{part}" for i in range(self._layers) for part in _DENSE)
+        }
         self._epsilon, self.dimension = float(config["layer_norm_eps"]), int(config["hidden_size"])
         self.encode(["text"])  # fails here if a weight is missing or of another shape
 
@@ -72,20 +83,15 @@ class Bert:
             for i in range(self._layers):
                 layer = f"encoder.layer.{i}"
                 q, k, v = (
-                    self._dense(x, f"{layer}.attention.self.{name}").view(1, len(x), self._heads, -1).transpose(1, 2)
+                    self._dense[f"{layer}.attention.self.{name}"](x).view(1, len(x), self._heads, -1).transpose(1, 2)
                     for name in ("query", "key", "value")
                 )
                 attended = scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
-                x = self._norm(x + self._dense(attended, f"{layer}.attention.output.dense"), f"{layer}.attention.output")
-                hidden = gelu(self._dense(x, f"{layer}.intermediate.dense"))
-                x = self._norm(x + self._dense(hidden, f"{layer}.output.dense"), f"{layer}.output")
+                x = self._norm(x + self._dense[f"{layer}.attention.output.dense"](attended), f"{layer}.attention.output")
+                hidden = gelu(self._dense[f"{layer}.intermediate.dense"](x))
+                x = self._norm(x + self._dense[f"{layer}.output.dense"](hidden), f"{layer}.output")
             states: np.ndarray = x.numpy()
         return states
-
-    def _dense(self, x: Tensor, name: str) -> Tensor:
-        from torch.nn.functional import linear
-
-        return linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         from torch.nn.functional import layer_norm

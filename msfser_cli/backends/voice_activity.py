@@ -14,8 +14,6 @@ from msfser_cli.schemas import SAMPLE_RATE_HZ
 if TYPE_CHECKING:
     from msfser_cli.store.audio import Samples
 
-LONGEST_WINDOW = 28.0
-"""The longest input of a recogniser, in seconds: Whisper's 30, minus some for the silence at the end of a sentence."""
 MERGE_GAP = 1.0
 """Regions at most this far apart, in seconds, share a window: the context of the sentence outweighs the cost of the pause."""
 

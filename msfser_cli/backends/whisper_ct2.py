@@ -40,8 +40,9 @@ the result does not depend on the items in the same batch.
 
 BATCH = 8
 """The most items in a batch on a GPU."""
-ENCODED, DECODED = 2, 4
-"""The most items in a batch on a CPU. Larger batches are no faster there, and an item takes 90 MB while it is encoded."""
+ENCODED, DECODED = 1, 8
+"""The most items in a batch on a CPU. Encoding needs blocks of memory that grow with the batch, and from 32 MiB the C library asks the
+system for each of them anew: two items of 15 s take twice as long as one and one. Larger batches do not decode faster."""
 
 NO_SPEECH, UNLIKELY = 0.6, -1.0
 """OpenAI's own thresholds: of the probability that nobody speaks, and of the mean log-probability of a text's tokens."""
@@ -84,7 +85,11 @@ class Stretch:
     @property
     def parts(self) -> list[list[Span]]:
         """The parts of each window whose languages are judged. A window with one part is that part."""
-        return [parts([r for r in self.regions if start <= r[0] and r[1] <= end]) for start, end in self.windows]
+        return [parts(self.within(window)) for window in self.windows]
+
+    def within(self, span: Span) -> list[Span]:
+        """The regions within a span."""
+        return [region for region in self.regions if span[0] <= region[0] and region[1] <= span[1]]
 
 
 class Whisper:

@@ -177,7 +177,7 @@ def lose(path: str) -> None:
 
 
 def swap(path: str) -> None:
-    shutil.copy(ledger_path(path.replace("-1", "-2")), ledger_path(path))
+    shutil.copy(ledger_path(path.replace("shard-1", "shard-2")), ledger_path(path))
 
 
 def leave(path: str) -> None:

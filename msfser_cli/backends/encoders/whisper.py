@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 import mmap
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msfser_cli.backends.dense import dense
 from msfser_cli.backends.encoders import windows
 from msfser_cli.backends.loading import loading
 from msfser_cli.backends.parallel import each
@@ -35,6 +36,7 @@ REQUIRES = ("faster_whisper", "torch")
 _FORMAT_VERSION = 6
 _FLOATS = {0: np.float32, 4: np.float16}
 _ITEM_BYTES = {0: 4, 1: 1, 2: 2, 3: 4, 4: 2, 5: 2}
+_DENSE = ("self_attention/linear_0", "self_attention/linear_1", "ffn/linear_0", "ffn/linear_1")
 
 
 class WhisperEncoder:
@@ -51,18 +53,28 @@ class WhisperEncoder:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         with loading(folder / "model.bin", "not a Whisper model of CTranslate2 in floating point"):
             layers = sum(name.endswith("/ffn/layer_norm/gamma") for name in arrays)
-            self._layers = [f"layer_{i}" for i in range(round(layers * 2 / 3))]
+            self._keep(arrays, round(layers * 2 / 3))
             self._averaged = len(self._layers) - round(layers / 3) + 1
-            kept = ("conv1/", "conv2/", "position_encodings/", *(f"{layer}/" for layer in self._layers))
-            self._weights = {
-                name: torch.from_numpy(array.astype(np.float32)).to(self._device)
-                for name, array in arrays.items()
-                if name.startswith(kept)
-            }
             self._width, mels, _ = self._weights["conv1/weight"].shape
             self._extractor: Any = FeatureExtractor(feature_size=mels)
             self.dimension = self._width
             self.encode([np.zeros(SAMPLE_RATE_HZ, np.float32)])
+
+    def _keep(self, arrays: Mapping[str, np.ndarray], layers: int) -> None:
+        """Keep the weights up to and with the given number of layers."""
+        import torch
+
+        self._layers = [f"layer_{i}" for i in range(layers)]
+        kept = ("conv1/", "conv2/", "position_encodings/", *(f"{layer}/" for layer in self._layers))
+        self._weights = {
+            name: torch.from_numpy(array.astype(np.float32)).to(self._device)
+            for name, array in arrays.items()
+            if name.startswith(kept)
+        }
+        self._dense = {
+            name: dense(self._weights.pop(f"{name}/weight"), self._weights.pop(f"{name}/bias"))
+            for name in (f"{layer}/{part}" for layer in self._layers for part in _DENSE)
+        }
 
     def encode(self, clips: Sequence[Samples]) -> np.ndarray:
         """One vector per clip, float32 [len(clips), width]. A clip of more than 30 s is encoded in equal parts."""
@@ -93,8 +105,8 @@ class WhisperEncoder:
             states = []
             for layer in self._layers:
                 x = x + self._attention(self._norm(x, f"{layer}/self_attention"), f"{layer}/self_attention")
-                hidden = gelu(self._linear(self._norm(x, f"{layer}/ffn"), f"{layer}/ffn/linear_0"))
-                x = x + self._linear(hidden, f"{layer}/ffn/linear_1")
+                hidden = gelu(self._dense[f"{layer}/ffn/linear_0"](self._norm(x, f"{layer}/ffn")))
+                x = x + self._dense[f"{layer}/ffn/linear_1"](hidden)
                 states.append(x)
             return torch.stack(states[-self._averaged :]).mean(dim=0).cpu().numpy()
 
@@ -102,14 +114,9 @@ class WhisperEncoder:
         from torch.nn.functional import scaled_dot_product_attention
 
         # The attention heads of all Whisper models have 64 dimensions.
-        q, k, v = self._linear(x, f"{name}/linear_0").view(1, len(x), 3, -1, 64).permute(2, 0, 3, 1, 4)
+        q, k, v = self._dense[f"{name}/linear_0"](x).view(1, len(x), 3, -1, 64).permute(2, 0, 3, 1, 4)
         attended = scaled_dot_product_attention(q, k, v)  # fast only with the dimension of a batch
-        return self._linear(attended[0].transpose(0, 1).reshape(x.shape), f"{name}/linear_1")
-
-    def _linear(self, x: Tensor, name: str) -> Tensor:
-        from torch.nn.functional import linear
-
-        return linear(x, self._weights[f"{name}/weight"], self._weights[f"{name}/bias"])
+        return self._dense[f"{name}/linear_1"](attended[0].transpose(0, 1).reshape(x.shape))
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         from torch.nn.functional import layer_norm

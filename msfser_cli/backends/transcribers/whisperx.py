@@ -20,7 +20,7 @@ from msfser_cli.backends.loading import SAFELY, loading, whole_model
 from msfser_cli.backends.quiet import quiet
 from msfser_cli.backends.spelling import UNSPACED
 from msfser_cli.backends.spoken import spoken
-from msfser_cli.backends.voice_activity import LONGEST_WINDOW, cut, speech_regions, windows, within_speech
+from msfser_cli.backends.voice_activity import cut, speech_regions, windows, within_speech
 from msfser_cli.backends.whisper_ct2 import UNLIKELY, Stretch, load_whisper
 from msfser_cli.backends.whisper_languages import known_languages
 from msfser_cli.backends.word_times import LONGEST_ALIGNED, align_by_attention, continued, in_passage, interpolated, shifted
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 REQUIRES = ("whisperx",)
 
 BATCH = 8
+
+LONGEST_WINDOW = 28.0
+"""Seconds. whisperX pads each window to Whisper's 30, so shorter ones take longer."""
 
 KEPT = 2
 """The number of aligners that stay in memory. One of a large model takes 1.3 GB."""
