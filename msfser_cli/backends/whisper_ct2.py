@@ -41,8 +41,11 @@ the result does not depend on the items in the same batch.
 BATCH = 8
 """The most items in a batch on a GPU."""
 ENCODED, DECODED = 1, 8
-"""The most items in a batch on a CPU. Encoding needs blocks of memory that grow with the batch, and from 32 MiB the C library asks the
-system for each of them anew: two items of 15 s take twice as long as one and one. Larger batches do not decode faster."""
+"""The most items in a batch on a CPU. Larger batches do not decode faster.
+
+Encoding needs blocks of memory that grow with the batch. From 32 MiB on, the C library asks the system for each block anew, so
+two items of 15 s at once take twice as long as one after the other.
+"""
 
 NO_SPEECH, UNLIKELY = 0.6, -1.0
 """OpenAI's own thresholds: of the probability that nobody speaks, and of the mean log-probability of a text's tokens."""
