@@ -11,7 +11,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def available(system: Path = Path("/")) -> int:
@@ -49,7 +49,9 @@ def settle_threads(variables: MutableMapping[str, str], cores: int) -> list[str]
     """Correct the thread variables before the libraries read them. Returns a warning for each wrong value.
 
     A value that is not a whole number from 1 to `cores` becomes `cores`. With such a value some libraries fail and others hang.
+    numpy's OpenBLAS gets one thread: the last bits of its sums, of the log-mel frames for example, depend on the number.
     """
+    variables["OPENBLAS_NUM_THREADS"] = "1"
     warnings = []
     for name in THREAD_VARIABLES:
         value = variables.get(name)

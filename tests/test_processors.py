@@ -38,6 +38,9 @@ def test_the_affinity_counts_where_there_is_no_quota(tmp_path: Path) -> None:
         os.sched_setaffinity(0, before)
 
 
+ONE = {"OPENBLAS_NUM_THREADS": "1"}
+
+
 @pytest.mark.parametrize("group", ["/", "/a", "/a/b"])
 def test_a_quota_of_any_group_around_the_process_counts(tmp_path: Path, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(48)))
@@ -84,19 +87,26 @@ def test_a_thread_variable_that_makes_no_sense_is_told_and_replaced(name: str, v
     variables = {name: value, "HOME": "/"}
     (warning,) = processors.settle_threads(variables, CORES)
     assert warning.startswith(f"{name} is {value[:50]!r}, not a whole number from 1 to {CORES}")
-    assert variables == {"OMP_NUM_THREADS": str(CORES), "HOME": "/"}
+    assert variables == {"OMP_NUM_THREADS": str(CORES), "HOME": "/", **ONE}
 
 
 def test_a_thread_variable_that_makes_sense_stays() -> None:
     variables = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": " 1 "}
     assert processors.settle_threads(variables, CORES) == []
-    assert variables == {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": " 1 "}
+    assert variables == {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": " 1 ", **ONE}
     assert processors.settle_threads(variables := {"OMP_NUM_THREADS": ""}, CORES) == []
-    assert variables == {}
+    assert variables == ONE
 
 
 def test_a_quota_below_the_affinity_is_told_to_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(48)))
     variables: dict[str, str] = {}
     assert processors.settle_threads(variables, 3) == []
-    assert variables == {"OMP_NUM_THREADS": "3"}
+    assert variables == {"OMP_NUM_THREADS": "3", **ONE}
+
+
+@pytest.mark.parametrize("value", ["2", "many", ""])
+def test_numpy_computes_in_one_thread(value: str) -> None:
+    variables = {"OPENBLAS_NUM_THREADS": value}
+    assert processors.settle_threads(variables, CORES) == []
+    assert variables == ONE

@@ -120,6 +120,7 @@ def test_a_decoder_that_takes_too_long_is_ended(short: Path, long: Path, monkeyp
 
 
 def test_memory_is_bounded(short: Path) -> None:
+    end_decoders()  # those of other tests
     decode(short)
     [process] = decoders(os.getpid())
     limits = Path(f"/proc/{process}/limits").read_text().splitlines()

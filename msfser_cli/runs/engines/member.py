@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, cast
 
-from msfser_cli import __version__
+from msfser_cli import __version__, processors
 from msfser_cli.backends.background import start
 from msfser_cli.errors import ModelError, MsfserError, ResourceError
 from msfser_cli.runs import chain as chains
@@ -183,6 +183,7 @@ class _Actor:
 
     def __init__(self, orders: bytes, site: Site, threads: int) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
+        processors.settle_threads(os.environ, threads)
         self._tasks: SimpleQueue[Task] = SimpleQueue()
         self._out: SimpleQueue[bytes] = SimpleQueue()
         self._node = socket.gethostname()
