@@ -41,6 +41,8 @@ REPETITIVE = 2.4
 
 msfser then decodes the window again, padded to 30 s and without repeats of four tokens.
 """
+BEYOND = 3
+"""At least so many words without length at the end of a window are a loop too: there, Whisper says a sentence once more."""
 
 
 @dataclass
@@ -106,16 +108,16 @@ class FasterWhisper:
         """
         encoded = self._whisper.hear([(stretch, span) for stretch, span, _ in spoken])
         timed = self._decoded(encoded, [language for _, _, language in spoken])
-        words, halves = [], []
-        for i, ((stretch, span, language), of_span) in enumerate(zip(spoken, timed, strict=True)):
+        words, halves = [], {}
+        for i, ((stretch, span, _), of_span) in enumerate(zip(spoken, timed, strict=True)):
             regions = stretch.within(span)
             words.append([within_speech(shifted(word, *span), regions) for word in of_span])
             if of_span and len(regions) > 1 and unheard(regions, words[i]) > UNHEARD:
-                halves += [(i, (stretch, half, language)) for half in halved(regions)]
+                halves[i] = halved(regions)
         if halves:
-            anew = self._words([half for _, half in halves])
-            for i in sorted({i for i, _ in halves}):
-                first, second = (of_half for (j, _), of_half in zip(halves, anew, strict=True) if i == j)
+            anew = iter(self._words([(spoken[i][0], half, spoken[i][2]) for i, both in halves.items() for half in both]))
+            for i in halves:
+                first, second = next(anew), next(anew)
                 if len(first) + len(second) > len(words[i]):
                     words[i] = continued(first, second)
         return words
@@ -177,6 +179,9 @@ def halved(regions: Sequence[Span]) -> list[Span]:
     return [(start, regions[cut - 1][1]), (regions[cut][0], end)]
 
 
-def _repeats(words: list[Word]) -> bool:
+def _repeats(words: Sequence[Word]) -> bool:
+    """Whether the decoder was in a loop."""
     text = text_of(words).encode()
-    return bool(text) and len(text) / len(zlib.compress(text)) > REPETITIVE
+    if text and len(text) / len(zlib.compress(text)) > REPETITIVE:
+        return True
+    return len(words) >= BEYOND and all(word.end <= word.start for word in words[-BEYOND:])

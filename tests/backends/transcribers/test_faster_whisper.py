@@ -44,6 +44,18 @@ def test_a_sentence_that_whisper_leaves_out_is_heard_again(shared_data: Path, se
     assert all(left.start <= left.end <= right.start for left, right in pairwise(words))
 
 
+def words_that_end_at(*ends: float) -> list[Word]:
+    return [Word(f"word{i}", start, end, None, blank=" ") for i, (start, end) in enumerate(pairwise((0.0, *ends)))]
+
+
+def test_words_after_the_end_are_a_loop() -> None:
+    """In int8, Whisper sometimes writes a sentence twice, and the words of the second have no length."""
+    assert not faster_whisper._repeats([])
+    assert not faster_whisper._repeats(words_that_end_at(0.5, 1.0, 1.0, 1.0))
+    assert not faster_whisper._repeats(words_that_end_at(0.5, 0.5, 0.5, 0.5, 1.0))
+    assert faster_whisper._repeats(words_that_end_at(0.5, 1.0, 1.0, 1.0, 1.0))
+
+
 def test_speech_is_unheard_where_one_word_lasts_as_long_as_a_sentence() -> None:
     regions = [(0.0, 1.3), (2.0, 7.3)]
     assert faster_whisper.unheard(regions, [Word("one", 0.0, 1.0, None), Word("two", 2.0, 7.0, None)]) == pytest.approx(4.0)
