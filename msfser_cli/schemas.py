@@ -172,8 +172,9 @@ RECORDINGS = (
     Column("speech_seconds", "float64", "time in which voice activity was detected, within the manifest's segments if there are "
            "any; of several channels the sum; null if it was not measured, as where the manifest gives the text", "s", ">= 0",
            True, 4),
-    Column("transcribed_seconds", "float64", "the part of speech_seconds that is no further than 1 s from a word. What is "
-           "missing may be lost speech, or singing and noise that sound like speech; null if it was not measured", "s",
+    Column("transcribed_seconds", "float64", "the part of speech_seconds that is at most 1 s from a word, without stretches of "
+           "0.7 s or more in which no word lies. What is missing may be lost speech, or singing and noise that sound like "
+           "speech; null if it was not measured", "s",
            "0..speech_seconds", True, 4),
 )
 """The ledger beside every table. It has one row for each recording, so every input is accounted for."""

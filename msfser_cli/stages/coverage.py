@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 NEAR_A_WORD = 1.0
 """Speech has words up to this many seconds before and after a word. Word times are seldom wrong by more."""
+A_SENTENCE = 0.7
+"""A stretch of speech of at least so many seconds needs a word inside it: "Good morning!" beside a sentence is not part of it."""
 
 Span = tuple[float, float]
 
@@ -16,9 +19,19 @@ def seconds(spans: Iterable[Span]) -> float:
 
 
 def seconds_with_words(speech: Iterable[Span], words: Sequence[Span]) -> float:
-    """The seconds of `speech` that are at most `NEAR_A_WORD` from one of the `words`. All spans are (start, end) in seconds."""
-    near = _joined((start - NEAR_A_WORD, end + NEAR_A_WORD) for start, end in words)
-    return _overlap(_joined(speech), near)
+    """The seconds of `speech` that are at most `NEAR_A_WORD` from one of the `words`.
+
+    A stretch of `A_SENTENCE` or more in which there is no word counts as speech without words. All spans are (start, end) in
+    seconds.
+    """
+    said = _joined(words)
+
+    def has_a_word(start: float, end: float) -> bool:
+        before = bisect_left(said, (end, end))
+        return before > 0 and said[before - 1][1] > start
+
+    spoken = [(start, end) for start, end in _joined(speech) if end - start < A_SENTENCE or has_a_word(start, end)]
+    return _overlap(spoken, _joined((start - NEAR_A_WORD, end + NEAR_A_WORD) for start, end in words))
 
 
 def is_missing(speech_seconds: float, transcribed_seconds: float) -> bool:

@@ -19,7 +19,22 @@ def test_it_counts_the_seconds_that_are_in_both(regions: list[Span], words: list
     assert NEAR_A_WORD == 1.0  # so that every edge is at a whole second
     middles = [i + 0.5 for i in range(90)]
     assert seconds(regions) == sum(inside(s, regions) for s in middles)
-    assert seconds_with_words(regions, words) == sum(inside(s, regions) and inside(s, words, 1.0) for s in middles)
+    with_words = [any(inside(other, words) for other in middles if _joins(second, other, regions)) for second in middles]
+    assert seconds_with_words(regions, words) == sum(
+        inside(s, regions) and inside(s, words, 1.0) and said for s, said in zip(middles, with_words, strict=True)
+    )
+
+
+def _joins(second: float, other: float, regions: list[Span]) -> bool:
+    """Whether there is speech from the one second to the other without a pause."""
+    first, last = sorted((second, other))
+    return all(any(start < s < end for start, end in regions) for s in [first + i for i in range(int(last - first) + 1)])
+
+
+def test_a_greeting_without_words_beside_a_sentence_is_missed() -> None:
+    assert seconds_with_words([(0.0, 5.0), (5.5, 6.6)], [(0.2, 4.8)]) == 5.0
+    assert seconds_with_words([(0.0, 5.0), (5.5, 6.6)], [(0.2, 4.8), (6.5, 6.5)]) == 6.1
+    assert seconds_with_words([(0.0, 5.0), (5.3, 5.9)], [(0.2, 4.8)]) == pytest.approx(5.5)  # at a word's edge, or a breath
 
 
 @pytest.mark.parametrize(("speech", "transcribed", "missing"), [
