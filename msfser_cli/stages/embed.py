@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from msfser_cli.backends import Row, Spans, SpeechEncoder, TextEncoder, writing
 from msfser_cli.backends.registry import backend, loaded
+from msfser_cli.languages import UNKNOWN
 from msfser_cli.model_store.models import ModelFolder, locate
+from msfser_cli.model_store.registry import registry
 from msfser_cli.settings import EmbedSettings
 from msfser_cli.stages.emphasize import in_place
 from msfser_cli.stages.stage import Needs, Stage
@@ -22,8 +25,18 @@ TEXTS = {"les_vector": "emphasized_text", "gs_vector": "text", "es_vector": "des
 """The vector of each semantic stream -> the column of its text."""
 
 
-def embed(works: Sequence[Work], speech_encoder: SpeechEncoder, text_encoder: TextEncoder, les: str = "words") -> None:
+WORDS = ("les_vector", "gs_vector")
+"""The vectors of what the speaker said, in the speaker's language. msfser writes descriptions in English."""
+
+
+def embed(
+    works: Sequence[Work], speech_encoder: SpeechEncoder, text_encoder: TextEncoder, les: str = "words",
+    languages: Sequence[str] = (),
+) -> None:
     """Add the columns of `schemas.EMBED` to the rows of each recording. A text that is null or empty has a null vector.
+
+    languages: those that the text encoder knows; empty: any. Words in another language have null vectors, because the encoder
+    gives them a meaning that they do not have. Words in an unknown language are encoded.
 
     les: one of `settings.LES`. With `words` the emphasised words are encoded as their own text. With `context` the whole
     transcript is encoded, and the states of the emphasised words' tokens are averaged. Words beyond the encoder's maximum length
@@ -36,15 +49,22 @@ def embed(works: Sequence[Work], speech_encoder: SpeechEncoder, text_encoder: Te
             clips[i] = [levels[row["channel"]].stretch(row["start"], row["end"]) for row in work.rows]
     voices = iter(speech_encoder.encode([clip for i in clips for clip in clips[i]]))
     alone = {vector: column for vector, column in TEXTS.items() if (vector, les) != ("les_vector", "context")}
-    texts = sorted({row[column] for i in clips for row in works[i].rows for column in alone.values() if row[column]})
+
+    def is_known(row: Row) -> bool:
+        return not languages or row["language"] in languages or row["language"] in UNKNOWN
+
+    def texts_of(row: Row) -> dict[str, str]:
+        return {v: row[c] for v, c in alone.items() if row[c] and (v not in WORDS or is_known(row))}
+
+    texts = sorted({text for i in clips for row in works[i].rows for text in texts_of(row).values()})
     meaning = dict(zip(texts, text_encoder.encode(texts), strict=True))
     for i in clips:
         works[i].rows = [
-            {**row, "les_vector": None, "acoustic_vector": next(voices), **{v: meaning.get(row[c]) for v, c in alone.items()}}
+            {**row, **dict.fromkeys(TEXTS), "acoustic_vector": next(voices), **{v: meaning[t] for v, t in texts_of(row).items()}}
             for row in works[i].rows
         ]
     if les == "context":
-        rows = [row for i in clips for row in works[i].rows if row["emphasized_text"]]
+        rows = [row for i in clips for row in works[i].rows if row["emphasized_text"] and is_known(row)]
         emphasised = [(row, text, spans) for row in rows for text, spans in [_emphasised(row)] if spans]
         vectors = text_encoder.encode([text for _, text, _ in emphasised], [spans for _, _, spans in emphasised])
         for (row, _, _), vector in zip(emphasised, vectors, strict=True):
@@ -55,13 +75,14 @@ def _needs(settings: EmbedSettings) -> Needs:
     models = {"acoustic": locate(settings.acoustic_model), "text": locate(settings.text_model)}
     backend("encoders", settings.acoustic_encoder)
     backend("encoders", settings.text_encoder)
-    return Needs(settings, models)
+    registered = registry().get(settings.text_model)
+    return Needs(replace(settings, text_languages=tuple(registered.languages) if registered else ()), models)
 
 
 def _load(settings: EmbedSettings, models: Mapping[str, ModelFolder]) -> Step:
     speech = loaded("encoders", settings.acoustic_encoder, models["acoustic"].path)
     text = loaded("encoders", settings.text_encoder, models["text"].path)
-    return lambda works: embed(works, speech, text, settings.les)
+    return lambda works: embed(works, speech, text, settings.les, settings.text_languages)
 
 
 STAGE = Stage(_needs, _load, lambda settings: f"encoder {settings.acoustic_encoder} or {settings.text_encoder}")

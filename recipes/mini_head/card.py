@@ -77,7 +77,8 @@ sentences as the others. RAVDESS was used for reporting only: four times with ea
 - Decisions about a person. The scores are a first look at a corpus. Check them against your own labels.
 - Spontaneous speech. The head has learned from actors and synthetic voices only, and no test above has spontaneous speech.
 - Valence from the voice alone. Arousal transfers from one corpus to another; valence barely does.
-- Meaning in other languages than English. The sentence encoder is English, so German speech is scored mostly by the voice.
+- Meaning in other languages than English. The sentence encoder is English, so words in other languages have no vector. The
+  scores then depend on the voice and on the description of the delivery.
 - Comparisons between recordings made in different ways. Microphone, room and codec change the scores.
 - Small differences in dominance. Acted and rated corpora define dominance differently.
 """

@@ -17,7 +17,7 @@ from msfser_cli.cli.command import Given, RunOptions, table_command
 from msfser_cli.settings import SETTINGS
 
 COMMANDS = get_command(program.app).commands  # type: ignore[attr-defined]
-COMPUTED = {"intervals", "calibrated_on"}
+COMPUTED = {"intervals", "calibrated_on", "text_languages"}
 """Settings that a run works out. The user cannot set them."""
 
 

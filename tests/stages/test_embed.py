@@ -18,7 +18,7 @@ from msfser_cli.backends import Row, Spans, writing
 from msfser_cli.cli.app import app
 from msfser_cli.errors import ModelError, UsageError
 from msfser_cli.settings import EmbedSettings, EmphasizeSettings, TrainSettings
-from msfser_cli.stages.embed import embed
+from msfser_cli.stages.embed import STAGE, embed
 from msfser_cli.stages.emphasize import emphasize
 from msfser_cli.store.audio import Audio
 from msfser_cli.training.train import train
@@ -83,6 +83,22 @@ def test_each_vector_stands_for_its_text() -> None:
         for vector, text in (("les_vector", "Never"), ("gs_vector", "Never,  said he."), ("es_vector", "slow")):
             np.testing.assert_array_equal(out[vector], encoder.encode([text])[0])
     assert encoder.asked == [("Never,  said he.", ["Never"])]
+
+
+@pytest.mark.parametrize("kind", ["words", "context"])
+def test_words_in_a_language_that_the_text_encoder_does_not_know_have_no_vector(kind: str) -> None:
+    rows = [row(["Nie", "und", "nimmer."], [3, 0, 0], language) for language in ("de", "en", "und")]
+    encoder = Letters()
+    german, english, unknown = rows_of(embed, SILENCE, rows, Silence(), encoder, kind, ["en", "fr"])
+    assert german["les_vector"] is None
+    assert german["gs_vector"] is None
+    assert all(made[vector] is not None for made in (english, unknown) for vector in ("les_vector", "gs_vector"))
+    assert all(made["es_vector"] is not None for made in (german, english, unknown))
+    assert len(encoder.asked) == (2 if kind == "context" else 0)
+
+
+def test_the_registry_knows_the_languages_of_its_text_encoders() -> None:
+    assert STAGE.needs(EmbedSettings()).settings.text_languages == ("en",)
 
 
 @pytest.mark.parametrize(
