@@ -3,8 +3,9 @@
 An estimate, not a pronunciation: it serves to compare the words of one sentence (duration per phone) and to count syllables
 over an utterance (articulation rate), for any language without a dictionary. By script:
 
-- Latin, Greek and Cyrillic: a run of vowel letters is one syllable, a letter is one phone; letters that are written together
-  for one sound (`_DIGRAPHS`, doubled letters) count once, x counts twice, Cyrillic signs not at all. English, and only English,
+- Latin, Greek and Cyrillic: a letter is one phone; letters that are written together for one sound (`_DIGRAPHS`, doubled
+  letters) count once, x counts twice, Cyrillic signs not at all. Vowel letters that stand together are one syllable, but each
+  is its own in Cyrillic, and in German, Italian and Spanish unless they are a diphthong (`_NUCLEI`). English, and only English,
   has a silent final e and the silent e of -ed and -es.
 - Han: a character is one syllable of three phones (initial, medial or nucleus, final). Kana: a character is one mora, two
   phones. Hangul: a block is one syllable with as many phones as it has letters.
@@ -29,10 +30,36 @@ _DIGRAPHS = re.compile(
     r"ai|ay|au|aw|ea|ee|ei|eu|ey|ie|oa|oe|oo|ou|ow|oy|oi|ue|ui|uy|"
     r"([bcdfghjklmnpqrstvwxzаеёиоуыэюябвгдзклмнпрстфхцч])\1"
 )
-_VOWELS = "aeiouyæøœıαεηιουωаеёиоуыэюяіїє"
+_VOWELS = "aeiouyæøœıαεηιουω"
 _SEMIVOWELS = str.maketrans("йў", "jw")
 """Letters that are consonants, and would be vowels without their mark."""
-_VOWEL_RUN = re.compile(rf"[{_VOWELS}]+")
+_VOWEL_RUN = re.compile(rf"[ëï{_VOWELS}][{_VOWELS}]*|[аеёиоуыэюяіїє]")
+"""The vowels of one syllable. A diaeresis starts a new one (naïve), and so does each Cyrillic vowel."""
+_NUCLEI = {
+    language: re.compile(pattern, re.VERBOSE)
+    for language, pattern in {
+        "de": r"""
+            ^[^aeiouyäöüëï]*i(?=[aouäöü])                                                # Bio, Dialog
+            | i?(?: eu(?!ms?$) | [aä]u | [ae][iy] | o[iyu] | aa | ee | oo | [aouäöü] )   # Feuer, Nation; but Museum
+            | ie | [eiëï] | y(?![aeiouäöü])
+            """,
+        "it": r"""
+            ^[^aeiouàèéìòóùúï]*[iu](?=[aeo]$)                                            # mio, due
+            | (?<=p)a(?=ur)                                                              # paura
+            | [iu]{0,2}[aeoàèéòó][iu]? | [iu][iuìù]? | [ìùúï] | y(?![aeiou])             # piano, miei
+            """,
+        "es": r"""
+            [iuü]{0,2}[aeoáéó][iuüy]? | [uü]?í | i?ú                                     # puerta, buey; but día
+            | [iuü][iuüy]? | ï | y(?![aeiouáéíóú])
+            """,
+    }.items()
+}
+"""The vowels of one syllable, by language. Two vowels are one if they are a diphthong."""
+_ENGLISH_HIATUS = re.compile(
+    r"[aeouy](?=ings?$)|(?<=[bdmprv])i(?=[ao](?!ge)|u[ms]|en[ct])|i(?=et)|(?<=cr)e(?=at(?!u))|"
+    r"(?<=[dr])e(?=o|as?$)|(?<=[dnrstx])u(?=a[lr])"
+)
+"""An English vowel that is not in the syllable of the next one: being, radio, quiet, create, idea, usual."""
 _GLIDE = re.compile(rf"(?<=[{_VOWELS}])y(?=[{_VOWELS}])")
 _SILENT_E = re.compile(r"(?<=[^aeiouy])e$")
 _SILENT_ED = re.compile(r"(?<=[^aeiouytd])e(?=d$)")
@@ -114,17 +141,25 @@ def _count_run(script: str, run: str, language: str) -> tuple[float, float]:
     if script == "other":
         bases = sum(unicodedata.category(c).startswith("L") for c in run)
         return float(size), float(max(bases, 1))
-    # Accents are stripped for the count: a vowel with a mark is still one vowel.
-    plain = run.translate(_SEMIVOWELS)
-    plain = "".join(c for c in unicodedata.normalize("NFD", plain) if not unicodedata.combining(c))
-    plain = _GLIDE.sub("j", plain)
-    spoken = plain
-    if language == "en" and len(_VOWEL_RUN.findall(plain)) > 1:
-        for silent in (_SILENT_E, _SILENT_ED, _SILENT_ES):
-            spoken = silent.sub("", spoken)
-        # A final -le after a consonant is a syllable: table, little.
-        syllable_count = len(_VOWEL_RUN.findall(spoken)) + bool(re.search(r"[^aeiouylr]le$", plain))
+    letters = run.translate(_SEMIVOWELS)
+    plain = _GLIDE.sub("j", _unmarked(letters, _VOWEL_RUN))
+    spoken, more = plain, 0
+    if language == "en":
+        more = len(_ENGLISH_HIATUS.findall(plain))
+        if len(_VOWEL_RUN.findall(plain)) > 1:
+            for silent in (_SILENT_E, _SILENT_ED, _SILENT_ES):
+                spoken = silent.sub("", spoken)
+            # A final -le after a consonant is a syllable: table, little.
+            more += bool(re.search(r"[^aeiouylr]le$", plain))
+    if language in _NUCLEI:
+        nuclei = _NUCLEI[language]
+        syllable_count = len(nuclei.findall(_unmarked(letters, nuclei).replace("qu", "qw")))
     else:
-        syllable_count = len(_VOWEL_RUN.findall(plain))
+        syllable_count = len(_VOWEL_RUN.findall(spoken)) + more
     phone_text = _DIGRAPHS.sub("1", re.sub(r"[ьъ]", "", spoken))
     return float(len(phone_text) + phone_text.count("x")), float(syllable_count)
+
+
+def _unmarked(letters: str, pattern: re.Pattern[str]) -> str:
+    """`letters` without their accents, except those letters that `pattern` names."""
+    return "".join(c if c in pattern.pattern else unicodedata.normalize("NFD", c)[0] for c in letters)
