@@ -15,6 +15,7 @@ FUSIONS = ("fm-moe", "concat", "attention")
 
 # Upper bounds, far above any published size. They keep a forged config from using up the machine's memory.
 _SIZES = {"acoustic_dim": 16384, "text_dim": 16384, "hidden_dim": 4096, "semantic_dim": 4096, "expert_dim": 4096, "experts": 64}
+_WIDEST_FUSION = 64 * 4096
 
 _FIRST = (
     "acoustic_dim", "text_dim", "streams", "dimensions", "fusion", "hidden_dim", "semantic_dim", "expert_dim", "experts", "top_k",
@@ -30,11 +31,13 @@ class MsfSerConfig:
     acoustic_dim, text_dim: lengths of the input vectors. The three texts come from one encoder.
     streams: those of `STREAMS` that the model uses, in that order. The others count as absent in every utterance.
     dimensions: those of `DIMENSIONS` that the model was trained on, in that order. Scores of the others have no meaning.
-    fusion: one of `FUSIONS`. Only fm-moe uses experts and top_k.
+    fusion: one of `FUSIONS`. Only fm-moe uses top_k.
     hidden_dim, semantic_dim, expert_dim: lengths of the projected acoustic vector, the fused text vector, and an expert's hidden
     state.
     experts: K, the number of experts. The three dimensions share them.
     top_k: the number of experts that a router may use for one utterance, 1..K; None: all.
+    fusion_dim: length of the hidden state of concat and attention. None: that of all experts together, as in older heads. See
+    `plain_fusions.dim_like_fm_moe`.
     dropout: probability from 0 to below 1, for the inputs and the hidden states, in training only.
     low, high: the ends of the scale. Every score lies between them.
     acoustic_encoder, text_encoder: the encoders of the vectors that the weights were trained on, with their models. The weights
@@ -56,6 +59,7 @@ class MsfSerConfig:
     high: float = 1.0
     acoustic_encoder: str = ""
     text_encoder: str = ""
+    fusion_dim: int | None = None
 
     def __post_init__(self) -> None:
         for name, bound in _SIZES.items():
@@ -66,6 +70,8 @@ class MsfSerConfig:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, not {self.fusion!r}")
         if self.top_k is not None:
             _check_int("top_k", self.top_k, self.experts)
+        if self.fusion_dim is not None:
+            _check_int("fusion_dim", self.fusion_dim, _WIDEST_FUSION)
         for name in ("dropout", "low", "high"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):

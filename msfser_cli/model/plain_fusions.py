@@ -4,17 +4,20 @@
     attention   y_d = h_d . gelu(sum_m w_dm V_m x_m) + c_d,   w_d = softmax over m of q_d . K_m x_m / sqrt(E)
 
 a is the acoustic vector, z the semantic vector, x = (a, z), and q_d a query for each dimension d. Both have the interface of
-`FilmExperts`. They have no experts, so their routes have one expert with weight 1.
+`FilmExperts`. They have no experts, so their routes have one expert with weight 1. To compare the kinds of fusion and not their
+sizes, `dim_like_fm_moe` gives them the number of parameters of FM-MOE.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from msfser_cli.model.config import MsfSerConfig
+from msfser_cli.model.film_experts import FilmExperts
 from msfser_cli.schemas import DIMENSIONS
 
 
@@ -23,8 +26,7 @@ class ConcatFusion(nn.Module):
 
     def __init__(self, config: MsfSerConfig) -> None:
         super().__init__()
-        # As wide as all of FM-MOE's experts together. The numbers of parameters still differ: see recipes/ablation.
-        width = config.experts * config.expert_dim
+        width = _width(config)
         self.hidden = nn.Linear(config.hidden_dim + config.semantic_dim, width)
         self.dropout = nn.Dropout(config.dropout)
         self.heads = nn.Linear(width, len(DIMENSIONS))
@@ -40,7 +42,7 @@ class AttentionFusion(nn.Module):
 
     def __init__(self, config: MsfSerConfig) -> None:
         super().__init__()
-        width = config.experts * config.expert_dim
+        width = _width(config)
         self.keys = nn.ModuleList(nn.Linear(size, width) for size in (config.hidden_dim, config.semantic_dim))
         self.values = nn.ModuleList(nn.Linear(size, width) for size in (config.hidden_dim, config.semantic_dim))
         self.queries = nn.Parameter(torch.randn(len(DIMENSIONS), width) / math.sqrt(width))
@@ -59,6 +61,21 @@ class AttentionFusion(nn.Module):
         mixed = torch.einsum("bdm,bme->bde", self.attend(acoustic, semantic), values)
         mixed = self.dropout(nn.functional.gelu(mixed))
         return (mixed * self.heads).sum(dim=-1) + self.head_bias, _one_expert(acoustic)
+
+
+def dim_like_fm_moe(config: MsfSerConfig) -> int:
+    """The `fusion_dim` with which the fusion of `config`, concat or attention, has most nearly as many parameters as FM-MOE."""
+    fusion = {"concat": ConcatFusion, "attention": AttentionFusion}[config.fusion]
+    with torch.device("meta"):  # allocates nothing
+        one, two, fm_moe = (
+            sum(parameter.numel() for parameter in module.parameters())
+            for module in (fusion(replace(config, fusion_dim=1)), fusion(replace(config, fusion_dim=2)), FilmExperts(config))
+        )
+    return 1 + max(0, round((fm_moe - one) / (two - one)))
+
+
+def _width(config: MsfSerConfig) -> int:
+    return config.fusion_dim or config.experts * config.expert_dim
 
 
 def _one_expert(acoustic: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from msfser_cli.errors import ResourceError, UsageError, is_shortage
 from msfser_cli.model import weights
 from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.msf_ser import MsfSer, MsfSerOutput
+from msfser_cli.model.plain_fusions import dim_like_fm_moe
 from msfser_cli.model_store.models import ModelFolder, folder_identity
 from msfser_cli.runs.stopping import stop_on_signals
 from msfser_cli.schemas import DIMENSIONS, STREAMS
@@ -148,7 +149,7 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
         raise UsageError(f"{examples.table}: the training utterances have no {' or '.join(streams)}; keep another stream as well")
     embed = examples.lineage.settings.get("embed", {})
     try:
-        return MsfSerConfig(
+        config = MsfSerConfig(
             acoustic_dim=examples.acoustic.shape[1],
             text_dim=examples.texts.shape[2],
             streams=streams,
@@ -165,6 +166,7 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
             acoustic_encoder=made_by(embed, "acoustic", streams, examples.lineage.models.get("acoustic")),
             text_encoder=made_by(embed, "text", streams, examples.lineage.models.get("text")),
         )
+        return config if config.fusion == "fm-moe" else replace(config, fusion_dim=dim_like_fm_moe(config))
     except ValueError as error:
         raise UsageError(str(error)) from error
 

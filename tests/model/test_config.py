@@ -29,6 +29,8 @@ def test_json_round_trip_is_exact() -> None:
         ("experts", 65),
         ("top_k", 5),
         ("top_k", 0),
+        ("fusion_dim", 0),
+        ("fusion_dim", 10**6),
         ("dropout", 1.0),
         ("dropout", float("nan")),
         ("dropout", None),

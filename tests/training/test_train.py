@@ -22,6 +22,7 @@ from kit.training_tables import Corpus, corpus
 from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, ModelError, MsfserError, OutputHeldError, TableError, UsageError
 from msfser_cli.model import weights
+from msfser_cli.model.config import FUSIONS
 from msfser_cli.settings import TrainSettings
 from msfser_cli.store.lock import held
 from msfser_cli.training.train import STATE, Trained, train
@@ -102,6 +103,15 @@ def test_the_other_fusions_learn_too(tmp_path: Path, fusion: str) -> None:
     result = fitted(examples(tmp_path, settings=settings), tmp_path / "head", settings)
     assert result.best.mean > 0.8
     assert weights.load(tmp_path / "head").config.fusion == fusion
+
+
+def test_heads_of_every_fusion_have_one_size(tmp_path: Path) -> None:
+    data, sizes = examples(tmp_path), []
+    for fusion in FUSIONS:
+        settings = TrainSettings(**{**QUICK.__dict__, "fusion": fusion, "epochs": 1})
+        fitted(data, tmp_path / fusion, settings)
+        sizes.append(sum(p.numel() for p in weights.load(tmp_path / fusion).parameters()))
+    assert max(sizes) < 1.01 * min(sizes)
 
 
 def test_speakers_are_held_out_whole_and_the_same_whatever_the_seed(tmp_path: Path) -> None:
