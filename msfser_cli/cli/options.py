@@ -337,7 +337,8 @@ DevSplit = Annotated[
     list[str] | None,
     _option(
         "dev-split",
-        "Choose the epoch by this split of the labels. Without it: development, dev, validation, val or valid. Repeatable.",
+        "Choose the epoch and calibrate the intervals by this split of the labels. Without it: development, dev, validation, "
+        "val or valid. Repeatable.",
         _SPLITS, metavar="NAME",
     ),
 ]

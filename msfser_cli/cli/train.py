@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -91,17 +92,24 @@ def train(
 
 
 def _line(epoch: Epoch) -> str:
-    ccc = ", ".join(f"{name} {value:.3f}" for name in DIMENSIONS if (value := getattr(epoch, name)) == value)
-    return f"loss {epoch.loss:.3f}, development CCC {ccc}"
+    return f"loss {epoch.loss:.3f}, development CCC {_ccc(epoch.valence, epoch.arousal, epoch.dominance)}"
+
+
+def _ccc(*values: float | None) -> str:
+    rated = [(name, x) for name, x in zip(DIMENSIONS, values, strict=True) if x is not None and not math.isnan(x)]
+    return ", ".join(f"{name} {x:.3f}" for name, x in rated)
 
 
 def _summary(result: Trained) -> str:
+    line = _line(result.best)
+    if result.ccc is not None:
+        line += f"; on the half that did not choose the epoch {_ccc(*result.ccc)}"
     if result.unchanged:
-        return f"{result.out}: already trained on the same data with the same settings; {_line(result.best)}"
+        return f"{result.out}: already trained on the same data with the same settings; {line}"
     where = f"epoch {result.best.epoch} of {result.epochs}"
     reach = "" if result.intervals else "; no intervals, because there are too few development ratings"
     encoder = f"--acoustic-encoder transformers-speech --acoustic-model {result.encoder} " if result.encoder else ""
-    return f"{result.out}: {where}; {_line(result.best)}{reach}\nuse it with: msfser predict ... {encoder}--head {result.out}"
+    return f"{result.out}: {where}; {line}{reach}\nuse it with: msfser predict ... {encoder}--head {result.out}"
 
 
 class _Progress:

@@ -57,7 +57,7 @@ class TrainingPlan:
 class Epoch:
     """The results of one epoch. epoch: its number, from 1. loss: mean training loss. rate: the learning rate at its end.
 
-    valence, arousal, dominance: development CCC, NaN if not rated. mean: their mean.
+    valence, arousal, dominance: CCC on the utterances that choose the epoch, NaN if not rated. mean: their mean.
     """
 
     epoch: int
@@ -117,6 +117,7 @@ class Trainer:
     def run(self, train: np.ndarray, development: np.ndarray, after: Callable[[Epoch], None]) -> None:
         """Train until `finished`. train, development: int64 indices of utterances. after: called at the end of each epoch.
 
+        The development utterances choose the epoch.
         Afterwards, the model has the weights of the best epoch, in evaluation mode. DivergedError if a loss, a weight or a score
         is not finite.
         """
@@ -132,6 +133,12 @@ class Trainer:
         with torch.inference_mode():
             parts = [self._forward(part).scores.double() for part in torch.split(torch.from_numpy(chosen), _ROWS)]
         return torch.cat(parts).numpy()
+
+    def ccc(self, chosen: np.ndarray, scores: np.ndarray) -> list[float]:
+        """The CCC of the `scores` [n, 3] of these utterances, for each dimension. NaN if not rated."""
+        labels = self._labels[chosen]
+        rated = ~np.isnan(labels)
+        return [metrics.ccc(labels[rated[:, d], d], scores[rated[:, d], d]) for d in range(len(DIMENSIONS))]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The state for `restore`: tensors by name, and values that JSON can hold."""
@@ -176,17 +183,12 @@ class Trainer:
         scores = self.scores(development)
         if not np.isfinite(scores).all():
             raise DivergedError("a score is not finite")
-        valence, arousal, dominance = (self._ccc(development, scores, d) for d in range(len(DIMENSIONS)))
+        valence, arousal, dominance = self.ccc(development, scores)
         mean = float(np.nanmean([valence, arousal, dominance]))
         rate = self._optimiser.param_groups[0]["lr"]
         self.history.append(Epoch(number, float(np.mean(losses)), valence, arousal, dominance, mean, rate))
         if self.best.epoch == number:
             self._best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-
-    def _ccc(self, chosen: np.ndarray, scores: np.ndarray, dimension: int) -> float:
-        labels = self._labels[chosen, dimension]
-        rated = ~np.isnan(labels)
-        return metrics.ccc(labels[rated], scores[rated, dimension])
 
     def _step(self, batch: Tensor) -> float:
         plan = self.plan

@@ -11,6 +11,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -51,7 +52,7 @@ _PARTS = (weights.WEIGHTS_NAME, weights.CONFIG_NAME, CARD, EPOCHS, ENCODER)
 class Trained:
     """The result of a training.
 
-    out: the folder. epochs: the number of epochs. unchanged: an earlier run had already finished it.
+    out: the folder. best: the chosen epoch. epochs: the number of epochs. unchanged: an earlier run had already finished it.
     """
 
     out: str
@@ -60,6 +61,8 @@ class Trained:
     utterances: int
     development_utterances: int
     intervals: intervals.Intervals | None
+    ccc: tuple[float | None, ...] | None
+    """CCC for each of `DIMENSIONS` on the half of the development set that did not choose the epoch; None if it was not split."""
     encoder: str | None
     """The folder of the fine-tuned encoder; None without fine-tuning."""
     unchanged: bool = False
@@ -111,7 +114,7 @@ def train(
             each(epoch)
 
         try:
-            trainer.run(examples.train, examples.development, after)
+            trainer.run(examples.train, examples.choosing, after)
         except DivergedError as error:
             (out / STATE).unlink(missing_ok=True)  # training would diverge again from this state
             raise UsageError(
@@ -274,18 +277,20 @@ def _restore(trainer: Trainer, out: Path) -> None:
 def _finish(learner: _Learner, examples: TrainingSet, settings: TrainSettings, out: Path, work: str) -> Trained:
     """Write the checkpoint. config.json comes last, because it makes the folder a checkpoint."""
     trainer, head = learner.trainer, learner.head
-    reach = _calibrate(trainer, examples, settings)
+    scores = trainer.scores(examples.calibrating)
+    reach = _calibrate(scores, examples, settings)
+    ccc = tuple(None if math.isnan(x) else x for x in trainer.ccc(examples.calibrating, scores)) if examples.is_split else None
     if learner.voice is not None:
         encoder = _save_encoder(learner.voice, out)
         head.config = replace(head.config, acoustic_encoder=f"{finetune.BACKEND}:{folder_identity(encoder)}")
-    result = Trained(str(out), trainer.best, len(trainer.history), len(examples.train), len(examples.development), reach,
+    result = Trained(str(out), trainer.best, len(trainer.history), len(examples.train), len(examples.development), reach, ccc,
                      _encoder_of(out))
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, [f.name for f in fields(Epoch)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(e.to_json() for e in trainer.history)
     card = {"work": work, "made by": f"msfser train {__version__}", "settings": as_dict(settings),
-            "result": result.best.to_json(), "epochs": result.epochs}
+            "result": result.best.to_json(), "epochs": result.epochs, "ccc": ccc}
     _write(out / EPOCHS, table.getvalue().encode())
     _write(out / CARD, _card(examples, learner, settings, result).encode())
     for name, file in weights.content(head, intervals=reach, card=card).items():
@@ -312,13 +317,11 @@ def _encoder_of(out: Path) -> str | None:
     return str(out / ENCODER) if (out / ENCODER).is_dir() else None
 
 
-def _calibrate(trainer: Trainer, examples: TrainingSet, settings: TrainSettings) -> intervals.Intervals | None:
-    """Prediction intervals from the development set; None if it is too small."""
-    chosen = examples.development
+def _calibrate(scores: np.ndarray, examples: TrainingSet, settings: TrainSettings) -> intervals.Intervals | None:
+    """Prediction intervals from the scores of `examples.calibrating`, [n, 3]; None if they are too few."""
+    chosen = examples.calibrating
     try:
-        return intervals.calibrate(
-            trainer.scores(chosen), examples.labels[chosen], examples.clusters[chosen].tolist(), settings.level
-        )
+        return intervals.calibrate(scores, examples.labels[chosen], examples.clusters[chosen].tolist(), settings.level)
     except ValueError:
         return None
 
@@ -328,10 +331,11 @@ def _finished(examples: TrainingSet, out: Path) -> Trained:
     weights.load(out)  # raises ModelError if the weights are damaged
     card = weights.load_card(out)
     try:
-        best, epochs = Epoch.from_json(card["result"]), int(card["epochs"])
+        best, epochs, ccc = Epoch.from_json(card["result"]), int(card["epochs"]), card["ccc"]
+        ccc = None if ccc is None else tuple(None if x is None else float(x) for x in ccc)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{out / weights.CONFIG_NAME}: its card is damaged; start over with --redo") from error
-    return Trained(str(out), best, epochs, len(examples.train), len(examples.development), weights.load_intervals(out),
+    return Trained(str(out), best, epochs, len(examples.train), len(examples.development), weights.load_intervals(out), ccc,
                    _encoder_of(out), unchanged=True)
 
 
@@ -346,17 +350,28 @@ parameters, the fusion `{fusion}`, and the streams {streams}. It scores {dimensi
 - labels: `{labels}` ({format}, scale {scale})
 - training set: {train} utterances of {train_speakers}
 - development set: {development} utterances of {development_speakers}
-- seed {seed}; epoch {best} of {epochs}, which has the highest mean CCC on the development set. The settings are in `config.json`,
-  and the results of every epoch in `{epochs_file}`.
+- seed {seed}; epoch {best} of {epochs}, which has the highest mean CCC on {choosing}. The settings are in `config.json`, and the
+  results of every epoch in `{epochs_file}`.
 
-## Results on the development set
+## Results on {calibrating}
 | dimension | CCC | {level:.0%} interval: distance below, above the score |
 |---|---|---|
 {rows}
 
-The epoch was chosen on these utterances. So the CCC is a little too high, and the intervals are a little too narrow. Publish the
-results of `msfser evaluate` on other speakers instead.
+{caution}
 {intervals}"""
+
+_WHOLE = """\
+The epoch was chosen on these utterances, because they are too few to be split. So the CCC is a little too high, and the intervals
+are a little too narrow. Publish the results of `msfser evaluate` on other speakers instead."""
+
+_HALF = """\
+The epoch was chosen on the other {choosing} utterances of the development set, of {who}. If you choose between trainings by this
+CCC, publish the results of `msfser evaluate` on other speakers instead."""
+
+_IN_BOTH = """
+{count} speakers of the development set are in the training set too. For new speakers, the CCC is too high, and the intervals are
+too narrow."""
 
 _INTERVALS = """\
 If they come from ten speakers or more, the intervals contain {level:.0%} of the ratings of such speakers, where each speaker
@@ -376,6 +391,9 @@ def _card(examples: TrainingSet, learner: _Learner, settings: TrainSettings, res
         calibrated = result.intervals is not None and result.intervals.above[d] is not None
         return f"{result.intervals.below[d]:.3f}, {result.intervals.above[d]:.3f}" if calibrated else "too few ratings"  # type: ignore
 
+    ccc = result.best.to_json() if result.ccc is None else dict(zip(DIMENSIONS, result.ccc, strict=True))
+    half = _HALF.format(choosing=len(examples.choosing), who=examples.who(examples.choosing))
+    caution = half if examples.is_split else _WHOLE
     return _CARD.format(
         version=__version__, acoustic=config.acoustic_encoder, text=config.text_encoder, fusion=config.fusion,
         parameters=sum(p.numel() for p in learner.head.parameters()), streams=", ".join(config.streams),
@@ -384,9 +402,12 @@ def _card(examples: TrainingSet, learner: _Learner, settings: TrainSettings, res
         train=result.utterances, train_speakers=examples.who(examples.train),
         development=result.development_utterances, development_speakers=examples.who(examples.development),
         seed=settings.seed, epochs=result.epochs, best=result.best.epoch, epochs_file=EPOCHS, level=settings.level,
+        choosing="one half of the development set" if examples.is_split else "the development set",
+        calibrating=f"{len(examples.calibrating)} development utterances of {examples.who(examples.calibrating)}",
+        caution=caution + (_IN_BOTH.format(count=examples.in_both) if examples.in_both else ""),
         intervals="" if result.intervals is None else _INTERVALS.format(level=settings.level),
         finetuned="" if voice is None else _FINETUNED.format(encoder=ENCODER, start=voice.start.identity),
-        rows="\n".join(f"| {d} | {getattr(result.best, d):.3f} | {reach(DIMENSIONS.index(d))} |" for d in config.dimensions),
+        rows="\n".join(f"| {d} | {ccc[d]:.3f} | {reach(DIMENSIONS.index(d))} |" for d in config.dimensions),
     )  # fmt: skip
 
 

@@ -1,9 +1,14 @@
-"""The training set: the vectors of a table, the labels of its utterances, and the split into training and development set."""
+"""The training set: the vectors of a table, the labels of its utterances, and the split into training and development set.
+
+The best of many epochs fits the utterances that chose it a little better than others. So a development set of many speakers is
+split in two: one half chooses the epoch, and the other gives its CCC and the prediction intervals.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +22,7 @@ from msfser_cli.evaluation.labels import Labels, ResolvedScale, Scale, read_labe
 from msfser_cli.schemas import DIMENSIONS, columns_through
 from msfser_cli.settings import TrainSettings
 from msfser_cli.stages.predict import VECTORS
-from msfser_cli.statistics.intervals import FEW_SPEAKERS
+from msfser_cli.statistics.intervals import FEW_SPEAKERS, least
 from msfser_cli.store import arrow, tables
 from msfser_cli.store.lineage import Lineage
 
@@ -30,7 +35,9 @@ class TrainingSet:
 
     utterances: keys and `speaker`, with `split` (null if unknown), `cluster` (see `evaluation.clusters`) and its `kind`.
     acoustic: float32 [n, Da]. texts: float32 [n, 3, Dt]. present: bool [n, 4].
-    labels: float64 [n, 3] in `scale`; NaN if missing. train, development: int64 indices. dimensions: those with labels.
+    labels: float64 [n, 3] in `scale`; NaN if missing. dimensions: those with labels.
+    train, development: int64 indices. choosing, calibrating: the two halves of `development`; both are all of it if it is too
+    small to be split.
     """
 
     table: Path
@@ -45,12 +52,24 @@ class TrainingSet:
     labels: np.ndarray
     train: np.ndarray
     development: np.ndarray
+    choosing: np.ndarray
+    calibrating: np.ndarray
     dimensions: tuple[str, ...]
 
     @property
     def clusters(self) -> np.ndarray:
         """The cluster of each utterance: its speaker, podcast or recording."""
         return self.utterances["cluster"].to_numpy()
+
+    @property
+    def is_split(self) -> bool:
+        """Whether other speakers choose the epoch than those who give CCC and intervals."""
+        return len(self.choosing) < len(self.development)
+
+    @property
+    def in_both(self) -> int:
+        """The number of speakers in both the training set and the development set."""
+        return len(set(self.clusters[self.train]) & set(self.clusters[self.development]))
 
     def account(self) -> list[str]:
         """A description of the training set for the user, in lines. Those that begin with "warning: " are warnings."""
@@ -60,15 +79,19 @@ class TrainingSet:
             f"utterances: {len(self.train)} in the training set ({self.who(self.train)}), {len(self.development)} in the "
             f"development set ({self.who(self.development)}), {len(self.labels) - used} of other splits left out",
         ]
-        both = set(self.clusters[self.train]) & set(self.clusters[self.development])
-        if both:
-            lines.append(f"warning: {len(both)} speakers are in both of the labels' splits, so the development CCC is too high")
+        if self.is_split:
+            lines.append(f"development set: {len(self.choosing)} utterances ({self.who(self.choosing)}) choose the epoch, and "
+                         f"{len(self.calibrating)} ({self.who(self.calibrating)}) give its CCC and the prediction intervals")
+        else:
+            lines.append(f"warning: the development set ({self.who(self.development)}) is too small to be split. So the same "
+                         "utterances choose the epoch and give its CCC and the prediction intervals: the CCC will be too high, "
+                         "and the intervals too narrow")
+        if self.in_both:
+            lines.append(f"warning: {self.in_both} speakers are in both of the labels' splits, so the development CCC is too "
+                         "high")
         if (self.utterances["kind"] == "recording").any():
             lines.append("warning: some speakers are unknown, so whole recordings are held out instead; a speaker may be in both "
                          "sets")
-        if len(set(self.clusters[self.development])) < FEW_SPEAKERS:
-            lines.append(f"warning: the development set has only {self.who(self.development)}, so prediction intervals will be "
-                         "too narrow")
         lines += [f"warning: {d} has no labels, or no weight in the loss, so it is not trained and its scores will be null"
                   for d in DIMENSIONS if d not in self.dimensions]  # fmt: skip
         if self.scale.outside:
@@ -80,9 +103,9 @@ class TrainingSet:
     def digest(self) -> str:
         """A hash of all data that training uses."""
         digest = hashlib.sha256()
-        for array in (self.acoustic, self.texts, self.present, self.labels, self.train, self.development):
+        for array in (self.acoustic, self.texts, self.present, self.labels, self.train, self.choosing, self.calibrating):
             digest.update(np.ascontiguousarray(array).tobytes())
-        digest.update("\0".join(self.utterances["utterance_id"]).encode())
+        digest.update("\0".join((*self.utterances["utterance_id"], *self.clusters)).encode())
         return digest.hexdigest()
 
     def who(self, chosen: np.ndarray) -> str:
@@ -113,10 +136,12 @@ def read(
     dimensions = tuple(d for i, d in enumerate(DIMENSIONS) if not np.isnan(values[:, i]).all())
     train, development = _splits(gold, labelled, values, settings)
     _require_variety(labels, values, train, development, dimensions)
+    choosing, calibrating = _halves(labelled["cluster"].to_numpy(), values, development, dimensions, settings.level)
     return TrainingSet(
         table=table, lineage=tables.read_lineage(table), labels_path=gold, label_format=labels.format, scale=resolved,
         utterances=labelled.select(*_KEYS, "split", "cluster", "kind"), acoustic=acoustic[chosen], texts=texts[chosen],
-        present=present[chosen], labels=values, train=train, development=development, dimensions=dimensions,
+        present=present[chosen], labels=values, train=train, development=development,
+        choosing=choosing, calibrating=calibrating, dimensions=dimensions,
     )  # fmt: skip
 
 
@@ -200,10 +225,7 @@ def _require_named_splits(gold: Path, split: pl.Series, settings: TrainSettings)
 
 
 def _hold_out(gold: Path, labelled: pl.DataFrame, chosen: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out whole speakers until they have `share` of the utterances. Returns the indices that stay, and those held out.
-
-    Speakers are taken in the order of a hash of their names, so a new speaker does not change the order of the others.
-    """
+    """Hold out whole speakers until they have `share` of the utterances. Returns the indices that stay, and those held out."""
     clusters = labelled["cluster"].to_numpy()[chosen]
     sizes = Counter(clusters)
     if len(sizes) < 2:
@@ -211,13 +233,37 @@ def _hold_out(gold: Path, labelled: pl.DataFrame, chosen: np.ndarray, share: flo
                          "out", "label more speakers, or add a column `split` with train and dev")
     held_out: set[str] = set()
     count = 0
-    for name in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest()):
+    for name in _shuffled(sizes):
         if count >= share * len(chosen) or len(held_out) == len(sizes) - 1:
             break
         held_out.add(name)
         count += sizes[name]
     is_held_out = np.array([name in held_out for name in clusters])
     return chosen[~is_held_out], chosen[is_held_out]
+
+
+def _halves(
+    clusters: np.ndarray, values: np.ndarray, development: np.ndarray, dimensions: tuple[str, ...], level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The development set in two halves of whole speakers. If a half is too small, both are the whole set.
+
+    A half needs `FEW_SPEAKERS` speakers and `least` ratings for each dimension, because intervals from fewer speakers lose more
+    than they gain by the split.
+    """
+    first = np.isin(clusters[development], _shuffled(set(clusters[development]))[::2])
+    halves = development[first], development[~first]
+    for half in halves:
+        for d in dimensions:
+            rated = half[~np.isnan(values[half, DIMENSIONS.index(d)])]
+            ratings = values[rated, DIMENSIONS.index(d)]
+            if len(set(clusters[rated])) < FEW_SPEAKERS or len(rated) < least(level) or len(np.unique(ratings)) < 2:
+                return development, development
+    return halves
+
+
+def _shuffled(names: Iterable[str]) -> list[str]:
+    """The names in the order of their hashes, so a new name does not change the order of the others."""
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
 
 
 def _require_variety(

@@ -39,7 +39,7 @@ def test_an_encoder_learns_clips_by_heart(
     settings = FinetuneSettings(epochs=2, patience=2, batch_size=TOGETHER, dropout=0.0, without=("les", "gs", "es"),
                                 hidden_dim=16, backbone=str(wavlm), **rates)  # type: ignore[arg-type]
     examples = read(embedded, labels, settings)
-    examples = dataclasses.replace(examples, train=np.tile(examples.train, 2 * steps), development=examples.train)
+    examples = dataclasses.replace(examples, train=np.tile(examples.train, 2 * steps), choosing=examples.train)
     heard, losses = list[float](), list[float]()
     with card.taken() as peak:
         began = time.monotonic()

@@ -93,7 +93,7 @@ def chain_scores(embedded: tuple[Path, Path], head: Path, out: Path) -> pl.DataF
 def test_a_small_encoder_learns_its_clips_by_heart(embedded: tuple[Path, Path], tmp_path: Path) -> None:
     examples = spoken(embedded)
     handful = examples.train[:8]
-    by_heart = dataclasses.replace(examples, train=handful, development=handful)
+    by_heart = dataclasses.replace(examples, train=handful, choosing=handful)
     hard = {"epochs": 50, "patience": 50, "rate": 5e-3, "encoder_rate": 2e-3}
     result = fitted(by_heart, tmp_path / "head", layers="all", **hard)
     assert min(result.best.valence, result.best.arousal, result.best.dominance) > 0.9

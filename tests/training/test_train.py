@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from kit.program import AFRESH
@@ -24,6 +25,7 @@ from msfser_cli.errors import LabelError, ModelError, MsfserError, OutputHeldErr
 from msfser_cli.model import weights
 from msfser_cli.model.config import FUSIONS
 from msfser_cli.settings import TrainSettings
+from msfser_cli.statistics import metrics
 from msfser_cli.store.lock import held
 from msfser_cli.training.train import STATE, Trained, train
 from msfser_cli.training.training_set import TrainingSet, read
@@ -120,10 +122,83 @@ def test_speakers_are_held_out_whole_and_the_same_whatever_the_seed(tmp_path: Pa
     assert not train_speakers & development
     assert len(train_speakers | development) == 8
     assert 0.1 <= len(data.development) / len(data.labels) <= 0.4
-    warned = [line for line in data.account() if "speakers, so prediction intervals" in line]
-    assert warned[0].startswith(f"warning: the development set has only {len(development)} ")
     other = TrainSettings(**{**QUICK.__dict__, "seed": 5})
     assert set(read(data.table, data.labels_path, other).clusters[data.development]) == development
+
+
+def ccc_of(result: Trained, data: TrainingSet, chosen: np.ndarray) -> list[float]:
+    """The CCC of the head that was trained, on these utterances."""
+    inputs = (torch.from_numpy(values[chosen]) for values in (data.acoustic, data.texts, data.present))
+    scores = weights.load(Path(result.out))(*inputs).scores.numpy()
+    return [metrics.ccc(data.labels[chosen, d], scores[:, d]) for d in range(3)]
+
+
+def test_of_many_held_out_speakers_half_choose_the_epoch_and_the_others_judge_it(tmp_path: Path) -> None:
+    data, out = examples(tmp_path, corpus(600, 100)), tmp_path / "head"
+    halves = [set(data.clusters[chosen]) for chosen in (data.choosing, data.calibrating)]
+    assert [len(half) for half in halves] == [10, 10]
+    assert not halves[0] & halves[1]
+    assert sorted((*data.choosing, *data.calibrating)) == data.development.tolist()
+    assert not any("warning" in line for line in data.account())
+    assert "60 utterances (10 speakers) choose the epoch, and 60 (10 speakers) give its CCC" in data.account()[2]
+    result = fitted(data, out)
+    assert result.intervals is not None
+    assert result.ccc is not None
+    assert (result.intervals.utterances, result.intervals.speakers) == (60, 10)
+    best = (result.best.valence, result.best.arousal, result.best.dominance)
+    assert best == pytest.approx(ccc_of(result, data, data.choosing), abs=1e-4)
+    assert result.ccc == pytest.approx(ccc_of(result, data, data.calibrating), abs=1e-4)
+    card = (out / "MODEL_CARD.md").read_text("utf-8")
+    assert "## Results on 60 development utterances of 10 speakers" in card
+    assert "chosen on the other 60 utterances of the development set, of 10 speakers" in card
+    assert f"| valence | {result.ccc[0]:.3f} |" in card
+    assert fitted(data, out) == dataclasses.replace(result, unchanged=True)
+
+
+def test_few_held_out_speakers_choose_the_epoch_and_judge_it(tmp_path: Path) -> None:
+    data, out = examples(tmp_path, corpus(540, 90)), tmp_path / "head"
+    assert len(set(data.clusters[data.development])) == 18
+    assert np.array_equal(data.choosing, data.development)
+    assert np.array_equal(data.calibrating, data.development)
+    assert any(line.startswith("warning: the development set (18 speakers) is too small to be split") for line in data.account())
+    result = fitted(data, out, TrainSettings(**{**QUICK.__dict__, "epochs": 2}))
+    assert result.ccc is None
+    assert result.intervals is not None
+    assert result.intervals.speakers == 18
+    card = (out / "MODEL_CARD.md").read_text("utf-8")
+    assert "The epoch was chosen on these utterances" in card
+    assert f"| valence | {result.best.valence:.3f} |" in card
+
+
+def test_a_half_needs_ratings_of_each_dimension(tmp_path: Path) -> None:
+    content = corpus(600, 100)
+    for line in content.labels:
+        if int(line["speaker"][1:]) % 2:
+            line["valence"] = None
+    data = examples(tmp_path, content)
+    assert len(set(data.clusters[data.development])) >= 20
+    assert not data.is_split
+    assert examples(tmp_path, content, TrainSettings(**{**QUICK.__dict__, "loss_weights": (0.0, 1.0, 1.0)})).is_split
+
+
+def test_other_halves_are_another_training(tmp_path: Path) -> None:
+    content = corpus(200, 40)
+    for i, line in enumerate(content.labels):
+        line["split"] = ("Train", "Development")[i % 40 // 20]
+    data = examples(tmp_path, content)
+    for line in content.labels:
+        line["speaker"] = f"new {line['speaker']}"
+    other = examples(tmp_path, content)
+    assert np.array_equal(other.development, data.development)
+    assert other.digest() != data.digest()
+
+
+def test_the_card_says_who_is_in_both_sets(tmp_path: Path) -> None:
+    content = corpus(64)
+    for i, line in enumerate(content.labels):
+        line["split"] = ("Train", "Development")[i // 8 % 2]
+    fitted(examples(tmp_path, content), tmp_path / "head", TrainSettings(**{**QUICK.__dict__, "epochs": 1}))
+    assert "8 speakers of the development set are in the training set too" in (tmp_path / "head" / "MODEL_CARD.md").read_text()
 
 
 def test_recordings_are_not_called_speakers(tmp_path: Path) -> None:
@@ -182,7 +257,7 @@ def _run(folder: Path, out: str, *more: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_after_a_kill_it_goes_on_to_the_same_weights(tmp_path: Path, number: signal.Signals) -> None:
-    corpus(1000).write(tmp_path)
+    corpus(1000, 100).write(tmp_path)
     options = ("--epochs", "12", "--batch-size", "16", "--patience", "12")
     process = subprocess.Popen(_run(tmp_path, "killed", *options), stderr=subprocess.DEVNULL)
     while not (tmp_path / "killed" / STATE).exists():
