@@ -35,6 +35,7 @@ from msfser_cli.model import weights
 from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.losses import ccc_loss
 from msfser_cli.model.msf_ser import MsfSer
+from msfser_cli.model_store.models import locate
 from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.statistics import bootstrap
 from msfser_cli.statistics.intervals import calibrate
@@ -57,7 +58,8 @@ def fit(acted: Examples, spoken: Examples, written: Examples, *, seed: int = 0, 
         MsfSerConfig(
             acoustic_dim=acted.acoustic.shape[1], text_dim=acted.texts.shape[2], hidden_dim=128, semantic_dim=256, expert_dim=64,
             dropout=0.4,
-            acoustic_encoder="whisper:whisper-base", text_encoder="transformers-text:minilm-l6",
+            acoustic_encoder=f"whisper:{locate('whisper-base').identity}",
+            text_encoder=f"transformers-text:{locate('minilm-l6').identity}",
         )
     )  # fmt: skip
     silence = np.zeros((len(written), acted.acoustic.shape[1]), np.float32)

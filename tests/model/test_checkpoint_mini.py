@@ -8,15 +8,18 @@ import torch
 
 import msfser_cli.model
 from msfser_cli.model import weights
+from msfser_cli.model_store.registry import registry
 from msfser_cli.profiles import profile
 
 FOLDER = Path(msfser_cli.model.__file__).parent / "checkpoints" / "mini"
 
 
 def test_it_fits_the_profile() -> None:
+    """It knows its encoders by revision, so another model in a folder of the same name is refused."""
     config, embed = weights.load(FOLDER).config, profile("mini")["embed"]
-    assert config.acoustic_encoder == f"{embed['acoustic_encoder']}:{embed['acoustic_model']}"
-    assert config.text_encoder == f"{embed['text_encoder']}:{embed['text_model']}"
+    acoustic, text = (registry()[embed[f"{role}_model"]] for role in ("acoustic", "text"))
+    assert config.acoustic_encoder == f"{embed['acoustic_encoder']}:{acoustic.source}@{acoustic.revision}"
+    assert config.text_encoder == f"{embed['text_encoder']}:{text.source}@{text.revision}"
     assert (config.low, config.high) == (0, 1)
 
 
