@@ -144,6 +144,10 @@ PREDICT = (
     Column("router_valence", "list<float64>", "weight of each expert for valence", "", "0..1, sum 1"),
     Column("router_arousal", "list<float64>", "weight of each expert for arousal", "", "0..1, sum 1"),
     Column("router_dominance", "list<float64>", "weight of each expert for dominance", "", "0..1, sum 1"),
+    Column("reference", "string", "what the voice was compared with: `recording`, the speaker's utterances in the recording (all "
+           "of its utterances, if speakers are unknown), or `speaker`, those in all recordings; null: nothing", "",
+           "recording, speaker", True, 4),
+    Column("reference_utterances", "int64", "number of the utterances that the voice was compared with", "", ">= 0", True, 4),
 )
 
 STAGES: dict[str, tuple[Column, ...]] = {

@@ -18,6 +18,7 @@ UNITS = ("utterance", "file")
 COMPUTE_TYPES = ("auto", "int8", "float16", "float32")
 ENCODER_LAYERS = ("last", "all")
 LES = ("words", "context")
+REFERENCES = ("auto", "none", "recording", "speaker")
 PER_LANGUAGE = "per-language"
 POOLINGS = ("mean-std", "attentive")
 CHANNELS = ("mix", "split")
@@ -165,13 +166,19 @@ class PredictSettings:
     """The settings of `predict`.
 
     head: the MSF-SER checkpoint, `mini` or a folder.
+    reference: one of `REFERENCES`, what a voice is compared with. `none`: nothing. `recording`: the speaker's utterances in the
+    same recording. `speaker`: those in all recordings of the table. `auto`: `recording` if the head has a reference, else `none`.
     intervals: prediction intervals (`Intervals.to_json`) that replace the checkpoint's own; None: the checkpoint's own.
     calibrated_on: the sha256 of the labels that `intervals` were calibrated on.
     """
 
     head: str = "mini"
+    reference: str = "auto"
     intervals: dict[str, Any] | None = None
     calibrated_on: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.reference in REFERENCES, "reference", self.reference, f"one of {', '.join(REFERENCES)}")
 
 
 @dataclass(frozen=True, kw_only=True)

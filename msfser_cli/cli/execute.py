@@ -60,6 +60,7 @@ def execute(
     from msfser_cli.runs import chain, runner
     from msfser_cli.runs.engines.workforce import Workforce
     from msfser_cli.runs.source import require_languages, source_of
+    from msfser_cli.runs.speakers import with_references
     from msfser_cli.store.objects import location
     from msfser_cli.store.shard import Shard
 
@@ -70,6 +71,7 @@ def execute(
     workforce = Workforce(how.jobs, how.engine, how.ray_address, how.worker_cpus, how.worker_gpus)
     plan = chain.plan(given.settings(stages, how.profile))
     require_languages(plan, source)
+    source = with_references(plan, source)
     if calibration is not None:
         if calibration.labels and shard:
             raise UsageError("--calibrate: each shard would calibrate by itself; embed the shards, join them, and predict from "

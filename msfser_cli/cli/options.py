@@ -265,6 +265,14 @@ Head = Annotated[
     str | None, _setting("head", "MSF-SER checkpoint: mini, or a folder from msfser train.", _SCORES, metavar="HEAD")
 ]
 
+Reference = Annotated[
+    str | None,
+    _setting(
+        "reference", "Compare each voice with the speaker's in the recording, or, from a table, in all recordings.", _SCORES,
+        metavar="auto|none|recording|speaker",
+    ),
+]
+
 Calibrate = Annotated[
     Path | None,
     _option(

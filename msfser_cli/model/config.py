@@ -38,6 +38,7 @@ class MsfSerConfig:
     top_k: the number of experts that a router may use for one utterance, 1..K; None: all.
     fusion_dim: length of the hidden state of concat and attention. None: that of all experts together, as in older heads. See
     `plain_fusions.dim_like_fm_moe`.
+    reference_dim: length of the hidden state that weighs utterances for the reference. None: the model has no reference.
     dropout: probability from 0 to below 1, for the inputs and the hidden states, in training only.
     low, high: the ends of the scale. Every score lies between them.
     acoustic_encoder, text_encoder: the encoders of the vectors that the weights were trained on, with their models. The weights
@@ -60,6 +61,7 @@ class MsfSerConfig:
     acoustic_encoder: str = ""
     text_encoder: str = ""
     fusion_dim: int | None = None
+    reference_dim: int | None = None
 
     def __post_init__(self) -> None:
         for name, bound in _SIZES.items():
@@ -72,6 +74,8 @@ class MsfSerConfig:
             _check_int("top_k", self.top_k, self.experts)
         if self.fusion_dim is not None:
             _check_int("fusion_dim", self.fusion_dim, _WIDEST_FUSION)
+        if self.reference_dim is not None:
+            _check_int("reference_dim", self.reference_dim, _SIZES["hidden_dim"])
         for name in ("dropout", "low", "high"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):

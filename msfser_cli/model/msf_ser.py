@@ -1,4 +1,7 @@
-"""The MSF-SER model: a gated fusion of the texts modulates FiLM experts on the voice. Other fusions serve as comparisons."""
+"""The MSF-SER model: a gated fusion of the texts modulates FiLM experts on the voice. Other fusions serve as comparisons.
+
+A model with a reference scores a voice relative to how its speaker usually sounds, where that is known (see `reference`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.film_experts import FilmExperts, balance
 from msfser_cli.model.gated_fusion import GatedFusion
 from msfser_cli.model.plain_fusions import AttentionFusion, ConcatFusion
+from msfser_cli.model.reference import Reference
 from msfser_cli.schemas import SEMANTIC_STREAMS, STREAMS
 
 _FUSIONS = {"fm-moe": FilmExperts, "concat": ConcatFusion, "attention": AttentionFusion}
@@ -49,6 +53,9 @@ class MsfSer(nn.Module):
         self.projection = nn.Linear(config.acoustic_dim, config.hidden_dim)
         self.dropout = nn.Dropout(config.dropout)
         self.no_speech = nn.Parameter(torch.zeros(config.hidden_dim))
+        if config.reference_dim is not None:
+            self.reference = Reference(config)
+            self.relative = nn.Linear(1, config.hidden_dim, bias=False)
         self.gated_fusion = GatedFusion(config)
         self.fusion = _FUSIONS[config.fusion](config)
 
@@ -68,13 +75,25 @@ class MsfSer(nn.Module):
             deviation = rows.std(dim=0, correction=0)
             std.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
-    def forward(self, acoustic: Tensor, texts: Tensor, present: Tensor) -> MsfSerOutput:
+    def evidence(self, acoustic: Tensor, present: Tensor) -> Tensor:
+        """What each row adds to its speaker's reference, [B, 1 + acoustic_dim]: 0 without an acoustic vector.
+
+        Only a model with a reference has it. acoustic, present: as in `forward`.
+        """
+        has_speech = present[:, :1]
+        return torch.where(has_speech, self.reference.evidence(self._standardised(acoustic, has_speech)), 0.0)
+
+    def forward(
+        self, acoustic: Tensor, texts: Tensor, present: Tensor, evidence: Tensor | None = None
+    ) -> MsfSerOutput:
         """Score a batch. Raises ValueError for other shapes than these.
 
         acoustic: float [B, acoustic_dim], the pooled speech vectors.
         texts: float [B, 3, text_dim], the LES, GS and ES vectors.
         present: bool [B, 4], whether a row has an acoustic, LES, GS and ES vector. Values of an absent vector are not used, and
         may be NaN.
+        evidence: float [B, 1 + acoustic_dim], the sum of `evidence` over the utterances of each row's speaker. Zeros, and None:
+        no reference.
         """
         c, rows = self.config, len(acoustic)
         for name, tensor, shape in (
@@ -84,15 +103,25 @@ class MsfSer(nn.Module):
         ):
             if tensor.shape != shape:
                 raise ValueError(f"{name} must have the shape {list(shape)}, not {list(tensor.shape)}")
+        if evidence is not None and evidence.shape != (rows, 1 + c.acoustic_dim):
+            raise ValueError(f"evidence must have the shape {[rows, 1 + c.acoustic_dim]}, not {list(evidence.shape)}")
         present = present & torch.tensor([s in c.streams for s in STREAMS], device=present.device)
         has_speech, has_text = present[:, :1], present[:, 1:]
-        # torch.where, not a product: 0 * NaN is NaN.
-        acoustic = torch.where(has_speech, (acoustic - self.acoustic_mean) / self.acoustic_std, 0.0)
+        acoustic = self._standardised(acoustic, has_speech)
         texts = torch.where(has_text.unsqueeze(-1), (texts - self.text_mean) / self.text_std, 0.0)
 
         semantic, gates = self.gated_fusion(self.input_dropout(texts), has_text)  # [B, semantic_dim], [B, 3]
-        voice = nn.functional.gelu(self.projection(self.input_dropout(acoustic)))  # [B, hidden_dim]
+        if evidence is None:
+            voice = self.projection(self.input_dropout(acoustic))  # [B, hidden_dim]
+        else:
+            usual, share = self.reference(evidence)
+            voice = self.projection(self.input_dropout(acoustic - usual)) + self.relative(share)
+        voice = nn.functional.gelu(voice)
         voice = torch.where(has_speech, self.dropout(voice), self.no_speech)
         logits, routes = self.fusion(voice, semantic)  # [B, 3], [B, 3, K]
         scores = c.low + (c.high - c.low) * torch.sigmoid(logits)
         return MsfSerOutput(scores, gates, routes, balance(routes))
+
+    def _standardised(self, acoustic: Tensor, has_speech: Tensor) -> Tensor:
+        # torch.where, not a product: 0 * NaN is NaN.
+        return torch.where(has_speech, (acoustic - self.acoustic_mean) / self.acoustic_std, 0.0)

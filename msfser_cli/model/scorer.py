@@ -44,13 +44,26 @@ class Scorer:
         """The checkpoint's config: sizes, scale and encoders."""
         return self._model.config
 
-    def score(self, acoustic: np.ndarray, texts: np.ndarray, present: np.ndarray) -> Scores:
-        """Score n utterances. acoustic: float32 [n, Da]. texts: float32 [n, 3, Dt]. present: bool [n, 4] (acoustic, LES, GS, ES).
+    def evidence(self, acoustic: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """What each of n utterances adds to its speaker's reference, float64 [n, 1 + Da]. Arguments as in `score`.
 
-        ValueError for other shapes.
+        Only a head with a reference has it (`config.reference_dim`).
         """
         with torch.inference_mode():
-            out = self._model(*(torch.from_numpy(a) for a in (acoustic, texts, present)))
+            evidence: np.ndarray = self._model.evidence(torch.from_numpy(acoustic), torch.from_numpy(present)).double().numpy()
+        return evidence
+
+    def score(
+        self, acoustic: np.ndarray, texts: np.ndarray, present: np.ndarray, evidence: np.ndarray | None = None
+    ) -> Scores:
+        """Score n utterances. acoustic: float32 [n, Da]. texts: float32 [n, 3, Dt]. present: bool [n, 4] (acoustic, LES, GS, ES).
+
+        evidence: float64 [n, 1 + Da], the sum of `evidence` over the utterances of each one's speaker; zeros, and None: no
+        reference. ValueError for other shapes.
+        """
+        with torch.inference_mode():
+            summed = None if evidence is None else torch.from_numpy(evidence.astype(np.float32))
+            out = self._model(*(torch.from_numpy(a) for a in (acoustic, texts, present)), summed)
         scores, gates, routes = (t.double().numpy() for t in (out.scores, out.gates, out.routes))
         scores[:, [d not in self.config.dimensions for d in DIMENSIONS]] = np.nan
         if self._intervals is None:

@@ -15,6 +15,7 @@ from msfser_cli.errors import RecordingError
 from msfser_cli.runs.chain import Chain
 from msfser_cli.runs.source import Item
 from msfser_cli.schemas import LedgerLine
+from msfser_cli.stages.predict import Reference
 from msfser_cli.stages.work import Work, no_audio
 from msfser_cli.store.audio import Audio
 from msfser_cli.store.media import Media
@@ -134,11 +135,14 @@ def audio_of(item: Item, media: Media, chain: Chain) -> Audio:
 def _rows_key(input_key: str, rows: list[Row]) -> str:
     """A hash of a recording's rows. It changes if a transcript is edited, but not if the same rows are written again.
 
-    Vectors do not count: they follow from the rest, and on a GPU their last digits are not the same each time.
+    Vectors do not count: they follow from the rest, and on a GPU their last digits are not the same each time. The reference of a
+    speaker counts by what it comes from.
     """
     digest = hashlib.sha256(input_key.encode())
     for row in rows:
         for name, value in row.items():
-            if not isinstance(value, np.ndarray):
+            if isinstance(value, Reference):
+                digest.update(value.key.encode())
+            elif not isinstance(value, np.ndarray):
                 digest.update(b"%s\0%s\0" % (name.encode(), json.dumps(value, ensure_ascii=False).encode()))
     return digest.hexdigest()

@@ -1,15 +1,19 @@
-"""predict: valence, arousal and dominance of utterances, from their vectors and a trained MSF-SER model."""
+"""predict: valence, arousal and dominance of utterances, from their vectors and a trained MSF-SER model.
+
+A head with a reference scores a voice relative to how its speaker usually sounds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msfser_cli.backends import Row
+from msfser_cli.backends import Row, speakers
 from msfser_cli.backends.parallel import one_thread
-from msfser_cli.errors import ModelError
+from msfser_cli.errors import ModelError, UsageError
 from msfser_cli.model_store.models import ModelFolder, checkpoint
 from msfser_cli.schemas import DIMENSIONS, SEMANTIC_STREAMS, STREAMS
 from msfser_cli.settings import PredictSettings
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 VECTORS = tuple(f"{stream}_vector" for stream in STREAMS)
 """The columns of the four streams, in the order of the presence mask."""
 
+BROUGHT = "speaker_reference"
+"""The key of rows that bring a `Reference` with them."""
 DIGITS = 6
 """The decimals of scores. float32 has no more precision."""
 
@@ -30,12 +36,53 @@ BATCH = 1024
 """The number of utterances that are scored together."""
 
 
-def predict(works: Sequence[Work], scorer: Scorer) -> None:
-    """Add the columns of `schemas.PREDICT`. ModelError if a vector has another length than the head needs."""
+FEWEST = 3
+"""The fewest utterances that a speaker is compared with. Two say little of how someone usually sounds."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How a speaker usually sounds. kind: `recording` or `speaker`, as in `settings.REFERENCES`.
+
+    evidence: the sum of `Scorer.evidence` over the speaker's utterances, float64 [1 + Da]. utterances: their number. key: a hash
+    of where they come from; empty for a reference within a recording.
+    """
+
+    kind: str
+    evidence: np.ndarray
+    utterances: int
+    key: str = ""
+
+
+def predict(works: Sequence[Work], scorer: Scorer, reference: str = "none") -> None:
+    """Add the columns of `schemas.PREDICT`. ModelError if a vector has another length than the head needs.
+
+    reference: one of `settings.REFERENCES` but `auto`. With `speaker`, the rows of speakers who have a reference in all
+    recordings bring it with them (see `runs.speakers`). Other rows are compared within their recording.
+    """
     with one_thread():
         for work in works:
-            batches = [work.rows[first : first + BATCH] for first in range(0, len(work.rows), BATCH)]
-            work.rows = [row for batch in batches for row in _score(batch, scorer)]
+            references = _references(work.rows, scorer) if reference != "none" else [None] * len(work.rows)
+            parts = [slice(first, first + BATCH) for first in range(0, len(work.rows), BATCH)]
+            work.rows = [row for part in parts for row in _score(work.rows[part], references[part], scorer)]
+
+
+def evidence(rows: Sequence[Row], scorer: Scorer) -> np.ndarray:
+    """What each row adds to its speaker's reference, float64 [n, 1 + Da]; zeros without an acoustic vector."""
+    acoustic, _, present = _inputs(rows, scorer)
+    return scorer.evidence(acoustic, present)
+
+
+def _references(rows: Sequence[Row], scorer: Scorer) -> list[Reference | None]:
+    """The reference of each row of a recording. None: the speaker has too few utterances."""
+    references: list[Reference | None] = [row.get(BROUGHT) for row in rows]
+    for of_speaker in speakers.together(rows):
+        heard = [i for i in of_speaker if rows[i]["acoustic_vector"] is not None]
+        if len(heard) >= FEWEST and any(references[i] is None for i in heard):
+            within = Reference("recording", evidence([rows[i] for i in heard], scorer).sum(axis=0), len(heard))
+            for i in heard:
+                references[i] = references[i] or within
+    return references
 
 
 def intervals_of(settings: PredictSettings, models: Mapping[str, ModelFolder]) -> Intervals | None:
@@ -50,27 +97,47 @@ def _load(settings: PredictSettings, models: Mapping[str, ModelFolder]) -> Step:
     from msfser_cli.model.scorer import Scorer
 
     scorer = Scorer(models["head"].path, intervals_of(settings, models))
-    return lambda works: predict(works, scorer)
+    return lambda works: predict(works, scorer, settings.reference)
 
 
-STAGE = Stage(lambda settings: Needs(settings, {"head": checkpoint(settings.head)}), _load, lambda settings: "head")
+def _needs(settings: PredictSettings) -> Needs:
+    """The head. UsageError for a reference that the head does not have."""
+    from msfser_cli.model.weights import load_config
+
+    head = checkpoint(settings.head)
+    has_reference = load_config(head.path).reference_dim is not None
+    if settings.reference == "auto":
+        settings = replace(settings, reference="recording" if has_reference else "none")
+    elif settings.reference != "none" and not has_reference:
+        raise UsageError(f"{head.path}: this head was trained without a reference; leave out --reference, or name another --head")
+    return Needs(settings, {"head": head})
 
 
-def _score(rows: Sequence[Row], scorer: Scorer) -> list[Row]:
+STAGE = Stage(_needs, _load, lambda settings: "head")
+
+
+def _inputs(rows: Sequence[Row], scorer: Scorer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The arguments of `Scorer.score` but the evidence."""
     config = scorer.config
     acoustic = _stacked([row["acoustic_vector"] for row in rows], config.acoustic_dim, "acoustic")
     texts = np.stack([_stacked([row[v] for row in rows], config.text_dim, v) for v in VECTORS[1:]], axis=1)
-    present = np.array([[row[v] is not None for v in VECTORS] for row in rows])
-    out = scorer.score(acoustic, texts, present)
+    return acoustic, texts, np.array([[row[v] is not None for v in VECTORS] for row in rows])
+
+
+def _score(rows: Sequence[Row], references: Sequence[Reference | None], scorer: Scorer) -> list[Row]:
+    none = np.zeros(1 + scorer.config.acoustic_dim)
+    summed = np.stack([none if r is None else r.evidence for r in references]) if any(references) else None
+    out = scorer.score(*_inputs(rows, scorer), summed)
     scored = []
-    for row, scores, intervals, gates, routes in zip(
-        rows, _numbers(out.scores), _numbers(out.intervals), _numbers(out.gates), _numbers(out.routes), strict=True
+    for row, reference, scores, intervals, gates, routes in zip(
+        rows, references, _numbers(out.scores), _numbers(out.intervals), _numbers(out.gates), _numbers(out.routes), strict=True
     ):
+        compared = {"reference": reference and reference.kind, "reference_utterances": reference.utterances if reference else 0}
         ends = {f"{d}_{end}": x for d, interval in zip(DIMENSIONS, intervals, strict=True)
                 for end, x in zip(("low", "high"), interval, strict=True)}  # fmt: skip
         of_streams = {f"gate_{stream}": gate for stream, gate in zip(SEMANTIC_STREAMS, gates, strict=True)}
         of_experts = {f"router_{d}": route for d, route in zip(DIMENSIONS, routes, strict=True)}
-        scored.append({**row, **dict(zip(DIMENSIONS, scores, strict=True)), **ends, **of_streams, **of_experts})
+        scored.append({**row, **dict(zip(DIMENSIONS, scores, strict=True)), **ends, **of_streams, **of_experts, **compared})
     return scored
 
 

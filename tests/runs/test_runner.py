@@ -140,7 +140,8 @@ def test_a_dry_run_makes_no_folder(corpus: Path, tmp_path: Path) -> None:
 
 def test_a_head_scores_only_the_vectors_that_it_knows(corpus: Path) -> None:
     _, source = source_of("predict", [str(corpus)], None)
-    with pytest.raises(ModelError, match="on the acoustic vectors of whisper:whisper-base, but the table has those of double"):
+    trained = "on the acoustic vectors of whisper:Systran/faster-whisper-base@.*, but the table has those of double"
+    with pytest.raises(ModelError, match=trained):
         runner.pending(plan("transcribe", "emphasize", "describe", "embed", "predict"), source, Destination("s.parquet"))
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msfser_cli.backends import Row, pitch, spectrum, spelling
+from msfser_cli.backends import Row, pitch, speakers, spectrum, spelling
 from msfser_cli.backends.parallel import each
 from msfser_cli.errors import UsageError
 
@@ -236,16 +236,14 @@ def _timing(sounding: np.ndarray, row: Row) -> dict[str, Number]:
 def _relate(rows: Sequence[Row], measured: Sequence[dict[str, Number]]) -> None:
     """Add pitch and level relative to the median over the same speaker's utterances, if there are at least two."""
     for name, relative in (("pitch_median_hz", "pitch_relative_st"), ("loudness_db", "loudness_relative_db")):
-        by_speaker: dict[str | None, list[float]] = {}
-        for row, numbers in zip(rows, measured, strict=True):
-            if (value := numbers.get(name)) is not None:
-                by_speaker.setdefault(row.get("speaker"), []).append(value)
-        for row, numbers in zip(rows, measured, strict=True):
-            value, values = numbers.get(name), by_speaker.get(row.get("speaker"), [])
-            if value is None or len(values) < 2:
+        for of_speaker in speakers.together(rows):
+            values = [value for i in of_speaker if (value := measured[i].get(name)) is not None]
+            if len(values) < 2:
                 continue
             median = float(np.median(values))
-            numbers[relative] = 12 * float(np.log2(value / median)) if relative.endswith("_st") else value - median
+            for i in of_speaker:
+                if (value := measured[i].get(name)) is not None:
+                    measured[i][relative] = 12 * float(np.log2(value / median)) if relative.endswith("_st") else value - median
 
 
 def _listed(parts: Sequence[str]) -> str:
