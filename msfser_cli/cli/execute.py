@@ -92,6 +92,7 @@ def execute(
                 typer.echo(printable(identity))
         would = f"{len(pending)} of {len(source.recording_ids)} recordings would be done: {', '.join(stages)}"
         would += "".join(f"\nno longer in the corpus: {printable(identity)}" for identity in gone)
+        would += "\n--prune would remove their rows" if gone and how.prune else ""
         log.say("summary", would, recordings=len(source.recording_ids), pending=len(pending), gone=len(gone))
         return
     for note in plan.notes:

@@ -132,6 +132,9 @@ def test_a_name_that_cannot_be_asked_for_fails_and_leaves(msfser: Program, home:
     line = read_ledger(home / "x.parquet")["/slash.wav"]
     assert (line["reason"], "copy it to another name" in line["detail"]) == ("unreadable", True)
     store.remove("show//slash.wav")
+    dry = msfser(home, *PREDICT, "--prune", "--dry-run")
+    assert "no longer in the corpus: /slash.wav\n--prune would remove their rows" in dry.stderr
+    assert "/slash.wav" in read_ledger(home / "x.parquet")
     pruned = msfser(home, *PREDICT, "--prune", code=3)
     assert "1 no longer in the corpus: removed" in pruned.stderr
     assert "/slash.wav" not in read_ledger(home / "x.parquet")
