@@ -12,13 +12,19 @@ _NUMBERED = re.compile(r"CHANNEL_\d+(_SPEAKER_\d+)?|SPEAKER_\d+")
 
 
 def together(rows: Sequence[Row]) -> list[list[int]]:
-    """The indices of one recording's rows by speaker. Rows without a speaker count as one speaker."""
+    """The indices of one recording's rows by speaker. Rows of unknown speakers count as those of one."""
     of_speaker: dict[str | None, list[int]] = {}
     for i, row in enumerate(rows):
-        of_speaker.setdefault(row.get("speaker"), []).append(i)
+        speaker = row.get("speaker")
+        of_speaker.setdefault(None if is_unknown(speaker) else speaker, []).append(i)
     return list(of_speaker.values())
+
+
+def is_unknown(speaker: str | None) -> bool:
+    """Whether this is the name of no one."""
+    return speaker is None or speaker.lower() in ("", "unknown")
 
 
 def is_named(speaker: str | None) -> bool:
     """Whether the speaker's name is the same in all recordings."""
-    return speaker is not None and speaker.lower() not in ("", "unknown") and not _NUMBERED.fullmatch(speaker)
+    return speaker is not None and not is_unknown(speaker) and not _NUMBERED.fullmatch(speaker)

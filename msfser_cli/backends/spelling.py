@@ -36,7 +36,7 @@ _SEMIVOWELS = str.maketrans("йў", "jw")
 _VOWEL_RUN = re.compile(rf"[ëï{_VOWELS}][{_VOWELS}]*|[аеёиоуыэюяіїє]")
 """The vowels of one syllable. A diaeresis starts a new one (naïve), and so does each Cyrillic vowel."""
 _NUCLEI = {
-    language: re.compile(pattern, re.VERBOSE)
+    language: re.compile(re.sub(r"\s+#.*", "", pattern), re.VERBOSE)
     for language, pattern in {
         "de": r"""
             ^[^aeiouyäöüëï]*i(?=[aouäöü])                                                # Bio, Dialog

@@ -73,7 +73,7 @@ def execute(
     require_languages(plan, source)
     source = with_references(plan, source)
     if calibration is not None:
-        if calibration.labels and shard:
+        if calibration.labels and (shard or source.shard):
             raise UsageError("--calibrate: each shard would calibrate by itself; embed the shards, join them, and predict from "
                              "the joined table with --calibrate")
         plan = calibration.of(plan, source, how.out)

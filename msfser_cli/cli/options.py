@@ -268,8 +268,8 @@ Head = Annotated[
 Reference = Annotated[
     str | None,
     _setting(
-        "reference", "Compare each voice with the speaker's in the recording, or, from a table, in all recordings.", _SCORES,
-        metavar="auto|none|recording|speaker",
+        "reference", "Compare each voice with the speaker's in the recording, or, from a table of embed, in all recordings.",
+        _SCORES, metavar="auto|none|recording|speaker",
     ),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -34,8 +35,8 @@ def calibrate(
     """The chain with intervals that contain the share `level` of ratings like those in `gold`.
 
     For this, the recordings among `items` that the labels name are annotated. If the table `out` was begun with the same labels,
-    head and level, its intervals are kept instead. Only labels about a single utterance count. A label about several has a mean
-    score, which is closer to its rating than the score of a single utterance would be.
+    level, settings and models, its intervals are kept instead. Only labels about a single utterance count. A label about several
+    has a mean score, which is closer to its rating than the score of a single utterance would be.
 
     scale: of the labels, if they do not declare it. ignore_outside: labels far outside of it count as missing. LabelError if the
     labels cannot be read or joined, or are too few.
@@ -56,13 +57,15 @@ def calibrate(
 
 
 def _earlier(chain: Chain, settings: st.PredictSettings, out: str | Path, level: float) -> dict[str, object] | None:
-    """The intervals of the table `out`, if it was begun with the same labels, head and level."""
+    """The intervals of the table `out`, if it was begun with the same labels, level, settings and models."""
     lineage = begun(out)
     if lineage is None:
         return None
-    before = lineage.settings.get("predict", {})
-    same = before.get("calibrated_on") == settings.calibrated_on and lineage.models.get("head") == chain.identities()["head"]
-    reach = before.get("intervals")
+    now = {name: st.as_dict(s) for name, s in {**chain.settings, "predict": settings}.items()}
+    before = {name: dict(lineage.settings.get(name, {})) for name in now}
+    reach, now["predict"]["intervals"] = before["predict"].pop("intervals", None), None
+    same = json.loads(json.dumps(now)) == {**before, "predict": {**before["predict"], "intervals": None}}
+    same = same and chain.identities().items() <= lineage.models.items()
     return reach if same and isinstance(reach, dict) and reach.get("level") == level else None
 
 

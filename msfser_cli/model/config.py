@@ -76,6 +76,8 @@ class MsfSerConfig:
             _check_int("fusion_dim", self.fusion_dim, _WIDEST_FUSION)
         if self.reference_dim is not None:
             _check_int("reference_dim", self.reference_dim, _SIZES["hidden_dim"])
+            if "acoustic" not in self.streams:
+                raise ValueError("reference_dim needs the stream acoustic")
         for name in ("dropout", "low", "high"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):

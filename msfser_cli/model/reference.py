@@ -4,8 +4,8 @@
     r   = sum_i w_i x_i / (k + sum_i w_i)          over the speaker's utterances i
     s   = sum_i w_i / (k + sum_i w_i)              the share of the reference: 0 without one, and it approaches 1 with many
 
-x_i is the standardised acoustic vector. u, V, b, c and k > 0 are learned. w gives little weight to excited speech, so a speaker
-who is angry all the time does not become neutral. k pulls the reference of a few utterances towards none.
+x_i is the standardised acoustic vector. u, V, b, c and k > 0 are learned. With w, a model can learn to leave excited speech out,
+so that a speaker who is angry all the time does not become neutral. k pulls the reference of a few utterances towards none.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def _needs(settings: EmbedSettings) -> Needs:
     models = {"acoustic": locate(settings.acoustic_model), "text": locate(settings.text_model)}
     backend("encoders", settings.acoustic_encoder)
     backend("encoders", settings.text_encoder)
-    registered = registry().get(settings.text_model)
-    return Needs(replace(settings, text_languages=tuple(registered.languages) if registered else ()), models)
+    known = [m.languages for m in registry().values() if f"{m.source}@{m.revision}" == models["text"].identity]
+    return Needs(replace(settings, text_languages=tuple(known[0]) if known else ()), models)
 
 
 def _load(settings: EmbedSettings, models: Mapping[str, ModelFolder]) -> Step:

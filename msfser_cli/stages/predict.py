@@ -37,7 +37,7 @@ BATCH = 1024
 
 
 FEWEST = 3
-"""The fewest utterances that a speaker is compared with. Two say little of how someone usually sounds."""
+"""The fewest utterances of a reference. Two say little of how someone usually sounds."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,26 @@ def predict(works: Sequence[Work], scorer: Scorer, reference: str = "none") -> N
             work.rows = [row for part in parts for row in _score(work.rows[part], references[part], scorer)]
 
 
-def evidence(rows: Sequence[Row], scorer: Scorer) -> np.ndarray:
-    """What each row adds to its speaker's reference, float64 [n, 1 + Da]; zeros without an acoustic vector."""
-    acoustic, _, present = _inputs(rows, scorer)
-    return scorer.evidence(acoustic, present)
+def evidence(rows: Sequence[Row], scorer: Scorer) -> dict[int, np.ndarray]:
+    """Index of a row -> what its voice adds to the speaker's reference, float64 [1 + Da].
+
+    A row without a voice, or with one that is not finite, is left out.
+    """
+    voiced = [i for i, row in enumerate(rows) if row["acoustic_vector"] is not None]
+    if not voiced:
+        return {}
+    acoustic, _, present = _inputs([rows[i] for i in voiced], scorer)
+    return {i: of_row for i, of_row in zip(voiced, scorer.evidence(acoustic, present), strict=True) if np.isfinite(of_row).all()}
 
 
 def _references(rows: Sequence[Row], scorer: Scorer) -> list[Reference | None]:
     """The reference of each row of a recording. None: the speaker has too few utterances."""
-    references: list[Reference | None] = [row.get(BROUGHT) for row in rows]
+    of_rows = evidence(rows, scorer)
+    references: list[Reference | None] = [row.get(BROUGHT) if i in of_rows else None for i, row in enumerate(rows)]
     for of_speaker in speakers.together(rows):
-        heard = [i for i in of_speaker if rows[i]["acoustic_vector"] is not None]
-        if len(heard) >= FEWEST and any(references[i] is None for i in heard):
-            within = Reference("recording", evidence([rows[i] for i in heard], scorer).sum(axis=0), len(heard))
+        heard = [i for i in of_speaker if i in of_rows]
+        if len(heard) >= FEWEST:
+            within = Reference("recording", np.sum([of_rows[i] for i in heard], axis=0), len(heard))
             for i in heard:
                 references[i] = references[i] or within
     return references

@@ -11,9 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from kit.training_tables import Corpus, corpus
+from kit.training_tables import ACOUSTIC, TEXT, Corpus, corpus
 from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, UsageError
+from msfser_cli.model import weights
+from msfser_cli.model.config import MsfSerConfig
+from msfser_cli.model.msf_ser import MsfSer
 from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.settings import TrainSettings
 from msfser_cli.store import tables
@@ -112,6 +115,22 @@ def test_the_same_labels_go_on_where_the_output_was_begun(head: Path, tmp_path: 
     first = predicted(table, head, "--calibrate", str(gold))
     Corpus(content.rows[:100], content.labels).write(tmp_path)  # half of the sample would make other intervals
     assert predicted(table, head, "--calibrate", str(gold)).equals(first)  # no --redo: it is the same work
+
+
+def test_intervals_of_scores_with_another_reference_are_not_kept(tmp_path: Path) -> None:
+    content = corpus(200, 20)
+    for row, line in zip(content.rows, content.labels, strict=True):
+        row["speaker"] = line["speaker"]
+    weights.save(tmp_path / "head", MsfSer(MsfSerConfig(acoustic_dim=ACOUSTIC, text_dim=TEXT, reference_dim=4, low=1, high=7)))
+    both = []
+    for name, first in (("a", True), ("b", False)):
+        (tmp_path / name).mkdir()
+        table, gold = content.write(tmp_path / name)
+        options = ("--calibrate", str(gold), "--redo", "--reference")
+        if first:
+            predicted(table, tmp_path / "head", *options, "none")
+        both.append(predicted(table, tmp_path / "head", *options, "speaker"))
+    assert both[0].equals(both[1])
 
 
 def test_few_speakers_are_said(head: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.msf_ser import MsfSer
 from msfser_cli.model.scorer import Scorer
 from msfser_cli.schemas import columns_through
+from msfser_cli.stages.predict import VECTORS
 from msfser_cli.store import tables
+from msfser_cli.store.ledger import ledger_path
 
 Predict = Callable[..., Result]
 
@@ -109,13 +113,46 @@ def test_shards_have_the_references_of_the_whole_table(tmp_path: Path, predict: 
     )
 
 
+def test_the_table_of_one_shard_is_refused(tmp_path: Path, predict: Predict) -> None:
+    """The other shards have more of its speakers."""
+    table = spoken().write(tmp_path)[0]
+    assert predict(table, "--shard", "0/2", "--keep-vectors", out="part.parquet").exit_code == 0
+    lineage = tables.read_lineage(tmp_path / "part.parquet")
+    part = tables.read(tmp_path / "part.parquet", columns_through("embed")).to_pylist()
+    for row in part:
+        row |= {v: None if row[v] is None else np.array(row[v], np.float32) for v in VECTORS}
+    tables.write_rows(tmp_path / "embedded0.parquet", part, columns_through("embed"), replace(lineage, stage="embed"))
+    shutil.copy(ledger_path(tmp_path / "part.parquet"), ledger_path(tmp_path / "embedded0.parquet"))
+    refused = predict(tmp_path / "embedded0.parquet", "--reference", "speaker", out="o.parquet").exception
+    assert isinstance(refused, UsageError)
+    assert "the table holds shard 0/2" in str(refused)
+
+
+def test_a_voice_that_is_absent_or_not_finite_is_compared_with_nothing(tmp_path: Path, predict: Predict) -> None:
+    made = spoken()
+    made.rows[0]["acoustic_vector"] = None
+    made.rows[3]["acoustic_vector"] = np.full(ACOUSTIC, np.nan, np.float32)
+    assert predict(made.write(tmp_path)[0], "--reference", "speaker").exit_code == 0
+    found = {row["recording_id"]: row for row in rows(tmp_path / "scores.parquet")}
+    own = [found[row["recording_id"]] for row in made.rows if row["speaker"] == "s0"]
+    assert [(row["reference"], row["reference_utterances"]) for row in own] == [(None, 0)] * 2 + [("speaker", 6)] * 6
+    assert [row["arousal"] is None for row in own] == [False, True] + [False] * 6
+
+
+def test_the_order_of_the_rows_changes_no_key(tmp_path: Path, predict: Predict) -> None:
+    made = spoken()
+    predict(made.write(tmp_path)[0], "--reference", "speaker")
+    made.rows.reverse()
+    assert json.loads(predict(made.write(tmp_path)[0], "--reference", "speaker").stdout)["unchanged"] == 24
+
+
 @pytest.mark.model
 def test_a_corpus_has_to_be_embedded_first(tmp_path: Path, predict: Predict) -> None:
     (tmp_path / "audio").mkdir()
     (tmp_path / "audio" / "a.wav").touch()
     refused = predict(tmp_path / "audio", "--reference", "speaker").exception
     assert isinstance(refused, UsageError)
-    assert "run msfser embed" in str(refused)
+    assert "predict on the table of embed" in str(refused)
 
 
 def test_the_reference_of_one_recording_needs_no_other(tmp_path: Path, predict: Predict) -> None:
