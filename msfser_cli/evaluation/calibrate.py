@@ -61,11 +61,10 @@ def _earlier(chain: Chain, settings: st.PredictSettings, out: str | Path, level:
     lineage = begun(out)
     if lineage is None:
         return None
-    now = {name: st.as_dict(s) for name, s in {**chain.settings, "predict": settings}.items()}
-    before = {name: dict(lineage.settings.get(name, {})) for name in now}
-    reach, now["predict"]["intervals"] = before["predict"].pop("intervals", None), None
-    same = json.loads(json.dumps(now)) == {**before, "predict": {**before["predict"], "intervals": None}}
-    same = same and chain.identities().items() <= lineage.models.items()
+    reach = lineage.settings.get("predict", {}).get("intervals")
+    now = {name: st.as_dict(s) for name, s in {**chain.settings, "predict": replace(settings, intervals=reach)}.items()}
+    same_settings = json.loads(json.dumps(now)).items() <= lineage.settings.items()
+    same = same_settings and chain.identities().items() <= lineage.models.items()
     return reach if same and isinstance(reach, dict) and reach.get("level") == level else None
 
 

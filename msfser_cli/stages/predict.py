@@ -29,15 +29,15 @@ VECTORS = tuple(f"{stream}_vector" for stream in STREAMS)
 
 BROUGHT = "speaker_reference"
 """The key of rows that bring a `Reference` with them."""
+
+FEWEST = 3
+"""The fewest utterances of a reference. Two say little of how someone usually sounds."""
+
 DIGITS = 6
 """The decimals of scores. float32 has no more precision."""
 
 BATCH = 1024
 """The number of utterances that are scored together."""
-
-
-FEWEST = 3
-"""The fewest utterances of a reference. Two say little of how someone usually sounds."""
 
 
 @dataclass(frozen=True)

@@ -117,9 +117,8 @@ class Trainer:
     def run(self, train: np.ndarray, development: np.ndarray, after: Callable[[Epoch], None]) -> None:
         """Train until `finished`. train, development: int64 indices of utterances. after: called at the end of each epoch.
 
-        The development utterances choose the epoch.
-        Afterwards, the model has the weights of the best epoch, in evaluation mode. DivergedError if a loss, a weight or a score
-        is not finite.
+        The development utterances choose the epoch. Afterwards, the model has the weights of the best epoch, in evaluation mode.
+        DivergedError if a loss, a weight or a score is not finite.
         """
         while not self.finished:
             self._epoch(train, development)
