@@ -188,10 +188,12 @@ class TrainSettings:
     Rates, sizes and dropout were chosen on EmoDB and EmoBank.
     train_splits, dev_splits: the names that the labels' split column may use for the two splits, in any case.
     dev_share: the share of utterances to hold out, by whole speakers, if the labels have no splits.
+    relative: whether the head also learns to score voices relative to how their speaker usually sounds.
     """
 
     fusion: str = "fm-moe"
     without: tuple[str, ...] = ()
+    relative: bool = False
     experts: int = 4
     top_k: int | None = None
     hidden_dim: int = 64
@@ -221,6 +223,8 @@ class TrainSettings:
         _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2^32 - 1")
         _require(0 < self.dev_share < 1, "dev_share", self.dev_share, "above 0 and below 1")
         _require(0 < self.level < 1, "level", self.level, "above 0 and below 1")
+        if self.relative and "acoustic" in self.without:
+            raise UsageError("--relative compares voices, and --without acoustic leaves them out; leave out one of the two")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +259,8 @@ class FinetuneSettings(TrainSettings):
         _require(1 <= self.crop < float("inf"), "crop", self.crop, "at least 1 s")
         if "acoustic" in self.without:
             raise UsageError("--without acoustic leaves nothing for the encoder to learn; leave out --finetune")
+        if self.relative:
+            raise UsageError("--relative does not work with --finetune; embed with the finished encoder first, then train again")
 
 
 Settings = TranscribeSettings | EmphasizeSettings | DescribeSettings | EmbedSettings | PredictSettings | TrainSettings

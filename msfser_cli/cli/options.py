@@ -25,7 +25,7 @@ def _setting(name: str, help: str, panel: str, **more: Any) -> Any:
     # If several settings have the field, the first counts: --finetune has its own epochs and batch size, and its help says so.
     defaults = {f.name: f.default for settings in reversed(SETTINGS.values()) for f in fields(settings)}
     default = defaults[name.replace("-", "_")]
-    shown = "" if default is None else f" [dim]\\[default: {default}][/dim]"
+    shown = "" if default is None or default is False else f" [dim]\\[default: {default}][/dim]"
     return _option(name, help + shown, panel, show_default=False, **more)
 
 
@@ -301,6 +301,12 @@ Without = Annotated[
     _option(
         "without", "Leave out a stream: acoustic, les (emphasised words), gs (transcript) or es (description). Repeatable.",
         _MODEL, metavar="STREAM",
+    ),
+]
+Relative = Annotated[
+    bool | None,
+    _setting(
+        "relative", "Learn to score voices relative to how their speaker usually sounds, too. See predict --reference.", _MODEL,
     ),
 ]
 Experts = Annotated[int | None, _setting("experts", "Number of experts of fm-moe.", _MODEL, metavar="N")]

@@ -104,6 +104,8 @@ def _summary(result: Trained) -> str:
     line = _line(result.best)
     if result.ccc is not None:
         line += f"; on the half that did not choose the epoch {_ccc(*result.ccc)}"
+    if result.relative_ccc is not None:
+        line += f"; with reference {_ccc(*result.relative_ccc)}"
     if result.unchanged:
         return f"{result.out}: already trained on the same data with the same settings; {line}"
     where = f"epoch {result.best.epoch} of {result.epochs}"

@@ -57,7 +57,8 @@ class TrainingPlan:
 class Epoch:
     """The results of one epoch. epoch: its number, from 1. loss: mean training loss. rate: the learning rate at its end.
 
-    valence, arousal, dominance: CCC on the utterances that choose the epoch, NaN if not rated. mean: their mean.
+    valence, arousal, dominance: CCC on the utterances that choose the epoch, NaN if not rated; for a head with a reference, the
+    mean of the CCC with and without it. mean: their mean.
     """
 
     epoch: int
@@ -82,17 +83,17 @@ class Epoch:
 class Trainer:
     """Fits the parameters of `model` to labels.
 
-    forward: scores utterances with `model`. labels: float [N, 3], NaN if missing.
+    forwards: the ways in which `model` scores utterances; it learns all of them alike. labels: float [N, 3], NaN if missing.
     rates: groups of parameters with a learning rate of their own; the others learn at the plan's. Parameters that require no
     gradient stay as they are.
     """
 
     def __init__(
-        self, model: nn.Module, forward: Forward, labels: np.ndarray, plan: TrainingPlan,
+        self, model: nn.Module, forwards: Sequence[Forward], labels: np.ndarray, plan: TrainingPlan,
         rates: Sequence[tuple[Sequence[nn.Parameter], float]] = (),
     ) -> None:  # fmt: skip
         self.model, self.plan, self.history = model, plan, list[Epoch]()
-        self._forward, self._labels = forward, labels
+        self._forwards, self._labels = forwards, labels
         self._targets = torch.from_numpy(labels.astype(np.float32))
         apart = {id(p) for parameters, _ in rates for p in parameters}
         others = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
@@ -127,17 +128,22 @@ class Trainer:
         self.model.eval()
 
     def scores(self, chosen: np.ndarray) -> np.ndarray:
-        """The model's scores of the utterances with these indices, float64 [n, 3]."""
+        """The model's scores of the utterances with these indices, in each of the W ways: float64 [W, n, 3]."""
         self.model.eval()
         with torch.inference_mode():
-            parts = [self._forward(part).scores.double() for part in torch.split(torch.from_numpy(chosen), _ROWS)]
-        return torch.cat(parts).numpy()
+            parts = [
+                torch.stack([forward(part).scores.double() for forward in self._forwards])
+                for part in torch.split(torch.from_numpy(chosen), _ROWS)
+            ]
+        return torch.cat(parts, dim=1).numpy()
 
-    def ccc(self, chosen: np.ndarray, scores: np.ndarray) -> list[float]:
-        """The CCC of the `scores` [n, 3] of these utterances, for each dimension. NaN if not rated."""
+    def ccc(self, chosen: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """The CCC of the `scores` [W, n, 3] of these utterances, float64 [W, 3]. NaN if not rated."""
         labels = self._labels[chosen]
         rated = ~np.isnan(labels)
-        return [metrics.ccc(labels[rated[:, d], d], scores[rated[:, d], d]) for d in range(len(DIMENSIONS))]
+        return np.array([
+            [metrics.ccc(labels[rated[:, d], d], way[rated[:, d], d]) for d in range(len(DIMENSIONS))] for way in scores
+        ])
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The state for `restore`: tensors by name, and values that JSON can hold."""
@@ -182,7 +188,7 @@ class Trainer:
         scores = self.scores(development)
         if not np.isfinite(scores).all():
             raise DivergedError("a score is not finite")
-        valence, arousal, dominance = self.ccc(development, scores)
+        valence, arousal, dominance = self.ccc(development, scores).mean(axis=0).tolist()
         mean = float(np.nanmean([valence, arousal, dominance]))
         rate = self._optimiser.param_groups[0]["lr"]
         self.history.append(Epoch(number, float(np.mean(losses)), valence, arousal, dominance, mean, rate))
@@ -192,7 +198,10 @@ class Trainer:
     def _step(self, batch: Tensor) -> float:
         plan = self.plan
         self._optimiser.zero_grad()
-        loss = training_loss(self._forward(batch), self._targets[batch], plan.loss_weights, plan.balance)
+        losses = [
+            training_loss(forward(batch), self._targets[batch], plan.loss_weights, plan.balance) for forward in self._forwards
+        ]
+        loss = torch.stack(losses).mean()
         if not torch.isfinite(loss):
             raise DivergedError("the loss is not finite")
         loss.backward()  # type: ignore[no-untyped-call]

@@ -42,7 +42,11 @@ from msfser_cli.store.objects import Location
 from msfser_cli.training import finetune
 from msfser_cli.training.finetune import Clips, Voice
 from msfser_cli.training.fit import DivergedError, Epoch, Trainer, TrainingPlan
+from msfser_cli.training.references import References
 from msfser_cli.training.training_set import TrainingSet
+
+REFERENCE_DIM = 32
+"""The hidden size of the weights of a reference."""
 
 STATE, EPOCHS, CARD, ENCODER = "training.safetensors", "epochs.csv", "MODEL_CARD.md", "encoder"
 _PARTS = (weights.WEIGHTS_NAME, weights.CONFIG_NAME, CARD, EPOCHS, ENCODER)
@@ -63,6 +67,8 @@ class Trained:
     intervals: intervals.Intervals | None
     ccc: tuple[float | None, ...] | None
     """CCC for each of `DIMENSIONS` on the half of the development set that did not choose the epoch; None if it was not split."""
+    relative_ccc: tuple[float | None, ...] | None
+    """The same with references of all utterances of each speaker; None for a head without a reference, too."""
     encoder: str | None
     """The folder of the fine-tuned encoder; None without fine-tuning."""
     unchanged: bool = False
@@ -166,6 +172,7 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
             dropout=settings.dropout,
             low=examples.scale.scale.low,
             high=examples.scale.scale.high,
+            reference_dim=REFERENCE_DIM if settings.relative else None,
             acoustic_encoder=made_by(embed, "acoustic", streams, examples.lineage.models.get("acoustic")),
             text_encoder=made_by(embed, "text", streams, examples.lineage.models.get("text")),
         )
@@ -194,12 +201,28 @@ def _learner(
     with torch.no_grad():
         head.standardise_by(*(get(torch.from_numpy(sample)) for get in (acoustic, texts.__getitem__, present.__getitem__)))
 
-    def forward(chosen: Tensor) -> MsfSerOutput:
+    def alone(chosen: Tensor) -> MsfSerOutput:
         return head(acoustic(chosen), texts[chosen], present[chosen])  # type: ignore[no-any-return]
 
+    forwards: list[Callable[[Tensor], MsfSerOutput]] = [alone]
+    if settings.relative:
+        references = _references(examples)
+
+        def relative(chosen: Tensor) -> MsfSerOutput:
+            drawn = references.drawn(chosen) if head.training else references.complete(chosen)
+            return references.scored(head, acoustic(chosen), texts[chosen], present[chosen], drawn)
+
+        forwards.append(relative)
     plan = TrainingPlan(**{f.name: getattr(settings, f.name) for f in fields(TrainingPlan)})
     model = head if voice is None else nn.ModuleDict({"voice": voice, "head": head})
-    return _Learner(head, voice, Trainer(model, forward, examples.labels, plan, rates))
+    return _Learner(head, voice, Trainer(model, forwards, examples.labels, plan, rates))
+
+
+def _references(examples: TrainingSet) -> References:
+    """References within each speaker's part of the training or the development set."""
+    split = np.isin(np.arange(len(examples.labels)), examples.train)
+    speakers = [f"{is_train} {cluster}" for is_train, cluster in zip(split, examples.clusters, strict=True)]
+    return References(examples.acoustic, examples.present[:, 0], examples.labels, speakers, examples.train)
 
 
 def _make_room(out: Path, work: str, *, redo: bool) -> None:
@@ -279,18 +302,19 @@ def _finish(learner: _Learner, examples: TrainingSet, settings: TrainSettings, o
     trainer, head = learner.trainer, learner.head
     scores = trainer.scores(examples.calibrating)
     reach = _calibrate(scores, examples, settings)
-    ccc = tuple(None if math.isnan(x) else x for x in trainer.ccc(examples.calibrating, scores)) if examples.is_split else None
+    ways = [tuple(None if math.isnan(x) else x for x in way) for way in trainer.ccc(examples.calibrating, scores).tolist()]
+    ccc, relative = (ways[0] if examples.is_split else None), (ways[-1] if examples.is_split and settings.relative else None)
     if learner.voice is not None:
         encoder = _save_encoder(learner.voice, out)
         head.config = replace(head.config, acoustic_encoder=f"{finetune.BACKEND}:{folder_identity(encoder)}")
     result = Trained(str(out), trainer.best, len(trainer.history), len(examples.train), len(examples.development), reach, ccc,
-                     _encoder_of(out))
+                     relative, _encoder_of(out))
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, [f.name for f in fields(Epoch)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(e.to_json() for e in trainer.history)
     card = {"work": work, "made by": f"msfser train {__version__}", "settings": as_dict(settings),
-            "result": result.best.to_json(), "epochs": result.epochs, "ccc": ccc}
+            "result": result.best.to_json(), "epochs": result.epochs, "ccc": ccc, "relative_ccc": relative}
     _write(out / EPOCHS, table.getvalue().encode())
     _write(out / CARD, _card(examples, learner, settings, result).encode())
     for name, file in weights.content(head, intervals=reach, card=card).items():
@@ -318,10 +342,14 @@ def _encoder_of(out: Path) -> str | None:
 
 
 def _calibrate(scores: np.ndarray, examples: TrainingSet, settings: TrainSettings) -> intervals.Intervals | None:
-    """Prediction intervals from the scores of `examples.calibrating`, [n, 3]; None if they are too few."""
-    chosen = examples.calibrating
+    """Prediction intervals from the scores of `examples.calibrating`, [W, n, 3]; None if they are too few.
+
+    The same intervals serve scores with and without a reference.
+    """
+    chosen = np.tile(examples.calibrating, len(scores))
+    together = np.concatenate(scores)
     try:
-        return intervals.calibrate(scores, examples.labels[chosen], examples.clusters[chosen].tolist(), settings.level)
+        return intervals.calibrate(together, examples.labels[chosen], examples.clusters[chosen].tolist(), settings.level)
     except ValueError:
         return None
 
@@ -331,12 +359,15 @@ def _finished(examples: TrainingSet, out: Path) -> Trained:
     weights.load(out)  # raises ModelError if the weights are damaged
     card = weights.load_card(out)
     try:
-        best, epochs, ccc = Epoch.from_json(card["result"]), int(card["epochs"]), card["ccc"]
-        ccc = None if ccc is None else tuple(None if x is None else float(x) for x in ccc)
+        best, epochs = Epoch.from_json(card["result"]), int(card["epochs"])
+        ccc, relative = (
+            None if of_way is None else tuple(None if x is None else float(x) for x in of_way)
+            for of_way in (card["ccc"], card["relative_ccc"])
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{out / weights.CONFIG_NAME}: its card is damaged; start over with --redo") from error
     return Trained(str(out), best, epochs, len(examples.train), len(examples.development), weights.load_intervals(out), ccc,
-                   _encoder_of(out), unchanged=True)
+                   relative, _encoder_of(out), unchanged=True)
 
 
 _CARD = """\
@@ -354,8 +385,8 @@ parameters, the fusion `{fusion}`, and the streams {streams}. It scores {dimensi
   results of every epoch in `{epochs_file}`.
 
 ## Results on {calibrating}
-| dimension | CCC | {level:.0%} interval: distance below, above the score |
-|---|---|---|
+| dimension | {ways} | {level:.0%} interval: distance below, above the score |
+|---|{rule}---|
 {rows}
 
 {caution}
@@ -391,7 +422,8 @@ def _card(examples: TrainingSet, learner: _Learner, settings: TrainSettings, res
         calibrated = result.intervals is not None and result.intervals.above[d] is not None
         return f"{result.intervals.below[d]:.3f}, {result.intervals.above[d]:.3f}" if calibrated else "too few ratings"  # type: ignore
 
-    ccc = result.best.to_json() if result.ccc is None else dict(zip(DIMENSIONS, result.ccc, strict=True))
+    ways = {"CCC": result.ccc, "CCC with reference": result.relative_ccc} if result.relative_ccc else {"CCC": result.ccc}
+    ccc = {name: dict(zip(DIMENSIONS, of_way, strict=True)) if of_way else result.best.to_json() for name, of_way in ways.items()}
     half = _HALF.format(choosing=len(examples.choosing), who=examples.who(examples.choosing))
     caution = half if examples.is_split else _WHOLE
     return _CARD.format(
@@ -407,7 +439,11 @@ def _card(examples: TrainingSet, learner: _Learner, settings: TrainSettings, res
         caution=caution + (_IN_BOTH.format(count=examples.in_both) if examples.in_both else ""),
         intervals="" if result.intervals is None else _INTERVALS.format(level=settings.level),
         finetuned="" if voice is None else _FINETUNED.format(encoder=ENCODER, start=voice.start.identity),
-        rows="\n".join(f"| {d} | {ccc[d]:.3f} | {reach(DIMENSIONS.index(d))} |" for d in config.dimensions),
+        ways=" | ".join(ways), rule="---|" * len(ways),
+        rows="\n".join(
+            f"| {d} | {' | '.join(f'{way[d]:.3f}' for way in ccc.values())} | {reach(DIMENSIONS.index(d))} |"
+            for d in config.dimensions
+        ),
     )  # fmt: skip
 
 

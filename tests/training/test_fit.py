@@ -26,7 +26,7 @@ def _trainer(config: MsfSerConfig, plan: TrainingPlan = PLAN, labels: np.ndarray
         labels = torch.sigmoid(torch.stack([texts[:, 1, 0], acoustic[:, 0], acoustic[:, 1]], dim=1)).double().numpy()
     torch.manual_seed(plan.seed)
     model = MsfSer(dataclasses.replace(config, dropout=0.2))
-    return Trainer(model, lambda chosen: model(acoustic[chosen], texts[chosen], present[chosen]), labels, plan)
+    return Trainer(model, [lambda chosen: model(acoustic[chosen], texts[chosen], present[chosen])], labels, plan)
 
 
 def _weights(trainer: Trainer) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ def test_the_best_epochs_weights_are_kept(config: MsfSerConfig) -> None:
     labels = trainer._labels[DEVELOPMENT]
     from msfser_cli.statistics.metrics import ccc
 
-    scores = trainer.scores(DEVELOPMENT)
+    [scores] = trainer.scores(DEVELOPMENT)
     assert trainer.best.arousal == pytest.approx(ccc(labels[:, 1], scores[:, 1]), abs=1e-6)
 
 
@@ -85,7 +85,7 @@ def test_every_utterance_is_seen_once_an_epoch(config: MsfSerConfig) -> None:
         return MsfSerOutput(scores, torch.zeros(0), torch.zeros(0), torch.tensor(0.0))
 
     plan = dataclasses.replace(PLAN, epochs=1, batch_size=16)
-    Trainer(model, forward, np.random.default_rng(0).random((90, 3)), plan).run(np.arange(37), DEVELOPMENT, lambda _: None)
+    Trainer(model, [forward], np.random.default_rng(0).random((90, 3)), plan).run(np.arange(37), DEVELOPMENT, lambda _: None)
     assert sorted(seen) == list(range(37))
 
 

@@ -24,7 +24,7 @@ from msfser_cli.cli.app import app
 from msfser_cli.errors import LabelError, ModelError, MsfserError, OutputHeldError, TableError, UsageError
 from msfser_cli.model import weights
 from msfser_cli.model.config import FUSIONS
-from msfser_cli.settings import TrainSettings
+from msfser_cli.settings import FinetuneSettings, TrainSettings
 from msfser_cli.statistics import metrics
 from msfser_cli.store.lock import held
 from msfser_cli.training.train import STATE, Trained, train
@@ -96,6 +96,35 @@ def test_a_stream_that_is_left_out_is_not_heard(tmp_path: Path, without: str, lo
     result = fitted(examples(tmp_path, settings=settings), tmp_path / "head", settings)
     assert getattr(result.best, lost) < 0.4
     assert getattr(result.best, kept) > 0.8
+
+
+@pytest.mark.slow
+def test_a_relative_head_hears_what_a_voice_alone_cannot_tell(tmp_path: Path) -> None:
+    """Speakers differ by four times as much as their moods: arousal is what a voice has above its speaker's usual one."""
+    content, rng = corpus(utterances=1600, speakers=80), np.random.default_rng(3)
+    usual = dict(zip({label["speaker"] for label in content.labels}, rng.normal(0, 4, 80), strict=True))
+    for row, label in zip(content.rows, content.labels, strict=True):
+        row["acoustic_vector"][0] += usual[label["speaker"]]
+    settings = TrainSettings(**{**QUICK.__dict__, "relative": True, "epochs": 40, "dev_share": 0.3})
+    data = examples(tmp_path, content, settings)
+    result = fitted(data, tmp_path / "head", settings)
+    assert result.ccc is not None
+    assert result.relative_ccc is not None
+    assert result.ccc[1] < 0.5  # type: ignore[operator]
+    assert result.relative_ccc[1] > 0.75  # type: ignore[operator]
+    assert min(result.ccc[0], result.relative_ccc[0]) > 0.75  # type: ignore[type-var, operator]
+    card = (tmp_path / "head" / "MODEL_CARD.md").read_text()
+    assert f"| arousal | {result.ccc[1]:.3f} | {result.relative_ccc[1]:.3f} |" in card
+    assert weights.load_config(tmp_path / "head").reference_dim == 32
+    again = fitted(data, tmp_path / "head", settings)
+    assert again == dataclasses.replace(result, unchanged=True)
+
+
+def test_a_relative_head_needs_voices_that_do_not_change() -> None:
+    with pytest.raises(UsageError, match="leave out one of the two"):
+        TrainSettings(relative=True, without=("acoustic",))
+    with pytest.raises(UsageError, match="embed with the finished encoder first"):
+        FinetuneSettings(relative=True)
 
 
 @pytest.mark.slow
