@@ -138,14 +138,17 @@ PREDICT = (
         for dimension in DIMENSIONS
         for end, word in (("low", "lower"), ("high", "upper"))
     ),
-    Column("gate_les", "float64", "weight of LES in the semantic vector; 0 if les_vector is null", "", "0..1"),
-    Column("gate_gs", "float64", "weight of GS in the semantic vector; 0 if gs_vector is null", "", "0..1"),
-    Column("gate_es", "float64", "weight of ES in the semantic vector; 0 if es_vector is null", "", "0..1"),
+    *(
+        Column(f"gate_{stream}", "float64", f"weight of {stream.upper()} in the semantic vector; 0 if {stream}_vector is null. "
+               "It is not how much the scores depend on it: a neutral text changes little at any weight", "", "0..1")
+        for stream in SEMANTIC_STREAMS
+    ),
     Column("router_valence", "list<float64>", "weight of each expert for valence", "", "0..1, sum 1"),
     Column("router_arousal", "list<float64>", "weight of each expert for arousal", "", "0..1, sum 1"),
     Column("router_dominance", "list<float64>", "weight of each expert for dominance", "", "0..1, sum 1"),
     Column("reference", "string", "what the voice was compared with: `recording`, the speaker's utterances in the recording (all "
-           "of its utterances, if speakers are unknown), or `speaker`, those in all recordings; null: nothing", "",
+           "of its utterances, if speakers are unknown), or `speaker`, those in all recordings; null: nothing. With a reference, "
+           "a score says how someone speaks compared with how this person usually does", "",
            "recording, speaker", True, 4),
     Column("reference_utterances", "int64", "number of the utterances that the voice was compared with", "", ">= 0", True, 4),
 )

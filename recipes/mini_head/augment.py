@@ -1,11 +1,13 @@
 """Alters recordings without altering the delivery: speaker, speed, room, microphone, telephone, codec, silence, noise, gain.
 
-Every function takes and returns float32 [n] at 16 kHz. All random choices come from the generator `rng`.
+Samples are float32 [n] at 16 kHz. All random choices come from the generator `rng`.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -15,13 +17,16 @@ import pyworld
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 
 Row = dict[str, Any]
+Codec = tuple[str, str, int | None]
 
-CODECS = (
+OCTAVES = np.arange(7)
+"""Octaves above 125 Hz, at which a microphone's response is given."""
+CODECS: tuple[Codec, ...] = (
     ("ogg", "libopus", 8000), ("ogg", "libopus", 12000), ("ogg", "libopus", 24000), ("mp3", "libmp3lame", 16000),
     ("mp3", "libmp3lame", 32000), ("mp3", "libmp3lame", 64000), ("adts", "aac", 16000), ("adts", "aac", 32000),
 )  # fmt: skip
 """Containers, codecs and bits per second of typical recordings and messages."""
-TELEPHONES = (
+TELEPHONES: tuple[Codec, ...] = (
     ("wav", "pcm_mulaw", None), ("wav", "pcm_alaw", None),
     ("amr", "libopencore_amrnb", 5900), ("amr", "libopencore_amrnb", 12200),
 )  # fmt: skip
@@ -29,9 +34,9 @@ TELEPHONES = (
 
 
 def moved(row: Row, scale: float, offset: float, duration: float) -> Row:
-    """The row of an utterance after its audio was stretched by `scale` and then delayed by `offset` s, to `duration` s in all."""
+    """The row of a clip whose audio was stretched by `scale` to `duration` s, and then placed at `offset` s of a recording."""
     words = [{**w, "start": w["start"] * scale + offset, "end": w["end"] * scale + offset} for w in row["words"]]
-    return {**row, "start": 0.0, "end": duration, "words": words}
+    return {**row, "start": offset, "end": offset + duration, "words": words}
 
 
 def speech_only(row: Row, margin: float = 0.1) -> Row:
@@ -43,47 +48,86 @@ def speech_only(row: Row, margin: float = 0.1) -> Row:
     return {**row, "start": start, "end": end} if end - start > 0.3 else row
 
 
-def joined(parts: list[tuple[np.ndarray, Row]], rng: np.random.Generator) -> tuple[np.ndarray, Row]:
-    """Clips of the same delivery joined into one, with short pauses between them."""
-    samples: list[np.ndarray] = []
-    words: list[dict[str, Any]] = []
-    texts: list[str] = []
-    length = 0
+@dataclass(frozen=True)
+class Session:
+    """How a recording is made: how the speaker's voice is altered, the room, the microphone, the noise, and the codec.
+
+    faster: the clips are played so many times as fast. pitch, size: factors of another speaker (see `as_another_speaker`); both
+    are 1 for the speaker's own voice. echo: of the room, float32 [n]; empty in a dry room. response_db: the microphone's, at the
+    octaves above 125 Hz. band_hz: of a telephone; None: all. noise_db: of the noise below the speech. noise_exponent: as in
+    `coloured_noise`. peak_db: of the recording. codec: one of `CODECS` or `TELEPHONES`, or None.
+    """
+
+    faster: float
+    pitch: float
+    size: float
+    echo: np.ndarray
+    response_db: np.ndarray
+    band_hz: tuple[float, float] | None
+    noise_db: float
+    noise_exponent: int
+    peak_db: float
+    codec: Codec | None
+
+    @staticmethod
+    def draw(rng: np.random.Generator, revoiced: bool) -> Session:
+        """A random session. revoiced: by a speaker with another pitch (up to 6 semitones) and size (up to 16 %).
+
+        Larger speakers usually get a lower pitch.
+        """
+        size = np.exp(rng.uniform(-0.15, 0.15)) if revoiced else 1.0
+        pitch = 2 ** (np.clip(12 * np.log2(size) + rng.uniform(-4, 4), -6, 6) / 12) if revoiced else 1.0
+        tilt = rng.uniform(-2, 2) * (np.arange(len(OCTAVES)) - 3)
+        codecs = TELEPHONES if rng.random() < 1 / 3 else CODECS
+        return Session(
+            faster=rng.uniform(0.92, 1.08) if rng.random() < 0.5 else 1.0,
+            pitch=float(pitch),
+            size=float(size),
+            echo=room(rng) if rng.random() < 0.4 else np.zeros(0),
+            response_db=rng.normal(0, 2, len(OCTAVES)) + tilt if rng.random() < 0.6 else np.zeros(len(OCTAVES)),
+            band_hz=(rng.uniform(100, 350), rng.uniform(3000, 5000)) if rng.random() < 0.2 else None,
+            noise_db=rng.uniform(12, 35) if rng.random() < 0.5 else rng.uniform(40, 70),
+            noise_exponent=int(rng.integers(3)),
+            peak_db=rng.uniform(-26, -1),
+            codec=codecs[rng.integers(len(codecs))] if rng.random() < 0.5 else None,
+        )
+
+    def voiced(self, samples: np.ndarray, row: Row) -> tuple[np.ndarray, Row]:
+        """A clip by the session's voice, with its row."""
+        if (self.pitch, self.size) != (1, 1):
+            samples = as_another_speaker(samples, self.pitch, self.size)
+        if self.faster != 1:
+            samples = at_speed(samples, self.faster)
+        return samples, moved(row, 1 / self.faster, 0.0, len(samples) / SAMPLE_RATE_HZ)
+
+    def recorded(self, samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The recording of what was said in this session."""
+        if len(self.echo):
+            samples = convolved(samples, self.echo)
+        if self.response_db.any():
+            samples = through_microphone(samples, self.response_db)
+        if self.band_hz:
+            samples = over_telephone(samples, *self.band_hz)
+        level = float(np.sqrt(np.mean(np.square(samples)))) + 1e-6
+        samples = samples + level * 10 ** (-self.noise_db / 20) * coloured_noise(len(samples), self.noise_exponent, rng)
+        samples = samples / np.abs(samples).max() * 10 ** (self.peak_db / 20)
+        return (through_codec(samples, self.codec) if self.codec else samples).astype(np.float32)
+
+
+def one_after_another(
+    parts: Sequence[tuple[np.ndarray, Row]], rng: np.random.Generator
+) -> tuple[np.ndarray, list[Row]]:
+    """Clips joined into one recording, with pauses of .3 to 1.2 s before, between and after them, and their rows in it."""
+    def pause() -> np.ndarray:
+        return np.zeros(round(rng.uniform(0.3, 1.2) * SAMPLE_RATE_HZ), np.float32)
+
+    samples, rows = [pause()], []
+    length = len(samples[0])
     for clip, row in parts:
-        if samples:
-            pause = np.zeros(round(rng.uniform(0.05, 0.5) * SAMPLE_RATE_HZ), np.float32)
-            samples.append(pause)
-            length += len(pause)
-        words += moved(row, 1.0, length / SAMPLE_RATE_HZ, 0.0)["words"]
-        texts.append(row["text"])
-        samples.append(clip)
-        length += len(clip)
-    whole = np.concatenate(samples)
-    return whole, {**parts[0][1], "start": 0.0, "end": length / SAMPLE_RATE_HZ, "words": words, "text": " ".join(texts)}
-
-
-def augmented(samples: np.ndarray, row: Row, rng: np.random.Generator) -> tuple[np.ndarray, Row]:
-    """The clip as if recorded by another microphone in another room. The speaker's delivery stays the same."""
-    scale, offset = 1.0, 0.0
-    if rng.random() < 0.5:
-        faster = rng.uniform(0.92, 1.08)
-        samples, scale = at_speed(samples, faster), 1 / faster
-    if rng.random() < 0.3:
-        samples = in_room(samples, rng)
-    if rng.random() < 0.5:
-        samples = through_microphone(samples, rng)
-    if rng.random() < 0.2:
-        samples = over_telephone(samples, rng)
-    if rng.random() < 0.6:
-        before, after = (rng.uniform(0, 1.2, 2) * SAMPLE_RATE_HZ).astype(int)
-        samples, offset = np.pad(samples, (before, after)), before / SAMPLE_RATE_HZ
-    level = float(np.sqrt(np.mean(np.square(samples)))) + 1e-6
-    ratio_db = rng.uniform(12, 35) if rng.random() < 0.5 else rng.uniform(40, 70)
-    samples = samples + level * 10 ** (-ratio_db / 20) * coloured_noise(len(samples), rng.integers(3), rng)
-    samples = samples / np.abs(samples).max() * 10 ** (rng.uniform(-26, -1) / 20)
-    if rng.random() < 0.4:
-        samples = through_codec(samples, rng)
-    return samples.astype(np.float32), moved(row, scale, offset, len(samples) / SAMPLE_RATE_HZ)
+        rows.append(moved(row, 1.0, length / SAMPLE_RATE_HZ, row["end"] - row["start"]))
+        samples += [clip, pause()]
+        length += len(clip) + len(samples[-1])
+    return np.concatenate(samples), rows
 
 
 def resampled(samples: np.ndarray, length: int) -> np.ndarray:
@@ -97,13 +141,11 @@ def at_speed(samples: np.ndarray, factor: float) -> np.ndarray:
     return resampled(samples, round(len(samples) / factor))
 
 
-def as_another_speaker(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same delivery by a voice with another pitch (up to 6 semitones) and vocal tract (up to 16 % longer or shorter).
+def as_another_speaker(samples: np.ndarray, pitch: float, size: float) -> np.ndarray:
+    """The same delivery by a voice with `pitch` times the pitch, and formants at `size` times the frequency.
 
-    This uses the WORLD vocoder (Morise 2016). Larger speakers usually get a lower pitch.
+    This uses the WORLD vocoder (Morise 2016).
     """
-    size = np.exp(rng.uniform(-0.15, 0.15))
-    pitch = 2 ** (np.clip(12 * np.log2(size) + rng.uniform(-4, 4), -6, 6) / 12)
     clip = samples.astype(np.float64)
     rough, times = pyworld.dio(clip, SAMPLE_RATE_HZ)
     f0 = pyworld.stonemask(clip, rough, times, SAMPLE_RATE_HZ)
@@ -115,37 +157,37 @@ def as_another_speaker(samples: np.ndarray, rng: np.random.Generator) -> np.ndar
     return np.pad(voiced, (0, max(0, len(clip) - len(voiced))))[: len(clip)].astype(np.float32)
 
 
-def in_room(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The clip with the exponentially decaying echo of a small or medium room (T60 .15 to .6 s, 6 to 18 dB below the voice)."""
+def room(rng: np.random.Generator) -> np.ndarray:
+    """The exponentially decaying echo of a small or medium room, T60 .15 to .6 s, 6 to 18 dB below the voice."""
     length = int(rng.uniform(0.15, 0.6) * SAMPLE_RATE_HZ)
     echo = rng.normal(size=length) * 10 ** (-3 * np.arange(length) / length)
     echo *= 10 ** (rng.uniform(-18, -6) / 20) / np.linalg.norm(echo)
-    total = len(samples) + length
+    return echo
+
+
+def convolved(samples: np.ndarray, echo: np.ndarray) -> np.ndarray:
+    """The clip with an echo."""
+    total = len(samples) + len(echo)
     wet = np.fft.irfft(np.fft.rfft(samples, total) * np.fft.rfft(echo, total), total)[: len(samples)]
     return (samples + wet).astype(np.float32)
 
 
-def through_microphone(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The clip with a smooth random frequency response: a tilt of up to 2 dB per octave, and a few dB of unevenness."""
-    octaves = np.arange(7)
-    response_db = rng.normal(0, 2, 7) + rng.uniform(-2, 2) * (octaves - 3)
-    return _filtered(samples, lambda hz: 10 ** (np.interp(np.log2(np.maximum(hz, 60) / 125), octaves, response_db) / 20))
+def through_microphone(samples: np.ndarray, response_db: np.ndarray) -> np.ndarray:
+    """The clip with a smooth frequency response. response_db: at `OCTAVES`."""
+    return _filtered(samples, lambda hz: 10 ** (np.interp(np.log2(np.maximum(hz, 60) / 125), OCTAVES, response_db) / 20))
 
 
-def over_telephone(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The clip limited to a band that begins at 100 to 350 Hz and ends at 3 to 5 kHz."""
-    low, high = rng.uniform(100, 350), rng.uniform(3000, 5000)
+def over_telephone(samples: np.ndarray, low: float, high: float) -> np.ndarray:
+    """The clip limited to the band from `low` to `high` Hz."""
     return _filtered(samples, lambda hz: (1 + (low / np.maximum(hz, 1)) ** 8) ** -0.5 * (1 + (hz / high) ** 12) ** -0.5)
 
 
-def through_codec(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The clip after coding at a low rate: for the web, or for a telephone in one of three cases."""
-    telephone = rng.random() < 1 / 3
-    codecs = TELEPHONES if telephone else CODECS
-    container, codec, bits = codecs[rng.integers(len(codecs))]
+def through_codec(samples: np.ndarray, codec: Codec) -> np.ndarray:
+    """The clip after coding at a low rate. codec: one of `CODECS` or `TELEPHONES`."""
+    container, name, bits = codec
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
-        stream = out.add_stream(codec, rate=8000 if telephone else SAMPLE_RATE_HZ)
+        stream = out.add_stream(name, rate=8000 if codec in TELEPHONES else SAMPLE_RATE_HZ)
         stream.layout = "mono"
         if bits:
             stream.bit_rate = bits

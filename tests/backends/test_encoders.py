@@ -461,28 +461,26 @@ def test_a_text_model_is_no_speech_encoder(tmp_path: Path) -> None:
         transformers_speech.load(save_roberta(tmp_path / "roberta"))
 
 
-def test_whispers_vector_is_that_of_the_states_in_the_middle() -> None:
+def test_whispers_vector_is_that_of_two_halves_of_its_lower_layers() -> None:
     """Against CTranslate2 itself: all layers and the last norm of our arithmetic give its states."""
+    import torch
+
     from msfser_cli.backends.whisper_ct2 import load_whisper
 
     folder = locate("whisper-base").path
     encoder, theirs = whisper.load(folder), load_whisper(folder, "float32")
     samples = voice(3.0)
-    middle = encoder._states(samples)
-    np.testing.assert_allclose(encoder.encode([samples])[0], middle.mean(axis=0), atol=1e-5)
+    vector = encoder.encode([samples])[0]
 
     arrays = whisper._encoder_arrays(folder / "model.bin")
     encoder._keep(arrays, 6)
-    encoder._layers, encoder._averaged = encoder._layers[:4], 1
-    each = [encoder._states(samples)]
-    for depth in (3, 2):
-        encoder._layers = encoder._layers[:depth]
-        each.append(encoder._states(samples))
-    np.testing.assert_allclose(middle, np.mean(each, axis=0), atol=1e-4)
+    with torch.inference_mode():
+        layers = [states.numpy() for states in encoder._by_layer(samples)]
+    lower, upper = np.mean(layers[:2], axis=(0, 1)), np.mean(layers[2:4], axis=(0, 1))
+    np.testing.assert_allclose(vector, np.concatenate([lower, upper]), atol=1e-5)
 
-    encoder._layers = [f"layer_{i}" for i in range(6)]
-    last = encoder._states(samples)
     gamma, beta = (arrays[f"layer_norm/{name}"].astype(np.float32) for name in ("gamma", "beta"))
+    last = layers[-1]
     normed = (last - last.mean(axis=1, keepdims=True)) / np.sqrt(last.var(axis=1, keepdims=True) + 1e-5) * gamma + beta
     states = np.asarray(theirs.model.encode(np.array(theirs.features([samples]))))
     np.testing.assert_allclose(normed, states[0], atol=2e-3)

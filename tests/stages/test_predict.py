@@ -84,10 +84,16 @@ def test_where_speakers_are_unknown_the_recording_is_the_reference(scorer: Score
     assert {(row["reference"], row["reference_utterances"]) for row in out} == {("recording", 5)}
 
 
-def test_a_reference_that_the_head_lacks_is_refused() -> None:
-    assert STAGE.needs(PredictSettings()).settings.reference == "none"
+def test_a_reference_that_the_head_lacks_is_refused(tmp_path: Path) -> None:
+    weights.save(tmp_path / "without", MsfSer(MsfSerConfig(acoustic_dim=8, text_dim=6)))
+    head = str(tmp_path / "without")
+    assert STAGE.needs(PredictSettings(head=head)).settings.reference == "none"
     with pytest.raises(UsageError, match="trained without a reference"):
-        STAGE.needs(PredictSettings(reference="recording"))
+        STAGE.needs(PredictSettings(head=head, reference="recording"))
+
+
+def test_the_head_of_mini_compares_within_recordings() -> None:
+    assert STAGE.needs(PredictSettings()).settings.reference == "recording"
 
 
 def test_a_head_with_a_reference_uses_it(scorer: Scorer, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""The middle layers of Whisper's own encoder: the mean of their states over the utterance.
+"""The lower layers of Whisper's own encoder: the means of their states over the utterance, of the two halves side by side.
 
-The middle layers of the encoder carry most of how something is said. The last layers carry mostly the words. On EmoDB, small
-networks on the middle layers reach a clearly higher CCC on unseen speakers, sentences and recording conditions than networks on
-the last states.
+The first two thirds of the layers carry most of how something is said. The last third carries mostly the words. Small networks on
+the lower layers transfer better from CREMA-D to EmoDB than networks on the last states. With the two halves side by side, a head
+weighs them itself, and valence transfers better than from one mean of all.
 
 CTranslate2 gives only the last states. So the layers are computed here, in float32, from the same verified weights.
 """
@@ -54,10 +54,9 @@ class WhisperEncoder:
         with loading(folder / "model.bin", "not a Whisper model of CTranslate2 in floating point"):
             layers = sum(name.endswith("/ffn/layer_norm/gamma") for name in arrays)
             self._keep(arrays, round(layers * 2 / 3))
-            self._averaged = len(self._layers) - round(layers / 3) + 1
             self._width, mels, _ = self._weights["conv1/weight"].shape
             self._extractor: Any = FeatureExtractor(feature_size=mels)
-            self.dimension = self._width
+            self.dimension = 2 * self._width
             self.encode([np.zeros(SAMPLE_RATE_HZ, np.float32)])
 
     def _keep(self, arrays: Mapping[str, np.ndarray], layers: int) -> None:
@@ -77,7 +76,7 @@ class WhisperEncoder:
         }
 
     def encode(self, clips: Sequence[Samples]) -> np.ndarray:
-        """One vector per clip, float32 [len(clips), width]. A clip of more than 30 s is encoded in equal parts."""
+        """One vector per clip, float32 [len(clips), 2 width]. A clip of more than 30 s is encoded in equal parts."""
         vectors = [self._vector(clip) for clip in clips] if self._device == "cuda" else each(self._vector, clips)
         return np.array(vectors, np.float32).reshape(len(clips), self.dimension)
 
@@ -91,24 +90,33 @@ class WhisperEncoder:
         return mean
 
     def _states(self, samples: np.ndarray) -> np.ndarray:
-        """The mean over the middle layers of the states for at most 30 s, float32 [frames / 2, width]."""
+        """The means over each half of the layers of the states for at most 30 s, side by side: float32 [frames / 2, 2 width]."""
+        import torch
+
+        with torch.inference_mode():
+            states = self._by_layer(samples)
+            middle = (len(states) + 1) // 2
+            halves = [torch.stack(half).mean(dim=0) for half in (states[:middle], states[middle:])]
+            return torch.cat(halves, dim=1).cpu().numpy()
+
+    def _by_layer(self, samples: np.ndarray) -> list[Tensor]:
+        """The states of each layer for at most 30 s, float32 [frames / 2, width]."""
         import torch
         from torch.nn.functional import conv1d, gelu
 
         w = self._weights
         features = log_mel(self._extractor, samples)[:, :MAX_FRAMES]
-        with torch.inference_mode():
-            x = torch.from_numpy(np.pad(features, ((0, 0), (0, features.shape[1] % 2)))).to(self._device)
-            x = gelu(conv1d(x, w["conv1/weight"], w["conv1/bias"], padding=1))
-            x = gelu(conv1d(x, w["conv2/weight"], w["conv2/bias"], padding=1, stride=2)).T
-            x = x + w["position_encodings/encodings"][: len(x)]
-            states = []
-            for layer in self._layers:
-                x = x + self._attention(self._norm(x, f"{layer}/self_attention"), f"{layer}/self_attention")
-                hidden = gelu(self._dense[f"{layer}/ffn/linear_0"](self._norm(x, f"{layer}/ffn")))
-                x = x + self._dense[f"{layer}/ffn/linear_1"](hidden)
-                states.append(x)
-            return torch.stack(states[-self._averaged :]).mean(dim=0).cpu().numpy()
+        x = torch.from_numpy(np.pad(features, ((0, 0), (0, features.shape[1] % 2)))).to(self._device)
+        x = gelu(conv1d(x, w["conv1/weight"], w["conv1/bias"], padding=1))
+        x = gelu(conv1d(x, w["conv2/weight"], w["conv2/bias"], padding=1, stride=2)).T
+        x = x + w["position_encodings/encodings"][: len(x)]
+        states = []
+        for layer in self._layers:
+            x = x + self._attention(self._norm(x, f"{layer}/self_attention"), f"{layer}/self_attention")
+            hidden = gelu(self._dense[f"{layer}/ffn/linear_0"](self._norm(x, f"{layer}/ffn")))
+            x = x + self._dense[f"{layer}/ffn/linear_1"](hidden)
+            states.append(x)
+        return states
 
     def _attention(self, x: Tensor, name: str) -> Tensor:
         from torch.nn.functional import scaled_dot_product_attention
