@@ -102,10 +102,10 @@ def _ccc(*values: float | None) -> str:
 
 def _summary(result: Trained) -> str:
     line = _line(result.best)
-    if result.ccc is not None:
+    if result.ccc is not None and result.relative_ccc is not None:
+        line += f"; without reference {_ccc(*result.ccc)}, with reference {_ccc(*result.relative_ccc)}"
+    elif result.ccc is not None:
         line += f"; on the half that did not choose the epoch {_ccc(*result.ccc)}"
-    if result.relative_ccc is not None:
-        line += f"; with reference {_ccc(*result.relative_ccc)}"
     if result.unchanged:
         return f"{result.out}: already trained on the same data with the same settings; {line}"
     where = f"epoch {result.best.epoch} of {result.epochs}"

@@ -160,6 +160,7 @@ def _stacked(vectors: Sequence[np.ndarray | None], dimension: int, name: str) ->
         if vector is not None and len(vector) != dimension:
             raise ModelError(
                 f"the head needs {name.removesuffix('_vector')} vectors of length {dimension}, but these have {len(vector)}; "
-                "embed with the encoders that the head was trained on, or pass another --head"
+                "embed with the encoders and the version of msfser that the head was trained on, train it again, or pass another "
+                "--head"
             )
     return np.stack([np.zeros(dimension, np.float32) if v is None else np.asarray(v, np.float32) for v in vectors])

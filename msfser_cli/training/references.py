@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from msfser_cli.model.msf_ser import MsfSer, MsfSerOutput
+from msfser_cli.stages.predict import FEWEST
 
 ENLARGED = 3.0
 """The largest factor of a difference between speakers."""
-FEWEST, MOST = 1, 40
-"""The numbers of utterances in a reference, itself included."""
+MOST = 40
+"""The most utterances in a reference that is drawn for training, itself included. The fewest is itself alone."""
 ALIKE = 0.3
 """The share of references from utterances with similar labels, as of a speaker who is angry all the time."""
 
@@ -44,22 +45,25 @@ class References:
     """References from the utterances of each speaker.
 
     acoustic: float32 [N, A]. present: bool [N], whether an utterance has an acoustic vector. labels: [N, D], NaN if missing.
-    speakers: the speaker of each utterance. train: the indices of the training set, whose speakers' differences are used.
+    speakers: the speaker of each utterance. train: the indices of the training set, whose speakers' differences are used. At
+    least one of these has an acoustic vector.
     """
 
     def __init__(
         self, acoustic: np.ndarray, present: np.ndarray, labels: np.ndarray, speakers: Sequence[str], train: np.ndarray
     ) -> None:
         self._acoustic = torch.from_numpy(acoustic)
-        self._labels = np.nan_to_num(labels, nan=float(np.nanmean(labels)))
+        known = ~np.isnan(labels)
+        means = np.where(known, labels, 0.0).sum(axis=0) / known.sum(axis=0).clip(min=1)
+        self._labels = np.where(known, labels, means)
         names, self._speaker = np.unique(np.asarray(speakers), return_inverse=True)
         voiced = np.flatnonzero(present)
         order = voiced[np.argsort(self._speaker[voiced], kind="stable")]
         ends = np.searchsorted(self._speaker[order], np.arange(len(names) + 1))
         self._own = [order[first:last] for first, last in itertools.pairwise(ends)]
         trained = [own[np.isin(own, train)] for own in self._own]
-        means = np.stack([acoustic[own].mean(axis=0) for own in trained if len(own)])
-        self._differences = torch.from_numpy((means - means.mean(axis=0)).astype(np.float32) / math.sqrt(len(means)))
+        voices = np.stack([acoustic[own].mean(axis=0) for own in trained if len(own)])
+        self._differences = torch.from_numpy((voices - voices.mean(axis=0)).astype(np.float32) / math.sqrt(len(voices)))
 
     def drawn(self, chosen: Tensor) -> Drawn:
         """Random references for training. All random choices come from torch's generator. chosen: indices, int64 [B]."""
@@ -70,10 +74,11 @@ class References:
         return _joined(torch.arange(len(chosen)), strength * (directions @ self._differences), members)
 
     def complete(self, chosen: Tensor) -> Drawn:
-        """References from all utterances of each speaker, as in `predict`."""
+        """References from all utterances of each speaker. As in `predict`, a speaker with fewer than `FEWEST` has none."""
         speakers, of = np.unique(self._speaker[chosen.numpy()], return_inverse=True)
         nothing = torch.zeros(len(speakers), self._acoustic.shape[1])
-        return _joined(torch.from_numpy(of), nothing, [self._own[speaker] for speaker in speakers])
+        members = [own if len(own) >= FEWEST else own[:0] for own in (self._own[speaker] for speaker in speakers)]
+        return _joined(torch.from_numpy(of), nothing, members)
 
     def scored(self, head: MsfSer, acoustic: Tensor, texts: Tensor, present: Tensor, drawn: Drawn) -> MsfSerOutput:
         """The head's output for the B utterances with the references `drawn`. The other arguments are those of `MsfSer`."""
@@ -88,7 +93,7 @@ class References:
         others = own[own != utterance]
         if len(others) == len(own):
             return own[:0]
-        count = round(math.exp(rng.uniform(math.log(FEWEST), math.log(MOST)))) - 1
+        count = round(math.exp(rng.uniform(0, math.log(MOST)))) - 1
         if rng.random() < ALIKE:
             distances = np.abs(self._labels[others] - self._labels[utterance]).sum(axis=1)
             others = others[np.argsort(distances, kind="stable")[: max(count, len(others) // 6)]]

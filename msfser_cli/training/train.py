@@ -13,6 +13,7 @@ import io
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from msfser_cli.runs.stopping import stop_on_signals
 from msfser_cli.schemas import DIMENSIONS, STREAMS
 from msfser_cli.settings import FinetuneSettings, TrainSettings, as_dict, fingerprint
 from msfser_cli.stages.embed import made_by
+from msfser_cli.stages.predict import FEWEST
 from msfser_cli.statistics import intervals
 from msfser_cli.store.atomic import replacing, resources, sync_folder, sync_tree
 from msfser_cli.store.lock import held
@@ -66,9 +68,12 @@ class Trained:
     development_utterances: int
     intervals: intervals.Intervals | None
     ccc: tuple[float | None, ...] | None
-    """CCC for each of `DIMENSIONS` on the half of the development set that did not choose the epoch; None if it was not split."""
+    """CCC for each of `DIMENSIONS`, without a reference, on the utterances that give the intervals.
+
+    None if these chose the epoch too, and the head has no reference: then it is that of the `best` epoch.
+    """
     relative_ccc: tuple[float | None, ...] | None
-    """The same with references of all utterances of each speaker; None for a head without a reference, too."""
+    """The same with references of all utterances of each speaker; None for a head without a reference."""
     encoder: str | None
     """The folder of the fine-tuned encoder; None without fine-tuning."""
     unchanged: bool = False
@@ -156,6 +161,8 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
     finetunes = isinstance(settings, FinetuneSettings)
     if not finetunes and not examples.present[examples.train][:, [s in streams for s in STREAMS]].any():
         raise UsageError(f"{examples.table}: the training utterances have no {' or '.join(streams)}; keep another stream as well")
+    if settings.relative:
+        _require_references(examples)
     embed = examples.lineage.settings.get("embed", {})
     try:
         config = MsfSerConfig(
@@ -179,6 +186,14 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
         return config if config.fusion == "fm-moe" else replace(config, fusion_dim=dim_like_fm_moe(config))
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _require_references(examples: TrainingSet) -> None:
+    """UsageError unless a speaker of the training set has enough voices for a reference."""
+    voiced = examples.train[examples.present[examples.train, 0]]
+    if max(Counter(examples.clusters[voiced]).values(), default=0) < FEWEST:
+        raise UsageError(f"{examples.table}: no speaker has {FEWEST} training utterances with a voice, and --relative compares "
+                         "those of a speaker; leave it out, or give the speakers in a column speaker of the labels")
 
 
 def _learner(
@@ -303,7 +318,7 @@ def _finish(learner: _Learner, examples: TrainingSet, settings: TrainSettings, o
     scores = trainer.scores(examples.calibrating)
     reach = _calibrate(scores, examples, settings)
     ways = [tuple(None if math.isnan(x) else x for x in way) for way in trainer.ccc(examples.calibrating, scores).tolist()]
-    ccc, relative = (ways[0] if examples.is_split else None), (ways[-1] if examples.is_split and settings.relative else None)
+    ccc, relative = (ways[0] if examples.is_split or settings.relative else None), (ways[1] if settings.relative else None)
     if learner.voice is not None:
         encoder = _save_encoder(learner.voice, out)
         head.config = replace(head.config, acoustic_encoder=f"{finetune.BACKEND}:{folder_identity(encoder)}")

@@ -257,6 +257,8 @@ def _cached(path: Path, make: Callable[[], Iterable[Row]]) -> Examples:
         print(f"making {path.name}", flush=True)
         examples = Examples.of(list(make()))
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **{f.name: getattr(examples, f.name) for f in fields(Examples)})
+        whole = path.with_name(f".{path.name}")
+        np.savez(whole, **{f.name: getattr(examples, f.name) for f in fields(Examples)})
+        whole.rename(path)
     with np.load(path) as stored:
         return Examples(**{f.name: stored[f.name] for f in fields(Examples)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +19,12 @@ from msfser_cli.statistics.metrics import ccc
 from msfser_cli.training.references import Drawn, References
 
 RESAMPLES = 10_000
+FACTOR = math.sqrt(1 + 1 / 2)
+"""How much wider the intervals of a corpus are than those of two others.
+
+The errors on n corpora are those around their common mean. One more corpus differs from that mean by the factor sqrt(1 + 1 / n)
+more, as a new observation from a mean of n does.
+"""
 NONE, ALL = "none", "all"
 """No reference, and one from all of a speaker's utterances. `ALL` also stands for all streams."""
 
@@ -68,7 +75,7 @@ def agreement(labels: np.ndarray, scores: np.ndarray, clusters: np.ndarray) -> M
 
 
 def measured(heard: Heard, scores: np.ndarray, intervals: Intervals | None = None) -> Measured:
-    """The agreement of scores with labels by recording, and the coverage of `intervals`."""
+    """The agreement of scores with labels by recording, and the coverage of `intervals`, if any."""
     labels, means, speakers = heard.by_clip(scores)
     row = agreement(labels, means, speakers)
     if intervals is not None:

@@ -1,4 +1,4 @@
-"""Draws reliability: what listeners heard where the head gave a score, with and without a reference."""
+"""Draws reliability: the labels of recordings where the head gave a score, with and without a reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLOURS = ("#0b4a80", "#b45f06")
 
 
 def draw(out: Path, tests: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> None:
-    """Write a picture of mean rating against mean score. tests: name -> kind of reference -> labels and scores, each [n, 3]."""
+    """Write a picture of mean label against mean score. tests: name -> kind of reference -> labels and scores, each [n, 3]."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.7 * len(tests)), layout="constrained")
@@ -34,6 +34,6 @@ def draw(out: Path, tests: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarra
             axis.set_title(f"{name}: {dimension}", fontsize=9)
             axis.tick_params(labelsize=8)
             axis.set_xlabel("score", fontsize=8)
-            axis.set_ylabel("rating", fontsize=8)
+            axis.set_ylabel("label", fontsize=8)
     axes[0][0].legend(fontsize=7, frameon=False, loc="upper left")
     figure.savefig(out, dpi=110, metadata={"Software": None})

@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python recipes/mini_head/train.py --data DATA
 
 Needs Debian's espeak-ng and flite. DATA has the folders `crema_d`, `emodb` and `emobank` for training, and `ravdess` for testing
-only. Slow results (vectors, and the chain on the test speech) are kept in `--cache` and reused. After a change to the stages,
-delete it.
+only. Slow results (vectors with their labels, the heads, and the chain on the test speech) are kept in `--cache` and reused.
+After a change to the stages or to the recipe, delete it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes share the machine, and more threads would slow them down
 
 import argparse
-import math
 import wave
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -31,7 +30,7 @@ from chain import Heard, listened
 from corpora import Clip
 from features import Examples
 from fit import fit
-from measure import ALL, NONE, ablated, agreement, measured, of_one_mood, of_size, outputs, plain_ccc
+from measure import ALL, FACTOR, NONE, ablated, agreement, measured, of_one_mood, of_size, outputs, plain_ccc
 from pairing import Share
 
 from msfser_cli.model import weights
@@ -44,10 +43,12 @@ COPIES, REVOICED = {"crema_d": 2, "emodb": 8}, {"crema_d": 0.3, "emodb": 0.5}
 SPOKEN = 700
 """The number of training sentences that synthetic voices speak."""
 SHARES = {"crema_d": Share(128, 82, 1.0), "emodb": Share(48, 14, 0.3)}
-"""EmoDB has few speakers and extreme labels. With the same weight as CREMA-D, CREMA-D's held-out actors are scored less well."""
+"""EmoDB has few speakers and extreme labels. With the same weight as CREMA-D, other actors of CREMA-D are scored less well."""
 
 LEVEL = 0.9
 """The share of ratings that the prediction intervals should contain."""
+Score = Callable[[Examples, str], np.ndarray]
+"""Scores examples, [n, 3], with the kind of reference that is named."""
 SIZES = (1, 2, 3, 5, 10, 20)
 """The numbers of utterances in the references that are compared."""
 
@@ -84,10 +85,9 @@ def trained(sets: Mapping[str, Mapping[str, Examples]], spoken: Examples, writte
 
 
 def across_corpora(heads: Mapping[str, MsfSer], left_out: Mapping[str, Examples]) -> Intervals:
-    """Prediction intervals from heads and corpora that they did not learn from, with and without a reference.
+    """Prediction intervals from two heads and corpora that they did not learn from, with and without a reference.
 
-    Each corpus counts the same, whatever its number of speakers. The errors on n corpora are those around their common mean. One
-    more corpus differs from that mean by the factor sqrt(1 + 1 / n) more, as a new observation from a mean of n does.
+    Each corpus counts the same, whatever its number of speakers. The intervals are wider than the errors by `FACTOR`.
     """
     scores, labels, speakers = [], [], []
     cut = {name: of.where((of.form == "speech") & ~np.isnan(of.rated).any(axis=1)) for name, of in left_out.items()}
@@ -101,11 +101,10 @@ def across_corpora(heads: Mapping[str, MsfSer], left_out: Mapping[str, Examples]
                 labels.append(alone.rated)
                 speakers += [f"{name} {copy} {speaker}" for speaker in alone.speaker]
     intervals = calibrate(np.concatenate(scores), np.concatenate(labels), speakers, LEVEL)
-    factor = math.sqrt(1 + 1 / len(cut))
     return replace(
         intervals,
-        below=tuple(x and x * factor for x in intervals.below),
-        above=tuple(x and x * factor for x in intervals.above),
+        below=tuple(x and x * FACTOR for x in intervals.below),
+        above=tuple(x and x * FACTOR for x in intervals.above),
         utterances=sum(len(alone) for alone in cut.values()),
         speakers=sum(len(np.unique(alone.speaker)) for alone in cut.values()),
     )
@@ -161,7 +160,7 @@ def main() -> None:
         },
     }
     heads = trained(sets, spoken, written, a.cache / "heads")
-    intervals = across_corpora(heads, {"without EmoDB": emodb, "without CREMA-D": acted["crema_d"]})
+    intervals = across_corpora(heads, {"without EmoDB": emodb, "without CREMA-D": crema})
     head = heads["mini"]
     weights.save(a.out, head, intervals=intervals, card={"made by": "recipes/mini_head/train.py", "described in": card.NAME})
     print(f"wrote {a.out}", flush=True)
@@ -169,25 +168,25 @@ def main() -> None:
     heard = tests_of(a.data, a.cache, a.test_sentences)
     results, drawn = card.Results(), {}
 
-    def test(name: str, title: str, score: Callable[[Examples, str], np.ndarray], references: Sequence[str]) -> None:
+    def test(name: str, title: str, score: Score, references: Sequence[str], reach: Intervals | None = None) -> None:
         for how, of_test in zip(("cut", "whole"), heard[name], strict=True):
             for reference in references:
                 scores = score(of_test.examples, reference)
-                row = measured(of_test, scores, intervals)
+                row = measured(of_test, scores, reach)
                 results.measured[f"{title}; {how}{', with reference' if reference is ALL else ''}"] = row
                 if how == "cut" and len(references) > 1:
                     labels, means, _ = of_test.by_clip(scores)
                     drawn.setdefault(title, {})["with reference" if reference is ALL else "alone"] = labels, means
 
-    def by(judge: MsfSer) -> Callable[[Examples, str], np.ndarray]:
+    def by(judge: MsfSer) -> Score:
         return lambda examples, reference: outputs(judge, examples, reference)[0]
 
     other = heads["without EmoDB"]
-    test("CREMA-D", "CREMA-D, actors held out", by(head), (NONE, ALL))
-    test("RAVDESS", "RAVDESS, never trained on", by(head), (NONE, ALL))
+    test("CREMA-D", "CREMA-D, actors held out", by(head), (NONE, ALL), intervals)
+    test("RAVDESS", "RAVDESS, never trained on", by(head), (NONE, ALL), intervals)
     test("EmoDB", "EmoDB, never trained on", by(other), (NONE, ALL))
     test("EmoDB", "EmoDB, speakers held out", lambda examples, reference: folded(heads, examples, reference), (NONE, ALL))
-    test("EmoBank", "EmoBank's test sentences, read by synthetic voices", by(head), (NONE,))
+    test("EmoBank", "EmoBank's test sentences, read by synthetic voices", by(head), (NONE,), intervals)
     unheard = acted["crema_d"].where([corpora.is_held_out(speaker) for speaker in acted["crema_d"].speaker])
     for name, judge, corpus in (("CREMA-D, actors held out", head, unheard), ("EmoDB, never trained on", other, emodb)):
         altered = corpus.where((corpus.form == "session") & ~np.isnan(corpus.rated).any(axis=1))

@@ -53,6 +53,15 @@ def test_a_complete_reference_has_every_voice_of_the_speaker_and_shifts_nothing(
     assert not drawn.shift.any()
 
 
+def test_a_speaker_with_two_voices_has_no_complete_reference() -> None:
+    present = np.zeros(100, bool)
+    present[[0, 4, 1, 5, 9]] = True
+    _, references = _references(present)
+    drawn = references.complete(torch.tensor([0, 1]))
+    assert not (drawn.owners == drawn.of[0]).any()
+    assert drawn.members[drawn.owners == drawn.of[1]].tolist() == [1, 5, 9]
+
+
 def test_references_depend_on_torchs_seed_alone() -> None:
     _, references = _references()
     torch.manual_seed(7)

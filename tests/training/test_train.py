@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,31 @@ def test_a_relative_head_hears_what_a_voice_alone_cannot_tell(tmp_path: Path) ->
     assert weights.load_config(tmp_path / "head").reference_dim == 32
     again = fitted(data, tmp_path / "head", settings)
     assert again == dataclasses.replace(result, unchanged=True)
+
+
+def test_a_relative_head_of_few_speakers_has_the_ccc_of_both_ways(tmp_path: Path) -> None:
+    settings = TrainSettings(**{**QUICK.__dict__, "relative": True, "epochs": 3})
+    result = fitted(examples(tmp_path, settings=settings), tmp_path / "head", settings)
+    assert result.ccc is not None
+    assert result.relative_ccc is not None
+    best = (result.best.valence, result.best.arousal, result.best.dominance)
+    assert best == pytest.approx(np.mean([result.ccc, result.relative_ccc], axis=0))  # type: ignore[arg-type]
+    card = (tmp_path / "head" / "MODEL_CARD.md").read_text()
+    assert "| dimension | CCC | CCC with reference |" in card
+    assert f"| dominance | {result.ccc[2]:.3f} | {result.relative_ccc[2]:.3f} |" in card
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_a_relative_head_needs_several_voices_of_a_speaker(tmp_path: Path, kept: int) -> None:
+    content = corpus()
+    heard: Counter[str] = Counter()
+    for row, label in zip(content.rows, content.labels, strict=True):
+        heard[label["speaker"]] += 1
+        if heard[label["speaker"]] > kept:
+            row["acoustic_vector"] = None
+    settings = TrainSettings(**{**QUICK.__dict__, "relative": True})
+    with pytest.raises(UsageError, match="no speaker has 3 training utterances with a voice"):
+        fitted(examples(tmp_path, content, settings), tmp_path / "head", settings)
 
 
 def test_a_relative_head_needs_voices_that_do_not_change() -> None:
