@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -71,14 +71,17 @@ class References:
         directions = torch.from_numpy(rng.normal(size=(len(chosen), len(self._differences))).astype(np.float32))
         strength = torch.from_numpy(rng.uniform(0, ENLARGED, (len(chosen), 1)).astype(np.float32))
         members = [self._some(i, rng) for i in chosen.tolist()]
-        return _joined(torch.arange(len(chosen)), strength * (directions @ self._differences), members)
+        return replace(self.of(members), shift=strength * (directions @ self._differences))
+
+    def of(self, members: Sequence[np.ndarray]) -> Drawn:
+        """A reference for each utterance, from the members that are given, without a shift. members: indices, int64 [m] each."""
+        return self._from(torch.arange(len(members)), members)
 
     def complete(self, chosen: Tensor) -> Drawn:
         """References from all utterances of each speaker. As in `predict`, a speaker with fewer than `FEWEST` has none."""
         speakers, of = np.unique(self._speaker[chosen.numpy()], return_inverse=True)
-        nothing = torch.zeros(len(speakers), self._acoustic.shape[1])
         members = [own if len(own) >= FEWEST else own[:0] for own in (self._own[speaker] for speaker in speakers)]
-        return _joined(torch.from_numpy(of), nothing, members)
+        return self._from(torch.from_numpy(of), members)
 
     def scored(self, head: MsfSer, acoustic: Tensor, texts: Tensor, present: Tensor, drawn: Drawn) -> MsfSerOutput:
         """The head's output for the B utterances with the references `drawn`. The other arguments are those of `MsfSer`."""
@@ -86,6 +89,12 @@ class References:
         of_members = head.evidence(voices, torch.ones(len(voices), present.shape[1], dtype=torch.bool))
         sums = of_members.new_zeros(len(drawn.shift), of_members.shape[1]).index_add(0, drawn.owners, of_members)
         return head(acoustic + drawn.shift[drawn.of], texts, present, sums[drawn.of])  # type: ignore[no-any-return]
+
+    def _from(self, of: Tensor, members: Sequence[np.ndarray]) -> Drawn:
+        """The references `of` the utterances, each with the members that are given."""
+        owners = np.repeat(np.arange(len(members)), [len(m) for m in members])
+        nothing = torch.zeros(len(members), self._acoustic.shape[1])
+        return Drawn(of, nothing, torch.from_numpy(np.concatenate(members).astype(np.int64)), torch.from_numpy(owners))
 
     def _some(self, utterance: int, rng: np.random.Generator) -> np.ndarray:
         """The utterance itself with a random number of others of its speaker, int64 [m]; none without a voice."""
@@ -99,7 +108,3 @@ class References:
             others = others[np.argsort(distances, kind="stable")[: max(count, len(others) // 6)]]
         return np.append(rng.permutation(others)[:count], utterance)
 
-
-def _joined(of: Tensor, shift: Tensor, members: list[np.ndarray]) -> Drawn:
-    owners = np.repeat(np.arange(len(members)), [len(m) for m in members])
-    return Drawn(of, shift, torch.from_numpy(np.concatenate(members).astype(np.int64)), torch.from_numpy(owners))

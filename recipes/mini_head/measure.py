@@ -16,7 +16,7 @@ from msfser_cli.schemas import DIMENSIONS, SEMANTIC_STREAMS, STREAMS
 from msfser_cli.statistics import bootstrap
 from msfser_cli.statistics.intervals import Intervals
 from msfser_cli.statistics.metrics import ccc
-from msfser_cli.training.references import Drawn, References
+from msfser_cli.training.references import References
 
 RESAMPLES = 10_000
 FACTOR = math.sqrt(1 + 1 / 2)
@@ -52,15 +52,9 @@ def outputs(head: MsfSer, examples: Examples, reference: str | Sequence[np.ndarr
         else:
             every = np.arange(len(examples))
             references = References(examples.acoustic, examples.present[:, 0], examples.labels, examples.session, every)
-            drawn = references.complete(torch.from_numpy(every)) if reference is ALL else _with_members(examples, reference)
+            drawn = references.complete(torch.from_numpy(every)) if reference is ALL else references.of(reference)
             out = references.scored(head, *inputs, drawn)
     return out.scores.numpy(), out.gates.numpy()
-
-
-def _with_members(examples: Examples, members: Sequence[np.ndarray]) -> Drawn:
-    owners = np.repeat(np.arange(len(members)), [len(m) for m in members])
-    nothing = torch.zeros(len(examples), examples.acoustic.shape[1])
-    return Drawn(torch.arange(len(examples)), nothing, torch.from_numpy(np.concatenate(members)), torch.from_numpy(owners))
 
 
 def agreement(labels: np.ndarray, scores: np.ndarray, clusters: np.ndarray) -> Measured:

@@ -10,6 +10,7 @@ import torch
 
 from msfser_cli.model.config import MsfSerConfig
 from msfser_cli.model.msf_ser import MsfSer
+from msfser_cli.training import references as training_references
 from msfser_cli.training.references import MOST, References
 
 SPEAKERS = [f"s{i % 4}" for i in range(100)]
@@ -40,6 +41,17 @@ def test_a_reference_is_of_the_same_speaker_and_has_the_utterance_itself() -> No
             sizes.add(len(members))
     assert {1, 2, 3} < sizes
     assert max(sizes) > 15
+
+
+def test_some_references_are_of_one_mood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a speaker who is angry all the time: the others are the sixth of the utterances whose labels are nearest."""
+    monkeypatch.setattr(training_references, "ALIKE", 1.0)
+    labels = np.tile(np.arange(100)[:, None] / 100, (1, 3))
+    references = References(np.zeros((100, 4), np.float32), np.ones(100, bool), labels, ["one"] * 100, np.arange(60))
+    torch.manual_seed(0)
+    for _ in range(50):
+        members = references.drawn(torch.tensor([50])).members.numpy()
+        assert np.abs(members - 50).max() <= max(len(members), 100 // 6) / 2 + 1
 
 
 def test_a_complete_reference_has_every_voice_of_the_speaker_and_shifts_nothing() -> None:
