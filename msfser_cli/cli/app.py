@@ -21,6 +21,7 @@ from msfser_cli.cli.describe import describe
 from msfser_cli.cli.embed import embed
 from msfser_cli.cli.emphasize import emphasize
 from msfser_cli.cli.evaluate import evaluate
+from msfser_cli.cli.export import export
 from msfser_cli.cli.join import join
 from msfser_cli.cli.log import log, printable
 from msfser_cli.cli.models import models
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (transcribe, emphasize, describe, embed, predict, join, evaluate, train):
+for command in (transcribe, emphasize, describe, embed, predict, join, evaluate, train, export):
     app.command()(command)
 app.add_typer(models)
 

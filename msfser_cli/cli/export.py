@@ -1,0 +1,67 @@
+"""msfser export: a table as the files that other programs open."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from msfser_cli.cli import options as o
+from msfser_cli.cli.log import log, printable
+from msfser_cli.errors import EXIT_SOME_FAILED
+
+_SHOWN = 5  # of the files that were kept, on stderr
+
+
+def export(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", show_default=False, help="Table of any command.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="FORMAT[,FORMAT]...", show_default=False, help="Formats, with commas between them.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", show_default=False, help="Folder for the files.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that msfser did not write, or that were edited since.")
+    ] = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    log_format: o.LogFormat = "text",
+) -> None:
+    """Write a table as files that other programs open.
+
+    srt, vtt              subtitles; srt-words, vtt-words: a cue for each word
+    textgrid, eaf         Praat, ELAN
+    audacity              label tracks
+    rttm, ctm             who speaks when; words with times
+    json                  segments and words, as whisperX writes them
+    csv                   one file for audformat, pandas and spreadsheets
+
+    All but csv write files for each recording, in folders like those of the
+    corpus. A table needs only the columns that a format shows.
+
+    msfser replaces the files that it wrote. It keeps files that you edited since,
+    and exits with 3.
+
+    Example: msfser export scores.parquet --to srt,textgrid --out exports/
+    """
+    log.set(log_format, quiet=quiet)
+    from msfser_cli.exports.export import export as run
+    from msfser_cli.exports.format import formats
+
+    result = run(table, formats(to), out, overwrite=overwrite)
+    values = {"out": str(out), **asdict(result)}
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(values, ensure_ascii=False))
+    words = f"{result.recordings} recordings, {result.files} files: {printable(str(out))}"
+    if result.without_rows:
+        words += f"\n{result.without_rows} recordings have no rows, and no files: see the ledger"
+    if result.kept:
+        names = ", ".join(map(printable, result.kept[:_SHOWN])) + (", ..." if len(result.kept) > _SHOWN else "")
+        words += f"\n{len(result.kept)} files were not written by msfser, or were edited since, and are kept: {names}; "
+        words += "--overwrite replaces them"
+    code = EXIT_SOME_FAILED if result.kept else 0
+    log.say("summary", words, level="warning" if result.kept else "info", **values, exit_code=code)
+    raise typer.Exit(code)

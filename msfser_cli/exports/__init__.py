@@ -1,0 +1,1 @@
+"""Tables as the files that other programs open: one module a format, below `formats`."""

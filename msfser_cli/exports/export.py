@@ -1,0 +1,51 @@
+"""Exports a table: streams its recordings, and writes the files of each format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from msfser_cli.errors import TableError
+from msfser_cli.exports.files import Folder
+from msfser_cli.exports.format import Format, PerRecording, PerTable
+from msfser_cli.exports.recordings import Table
+from msfser_cli.schemas import STAGES
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote. kept: files that msfser did not write, or that were edited since. They were left as they are."""
+
+    recordings: int
+    without_rows: int
+    files: int
+    kept: tuple[str, ...]
+
+
+def export(scores: Path, formats: dict[str, Format], out: Path, *, overwrite: bool = False) -> Exported:
+    """Write the table `scores` in each of `formats` to the folder `out`, which keeps its other files.
+
+    Raises TableError if the table cannot be read or lacks a column that a format needs; else as `Folder.open` and `Folder.write`.
+    """
+    table = Table.open(scores)
+    _check(table, formats)
+    with Folder.open(out, overwrite=overwrite) as folder:
+        renderers = [format_.render for format_ in formats.values() if isinstance(format_, PerRecording)]
+        for recording in table.recordings() if renderers else ():
+            for render in renderers:
+                for suffix, content in render(recording).items():
+                    folder.write(recording.stem + suffix, [content.encode()])
+        for format_ in formats.values():
+            if isinstance(format_, PerTable):
+                for name, pieces in format_.files(table):
+                    folder.write(name, pieces)
+    without = sum(recording_id not in table.stems for recording_id in table.ledger)
+    return Exported(len(table.stems), without, folder.files, tuple(folder.kept))
+
+
+def _check(table: Table, formats: dict[str, Format]) -> None:
+    for name, format_ in formats.items():
+        for column in format_.needs:
+            if column not in table.names:
+                stage = next(stage for stage, columns in STAGES.items() if column in {c.name for c in columns})
+                raise TableError(table.path, f"has no column {column!r}, which --to {name} needs", f"`msfser {stage}` writes it")

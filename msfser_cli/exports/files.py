@@ -1,0 +1,79 @@
+"""The folder of an export: what msfser wrote there before it replaces; what somebody edited, or else put there, it keeps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from msfser_cli.errors import UsageError
+from msfser_cli.store.atomic import replacing, resources, sweep
+from msfser_cli.store.lock import held
+
+MANIFEST = ".msfser-export.json"
+
+
+class Folder:
+    """A folder to write files into, each atomically.
+
+    A manifest in it has the sha256 of each file as msfser wrote it: a line of JSON for each, [name, sha256]. A file with another
+    content is kept, unless `overwrite` is set. files: the number of files that were written. kept: those that were kept.
+    """
+
+    def __init__(self, path: Path, manifest: IO[str], *, overwrite: bool) -> None:
+        self.path, self._manifest, self._overwrite = path, manifest, overwrite
+        self._ours = {tuple(json.loads(line)) for line in manifest if line.endswith("\n")}
+        self.files = 0
+        self.kept: list[str] = []
+
+    @staticmethod
+    @contextmanager
+    def open(path: Path, *, overwrite: bool) -> Iterator[Folder]:
+        """The folder at `path`, made if it does not exist, for one writer at a time.
+
+        UsageError if it is a file; OutputHeldError if another export writes there; ResourceError if it cannot be written.
+        """
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path}: is a file; name a folder with --out")
+        with resources(path):
+            path.mkdir(parents=True, exist_ok=True)
+        with held(path / MANIFEST):
+            sweep(path / MANIFEST)
+            with resources(path / MANIFEST), (path / MANIFEST).open("a+", encoding="utf-8") as manifest:
+                manifest.seek(0)
+                folder = Folder(path, manifest, overwrite=overwrite)
+                yield folder
+
+    def write(self, name: str, content: Iterable[bytes]) -> None:
+        """Write the file `name`, with `/` between folders, unless somebody else's is there. ResourceError if that fails."""
+        path = self.path / name
+        if not self._overwrite and path.exists() and (name, _sha256(path)) not in self._ours:
+            self.kept.append(name)
+            return
+        with resources(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256()
+        with replacing(path, self.path / MANIFEST) as file:
+            for piece in content:
+                digest.update(piece)
+                file.write(piece)
+            self._note(name, digest.hexdigest())  # before the file has its name: after a crash it is known as ours
+        self.files += 1
+
+    def _note(self, name: str, sha256: str) -> None:
+        if (name, sha256) not in self._ours:
+            self._ours.add((name, sha256))
+            self._manifest.write(json.dumps([name, sha256], ensure_ascii=False) + "\n")
+            self._manifest.flush()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    if path.is_file():
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,162 @@
+"""The recordings of a table as objects, whatever columns of `COLUMNS` the table has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from msfser_cli.exports.names import stems
+from msfser_cli.schemas import DESCRIBE, DIMENSIONS, EMPHASIZE, PREDICT, TRANSCRIBE, Column
+from msfser_cli.store import tables
+from msfser_cli.store.ledger import read_ledger
+from msfser_cli.store.lineage import Lineage
+
+_NEEDED = ("recording_id", "utterance_id", "start", "end")
+_SHOWN = (
+    "speaker", "channel", "language", "text", "words", "emphasis", "emphasis_spans", "emphasized_text", "description",
+    *(f"{d}{end}" for d in DIMENSIONS for end in ("", "_low", "_high")),
+)  # fmt: skip
+COLUMNS: tuple[Column, ...] = tuple(
+    column for column in (*TRANSCRIBE, *EMPHASIZE, *DESCRIBE, *PREDICT) if column.name in (*_NEEDED, *_SHOWN)
+)
+"""The columns that exports use. A table needs only the first four of them."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word. start, end: seconds in the recording. score: its probability. prominence: as the column `emphasis`.
+
+    aligned: false if the times are interpolated. after: what stands between it and the next word of the utterance.
+    """
+
+    text: str
+    start: float
+    end: float
+    score: float | None = None
+    aligned: bool = True
+    prominence: float | None = None
+    emphasised: bool = False
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score on the checkpoint's scale, with the ends of its prediction interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A row. A column that the table does not have is None or empty. scores: by dimension, those that are not null."""
+
+    id: str
+    start: float
+    end: float
+    speaker: str | None = None
+    channel: int | None = None
+    language: str | None = None
+    text: str = ""
+    words: tuple[Word, ...] = ()
+    emphasized_text: str | None = None
+    description: str | None = None
+    scores: Mapping[str, Score] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording with rows.
+
+    stem: the path of its exported files, without their suffix (see `names.stems`). duration: in seconds, None if unknown. path:
+    where the table says that the file lies.
+    """
+
+    id: str
+    stem: str
+    utterances: tuple[Utterance, ...]
+    duration: float | None = None
+    path: str | None = None
+
+    @property
+    def end(self) -> float:
+        """The duration, or the end of the last word or utterance, whichever is later."""
+        ends = (end for u in self.utterances for end in (u.end, *(word.end for word in u.words)))
+        return max(self.duration or 0.0, *ends)
+
+    @property
+    def speakers(self) -> list[str | None]:
+        """The speakers in order of their first utterance. None: unknown."""
+        return list(dict.fromkeys(u.speaker for u in self.utterances))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, and its ledger if it has one.
+
+    columns: those of `COLUMNS` that it has. stems: recording -> its `stem`, in order.
+    """
+
+    path: Path
+    columns: tuple[Column, ...]
+    lineage: Lineage
+    ledger: Mapping[str, Mapping[str, Any]]
+    stems: Mapping[str, str]
+
+    @staticmethod
+    def open(path: Path) -> Table:
+        """Verify the table at `path` and its ledger. TableError if they cannot be read, or the first of `COLUMNS` are missing."""
+        needed = [column for column in COLUMNS if column.name in _NEEDED]
+        stored = [set(tables.open_file(file, needed)[0].schema_arrow.names) for file in tables.files(path)]
+        columns = tuple(column for column in COLUMNS if all(column.name in names for names in stored))
+        return Table(path, columns, tables.read_lineage(path), read_ledger(path), stems(tables.recording_ids(path)))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of `columns`."""
+        return frozenset(column.name for column in self.columns)
+
+    def recordings(self) -> Iterator[Recording]:
+        """The recordings with rows, in order, one in memory at a time."""
+        root = self.lineage.corpus_root
+        for recording_id, rows in tables.iter_recordings(self.path, self.columns):
+            line = self.ledger.get(recording_id, {})
+            path = None if root is None else f"{root.rstrip('/')}/{recording_id}"
+            yield Recording(recording_id, self.stems[recording_id], tuple(map(_utterance, rows)), line.get("duration"), path)
+
+
+def _utterance(row: Mapping[str, Any]) -> Utterance:
+    scores = {
+        d: Score(row[d], row.get(f"{d}_low"), row.get(f"{d}_high")) for d in DIMENSIONS if row.get(d) is not None
+    }  # fmt: skip
+    return Utterance(
+        row["utterance_id"], row["start"], row["end"], row.get("speaker"), row.get("channel"), row.get("language"),
+        row.get("text") or "", _words(row), row.get("emphasized_text"), row.get("description"), scores,
+    )  # fmt: skip
+
+
+def _words(row: Mapping[str, Any]) -> tuple[Word, ...]:
+    words: Sequence[Mapping[str, Any]] = row.get("words") or ()
+    prominence = row.get("emphasis") or [None] * len(words)
+    spans = row.get("emphasis_spans") or ()
+    emphasised = {i for span in spans for i in range(span["first_word"], span["last_word"] + 1)}
+    blanks = between(row.get("text") or "", [word["word"] for word in words])
+    return tuple(
+        Word(w["word"], w["start"], w["end"], w["score"], w["aligned"], prominence[i], i in emphasised, blanks[i])
+        for i, w in enumerate(words)
+    )
+
+
+def between(text: str, words: Sequence[str]) -> list[str]:
+    """What stands in `text` after each word and before the next; nothing after the last. A blank if the words are not in it."""
+    ends, at = [], 0
+    for word in words:
+        start = text.find(word, at)
+        if start < 0:
+            return [" "] * (len(words) - 1) + [""] * bool(words)
+        ends.append((start, at := start + len(word)))
+    return [text[end:start] for (_, end), (start, _) in pairwise(ends)] + [""] * bool(words)
