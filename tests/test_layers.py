@@ -33,10 +33,11 @@ BELOW = {
     "backends": {"model", "model_store", "store", *GROUND},
     "stages": {"backends", "languages", "model", "model_store", "statistics", "store", *GROUND},
     "runs": {"backends", "languages", "model", "model_store", "stages", "statistics", "store", "tabular", *GROUND},
+    "exports": {"store", *GROUND},
     "evaluation": {"languages", "model", "runs", "statistics", "store", "tabular", *GROUND},
     "training": {"backends", "evaluation", "model", "model_store", "runs", "stages", "statistics", "store", *GROUND},
     # The results of training hold what lies below it: an epoch, an interval.
-    "cli": {"evaluation", "model", "model_store", "profiles", "runs", "statistics", "store", "training", *GROUND},
+    "cli": {"evaluation", "exports", "model", "model_store", "profiles", "runs", "statistics", "store", "training", *GROUND},
 }
 PLACES = {
     # Training is torch from the first batch to the last; no stage needs it. A pickle of weights takes torch to read.

@@ -36,9 +36,10 @@ def export(
     rttm, ctm             who speaks when; words with times
     json                  segments and words, as whisperX writes them
     csv                   one file for audformat, pandas and spreadsheets
+    labelstudio           tasks for Label Studio, and their configuration
 
-    All but csv write files for each recording, in folders like those of the
-    corpus. A table needs only the columns that a format shows.
+    All but the last two write files for each recording, in folders like those of
+    the corpus. A table needs only the columns that a format shows.
 
     msfser replaces the files that it wrote. It keeps files that you edited since,
     and exits with 3.

@@ -46,6 +46,7 @@ NAMES: dict[str, str] = {
     "audacity": "label tracks",
     "json": "as whisperX writes it",
     "csv": "one file for audformat, pandas and spreadsheets",
+    "labelstudio": "tasks with predictions, and their configuration",
 }
 """The formats, each with a few words for the help."""
 

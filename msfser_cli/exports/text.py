@@ -20,5 +20,5 @@ def width(text: str) -> int:
 
 
 def as_one_word(text: str) -> str:
-    """The text with `_` for its blanks, for formats that separate their fields by blanks."""
-    return on_one_line(text).replace(" ", "_") or "_"
+    """The text with `_` for its blanks, for formats with blanks between fields. Some of their readers take `"` for a bracket."""
+    return on_one_line(text).replace(" ", "_").replace('"', "'") or "_"

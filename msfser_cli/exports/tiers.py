@@ -80,7 +80,7 @@ def tiers(recording: Recording) -> list[Tier]:
         if tier is None:
             name = on_one_line(utterance.speaker or "") or "speech"
             numbered = (name, *(f"{name} ({number})" for number in range(2, len(names) + 3)))
-            tier = Tier(next(n for n in numbered if n not in names), utterance.speaker)
+            tier = Tier(next(n for n in numbered if n not in names), on_one_line(utterance.speaker or "") or None)
             names.add(tier.name)
             own.append(tier)
         tier.content.append(within)
