@@ -1,0 +1,312 @@
+// @ts-check
+// The page of a recording: its sound, its waveform and curves, and its transcript, all at one moment.
+"use strict";
+(() => {
+  const byId = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
+  const data = JSON.parse(byId("data").textContent);
+  const audio = /** @type {HTMLAudioElement} */ (byId("audio"));
+  const {utterances, duration, dimensions, scale} = data;
+  const reduced = matchMedia("(prefers-reduced-motion: reduce)");
+
+  const clock = (/** @type {number} */ seconds) => {
+    const whole = Math.max(0, Math.floor(seconds)), minutes = Math.floor(whole / 60) % 60, hours = Math.floor(whole / 3600);
+    const two = (/** @type {number} */ n) => String(n).padStart(2, "0");
+    return (hours ? `${hours}:${two(minutes)}` : `${minutes}`) + `:${two(whole % 60)}`;
+  };
+  const element = (/** @type {string} */ tag, /** @type {string} */ kind, /** @type {string | undefined} */ text) => {
+    const made = document.createElement(tag);
+    if (kind) made.className = kind;
+    if (text !== undefined) made.textContent = text;  // never markup: transcripts are other people's words
+    return made;
+  };
+  const number = (/** @type {number | null} */ value) => value === null ? "" : value.toFixed(2);
+  /** The index of the last of `items` whose start is not after `time`; -1 if there is none. */
+  const lastBefore = (/** @type {any[]} */ items, /** @type {number} */ time, /** @type {(item: any) => number} */ start) => {
+    let low = 0, high = items.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (start(items[middle]) <= time) low = middle + 1; else high = middle;
+    }
+    return low - 1;
+  };
+
+  // ---- the transcript ---------------------------------------------------------------------------------------------------------
+  const transcript = byId("transcript");
+  /** @type {{box: HTMLElement, words: {box: HTMLElement, start: number, end: number}[]}[]} */
+  const shown = utterances.map((/** @type {any} */ u) => {
+    const box = element("section", "utterance", undefined);
+    const who = element("div", "who", undefined), at = element("button", "", clock(u.start));
+    at.setAttribute("type", "button");
+    at.setAttribute("aria-label", `Play from ${clock(u.start)}`);
+    at.addEventListener("click", () => seek(u.start, true));
+    who.append(at);
+    if (u.speaker !== null) {
+      const name = element("div", "name", data.speakers[u.speaker]);
+      name.style.setProperty("--of", `var(--speaker-${u.speaker % 8})`);
+      who.append(name);
+    }
+    for (const [i, dimension] of dimensions.entries()) {
+      const score = u.scores[i];
+      if (score) who.append(element("span", "scores", `${dimension} ${number(score[0])}`));
+    }
+    const text = element("div", "text", undefined);
+    if (u.language) text.lang = u.language;
+    text.dir = "auto";
+    const words = u.words.map((/** @type {any} */ [word, start, end, after, prominence, emphasised]) => {
+      const span = element("span", "", undefined);
+      const inner = emphasised ? element("b", "", word) : document.createTextNode(word);
+      span.append(inner);
+      if (prominence !== null) span.title = `${clock(start)}, prominence ${number(prominence)}`;
+      span.addEventListener("click", () => seek(start, true));
+      text.append(span, after);
+      return {box: span, start, end};
+    });
+    if (!words.length) text.textContent = u.text;
+    const said = element("div", "", undefined);
+    said.append(text);
+    if (u.description) said.append(element("div", "about", u.description));
+    box.append(who, said);
+    transcript.append(box);
+    return {box, words};
+  });
+  if (!utterances.length) transcript.append(element("p", "soft", "No speech was found in this recording."));
+
+  const facts = [`${clock(duration)} long`, `${utterances.length} utterances`];
+  if (data.speakers.length) facts.push(`speakers: ${data.speakers.join(", ")}`);
+  byId("facts").textContent = facts.join(" · ");
+
+  const numbers = byId("numbers");
+  numbers.addEventListener("toggle", () => {
+    if (!numbers.open || numbers.querySelector("table")) return;
+    const table = element("table", "", undefined), row = (/** @type {string} */ tag, /** @type {string[]} */ cells) => {
+      const line = document.createElement("tr");
+      cells.forEach((cell, i) => line.append(element(tag, i < 2 || i > 3 ? "number" : "", cell)));
+      table.append(line);
+    };
+    row("th", ["start", "end", "speaker", "text", ...dimensions.flatMap((/** @type {string} */ d) => [d, "low", "high"])]);
+    for (const u of utterances) {
+      const scores = u.scores.flatMap((/** @type {any} */ s) => s ? s.map(number) : ["", "", ""]);
+      row("td", [clock(u.start), clock(u.end), u.speaker === null ? "" : data.speakers[u.speaker], u.text, ...scores]);
+    }
+    numbers.querySelector(".wide").append(table);
+  });
+
+  // ---- the curves -------------------------------------------------------------------------------------------------------------
+  const color = (/** @type {string} */ name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const faint = (/** @type {string} */ name) => `color-mix(in srgb, ${color(name)} 22%, transparent)`;
+  const peaks = Uint8Array.from(atob(data.peaks), c => c.charCodeAt(0));
+  const wave = () => {
+    const times = [], high = [], low = [];
+    peaks.forEach((peak, i) => { times.push(i / data.peaks_per_second); high.push(peak / 255); low.push(-peak / 255); });
+    return [times, high, low];
+  };
+  const curve = (/** @type {number} */ dimension) => {
+    const columns = /** @type {(number | null)[][]} */ ([[], [], [], []]);
+    let before = -Infinity;
+    for (const u of utterances) {
+      const score = u.scores[dimension], start = Math.max(u.start, before + 0.001), end = Math.max(u.end, start + 0.001);
+      if (!score) continue;
+      for (const time of [start, end]) [time, ...score].forEach((value, i) => columns[i].push(value));
+      columns[0].push(end + 0.0005);  // a gap where nobody speaks
+      for (const i of [1, 2, 3]) columns[i].push(null);
+      before = end + 0.0005;
+    }
+    return columns;
+  };
+
+  let range = {min: 0, max: duration};
+  /** @type {{plot: any, box: HTMLElement, head: HTMLElement, whole: boolean}[]} */
+  let charts = [];
+  const axis = (/** @type {boolean} */ isShown) => ({
+    show: isShown, stroke: color("soft"), grid: {stroke: color("line"), width: 1}, ticks: {stroke: color("line")}, size: 28,
+    values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map(clock),
+    incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200],
+  });
+  const side = (/** @type {boolean} */ isShown) => ({
+    size: 50, stroke: color("soft"), grid: {stroke: color("line"), width: 1}, ticks: {show: false},
+    values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map(s => isShown ? String(+s.toFixed(2)) : ""),
+  });
+
+  const add = (/** @type {HTMLElement} */ parent, /** @type {string} */ name, /** @type {any} */ options, /** @type {any} */ columns) => {
+    const box = element("div", "chart", undefined), label = element("span", "name", name);
+    parent.append(box);
+    if (name) box.append(label);
+    const whole = parent === byId("overview");
+    const plot = new uPlot({
+      width: parent.clientWidth, legend: {show: false}, pxAlign: false, padding: [10, 14, 4, 0], ...options,
+      cursor: {sync: {key: "moment", setSeries: false}, drag: {x: true, y: false, setScale: !whole}, points: {show: false}, y: false},
+      scales: {x: {time: false, range: () => whole ? [0, duration] : [range.min, range.max]}, y: {range: options.limits}},
+      hooks: {
+        setSelect: [(/** @type {any} */ u) => {
+          if (u.select.width > 3) zoom(u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x"));
+          if (u.select.width) u.setSelect({left: 0, top: 0, width: 0, height: 0}, false);
+        }],
+      },
+    }, columns, box);
+    const head = element("div", "head", undefined);
+    plot.over.append(head);
+    plot.over.addEventListener("dblclick", () => zoom(0, duration));
+    let pressed = 0;
+    plot.over.addEventListener("mousedown", (/** @type {MouseEvent} */ e) => { pressed = e.clientX; });
+    plot.over.addEventListener("click", (/** @type {MouseEvent} */ e) => {
+      if (Math.abs(e.clientX - pressed) < 4) seek(plot.posToVal(e.clientX - plot.over.getBoundingClientRect().left, "x"), !audio.paused);
+    });
+    plot.over.addEventListener("wheel", (/** @type {WheelEvent} */ e) => {
+      e.preventDefault();
+      const at = plot.posToVal(e.clientX - plot.over.getBoundingClientRect().left, "x"), by = Math.exp(e.deltaY / 400);
+      zoom(at - (at - range.min) * by, at + (range.max - at) * by);
+    }, {passive: false});
+    charts.push({plot, box, head, whole});
+  };
+
+  const draw = () => {
+    for (const chart of charts) { chart.plot.destroy(); chart.box.remove(); }
+    charts = [];
+    const points = {show: false}, wide = byId("charts");
+    const waveform = {
+      limits: [-1, 1], bands: [{series: [1, 2], fill: color("wave")}],
+      series: [{}, {stroke: color("wave"), width: 0.5, points}, {stroke: color("wave"), width: 0.5, points}],
+    };
+    if (peaks.length) {
+      const columns = wave();
+      add(byId("overview"), "", {...waveform, height: 48, axes: [axis(false), side(false)]}, columns);
+      add(wide, "sound", {...waveform, height: 70, axes: [axis(false), side(false)]}, columns);
+    }
+    const shownDimensions = dimensions.map((/** @type {string} */ name, /** @type {number} */ i) => ({name, columns: curve(i)}))
+      .filter((/** @type {any} */ d) => d.columns[0].length);
+    shownDimensions.forEach((/** @type {any} */ d, /** @type {number} */ i) => {
+      const line = {stroke: faint(d.name), width: 0, points, spanGaps: false};
+      add(wide, d.name, {
+        limits: scale, height: 92 + (i === shownDimensions.length - 1 ? 28 : 0), bands: [{series: [3, 2], fill: faint(d.name)}],
+        axes: [axis(i === shownDimensions.length - 1), side(true)],
+        series: [{}, {stroke: color(d.name), width: 2.5, points, spanGaps: false}, line, line],
+      }, d.columns);
+    });
+    const about = shownDimensions.map((/** @type {any} */ d) => d.name).join(", ");
+    wide.setAttribute("aria-label", `Curves of ${about || "the sound"} over time. The table at the end of the page has the same numbers.`);
+    move();
+  };
+
+  const zoom = (/** @type {number} */ from, /** @type {number} */ to) => {
+    const length = Math.min(Math.max(to - from, 1), duration), min = Math.min(Math.max(from, 0), duration - length);
+    range = {min, max: min + length};
+    for (const {plot, whole} of charts) if (!whole) plot.setScale("x", range);
+    move();
+  };
+
+  // ---- the moment -------------------------------------------------------------------------------------------------------------
+  let moment = 0, current = -1, word = -1;
+  /** Show the moment: its time, a line in each chart, the utterance and the word. */
+  const move = () => {
+    byId("clock").textContent = `${clock(moment)} / ${clock(duration)}`;
+    for (const {plot, head} of charts) {
+      const left = plot.valToPos(moment, "x");
+      head.style.left = `${left}px`;
+      head.style.visibility = left < 0 || left > plot.over.clientWidth ? "hidden" : "visible";
+    }
+    const at = lastBefore(utterances, moment, u => u.start);
+    if (at !== current) {
+      shown[current]?.box.classList.remove("now");
+      shown[current]?.words[word]?.box.classList.remove("now");
+      word = -1;
+      shown[at]?.box.classList.add("now");
+      if (at >= 0 && byId("follow").checked && (!audio.paused || current !== -1)) center(shown[at].box);
+      current = at;
+    }
+    const words = shown[at]?.words ?? [], spoken = lastBefore(words, moment, w => w.start);
+    if (spoken !== word) {
+      words[word]?.box.classList.remove("now");
+      words[spoken]?.box.classList.add("now");
+      word = spoken;
+    }
+    if (!audio.paused && byId("follow").checked && (moment < range.min || moment > range.max)) {
+      zoom(moment, moment + range.max - range.min);
+    }
+  };
+  const center = (/** @type {HTMLElement} */ box) => {
+    const covered = byId("stand").getBoundingClientRect().bottom, place = box.getBoundingClientRect();
+    if (place.top < covered || place.bottom > innerHeight) {
+      scrollTo({top: scrollY + place.top - covered - 40, behavior: reduced.matches ? "auto" : "smooth"});
+    }
+  };
+  const seek = (/** @type {number} */ time, /** @type {boolean} */ play) => {
+    moment = Math.min(Math.max(time, 0), duration);
+    if (audio.src) audio.currentTime = moment;
+    if (play && audio.src) audio.play();
+    if (moment < range.min || moment > range.max) zoom(moment - (range.max - range.min) / 2, moment + (range.max - range.min) / 2);
+    remember();
+    move();
+  };
+  const remember = () => { history.replaceState(null, "", `#t=${moment.toFixed(1)}`); };
+  const fromAddress = () => {
+    const found = /^#t=([0-9.]+)$/.exec(location.hash);
+    if (!found) return;
+    seek(Number(found[1]), false);
+    if (duration > 60) zoom(moment - 15, moment + 15);
+    shown[current]?.box.scrollIntoView({block: "center"});
+  };
+  const ticking = () => {
+    moment = audio.currentTime;
+    move();
+    if (!audio.paused) requestAnimationFrame(ticking);
+  };
+
+  // ---- the player -------------------------------------------------------------------------------------------------------------
+  const toggle = () => { if (audio.src) { if (audio.paused) audio.play(); else audio.pause(); } };
+  if (data.audio) {
+    audio.src = data.audio;
+  } else {
+    byId("play").disabled = byId("rate").disabled = true;
+  }
+  byId("silent").textContent = data.note ?? "";
+  audio.addEventListener("error", () => { byId("silent").textContent = `The sound cannot be played: ${data.audio_name} is not where the page expects it.`; });
+  audio.addEventListener("play", () => { byId("play").textContent = "Pause"; requestAnimationFrame(ticking); });
+  audio.addEventListener("pause", () => { byId("play").textContent = "Play"; remember(); });
+  audio.addEventListener("seeked", ticking);
+  byId("play").addEventListener("click", toggle);
+  byId("rate").addEventListener("change", () => { audio.playbackRate = Number(byId("rate").value); });
+  const by = (/** @type {number} */ factor) => {
+    const middle = moment >= range.min && moment <= range.max ? moment : (range.min + range.max) / 2;
+    zoom(middle - (middle - range.min) * factor, middle + (range.max - middle) * factor);
+  };
+  byId("in").addEventListener("click", () => by(0.5));
+  byId("out").addEventListener("click", () => by(2));
+  byId("all").addEventListener("click", () => zoom(0, duration));
+
+  for (const [i, dimension] of dimensions.entries()) {
+    for (const end of ["high", "low"]) byId("kind").append(new Option(`${end} ${dimension}`, `${i} ${end}`));
+  }
+  /** The tenth of the utterances with the most extreme scores, at least one, in order of time. */
+  const extremes = () => {
+    const [i, end] = byId("kind").value.split(" "), scored = utterances.filter((/** @type {any} */ u) => u.scores[i]);
+    scored.sort((/** @type {any} */ a, /** @type {any} */ b) => (b.scores[i][0] - a.scores[i][0]) * (end === "high" ? 1 : -1));
+    return scored.slice(0, Math.ceil(scored.length / 10)).sort((/** @type {any} */ a, /** @type {any} */ b) => a.start - b.start);
+  };
+  const jump = (/** @type {any} */ to) => { if (to) { seek(to.start, !audio.paused); if (shown[current]) center(shown[current].box); } };
+  byId("next").addEventListener("click", () => jump(extremes().find((/** @type {any} */ u) => u.start > moment + 0.01)));
+  byId("previous").addEventListener("click", () => jump(extremes().reverse().find((/** @type {any} */ u) => u.start < moment - 0.01)));
+
+  addEventListener("keydown", event => {
+    const target = /** @type {HTMLElement} */ (event.target);
+    if (event.ctrlKey || event.metaKey || event.altKey || target.closest("select, input, textarea")) return;
+    if (event.key === " " && !target.closest("button, summary, a")) toggle();
+    else if (event.key === "ArrowRight" && event.shiftKey) jump(utterances.find((/** @type {any} */ u) => u.start > moment + 0.01));
+    else if (event.key === "ArrowLeft" && event.shiftKey) jump([...utterances].reverse().find(u => u.start < moment - 0.01));
+    else if (event.key === "ArrowRight") seek(moment + 5, !audio.paused);
+    else if (event.key === "ArrowLeft") seek(moment - 5, !audio.paused);
+    else if (event.key === "+") by(0.5);
+    else if (event.key === "-") by(2);
+    else return;
+    event.preventDefault();
+  });
+
+  let width = 0;
+  new ResizeObserver(() => {
+    if (byId("charts").clientWidth !== width) { width = byId("charts").clientWidth; draw(); }
+  }).observe(byId("charts"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  draw();
+  addEventListener("hashchange", fromAddress);
+  fromAddress();
+  move();
+})();

@@ -1,0 +1,88 @@
+"""Writes a report: a page for each recording, and one for the corpus."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from msfser_cli import __version__
+from msfser_cli.exports.files import Folder
+from msfser_cli.exports.page.page import filled
+from msfser_cli.exports.page.sound import Sound, linked
+from msfser_cli.exports.recordings import Recording, Table, Utterance
+from msfser_cli.schemas import DIMENSIONS
+
+_PAGES = "recordings"
+_SCRIPTS = {"plot": "vendor/uPlot.iife.min.js", "script": "recording.js"}
+_MEDIA = "file: http: https: data:"
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a report has. silent: recordings whose pages have no sound. kept: as in `exports.export.Exported`."""
+
+    recordings: int
+    silent: int
+    kept: tuple[str, ...]
+
+
+def report(scores: Path, out: Path, *, audio: str = "link", overwrite: bool = False) -> Reported:
+    """Write the report of the table `scores` into the folder `out`. Raises as `exports.export.export`."""
+    table = Table.open(scores)
+    silent = 0
+    with Folder.open(out, overwrite=overwrite) as folder:
+        for recording in table.recordings():
+            name = f"{_PAGES}/{recording.stem}.html"
+            sound = linked(Path(recording.path or ""), folder.path / name) if audio != "none" else Sound(None, None)
+            silent += sound.source is None
+            folder.write(name, [_page(recording, sound, table)])
+    return Reported(len(table.stems), silent, tuple(folder.kept))
+
+
+def _page(recording: Recording, sound: Sound, table: Table) -> bytes:
+    depth = len(PurePosixPath(recording.stem).parts)
+    return filled(
+        "recording.html", _SCRIPTS, _data(recording, sound, table), _MEDIA,
+        title=recording.id, index="../" * depth + "index.html", footer=f"Made by msfser {__version__}.",
+    )  # fmt: skip
+
+
+def _data(recording: Recording, sound: Sound, table: Table) -> dict[str, Any]:
+    """What `recording.js` reads. Times are seconds, rounded to milliseconds."""
+    speakers = [speaker for speaker in recording.speakers if speaker is not None]
+    numbers = {speaker: i for i, speaker in enumerate(speakers)}
+    wave = sound.waveform
+    return {
+        "duration": recording.end,
+        "speakers": speakers,
+        "dimensions": [d for d in DIMENSIONS if d in table.names],
+        "scale": table.lineage.extra.get("scale", [0, 1]),
+        "audio": sound.source,
+        "audio_name": PurePosixPath(recording.id).name,
+        "note": sound.note,
+        "peaks": base64.b64encode(wave.peaks).decode() if wave else "",
+        "peaks_per_second": wave.per_second if wave else 1,
+        "utterances": [
+            _utterance(u, numbers) for u in sorted(recording.utterances, key=lambda u: (u.start, u.end))
+        ],
+    }  # fmt: skip
+
+
+def _utterance(utterance: Utterance, speakers: Mapping[str, int]) -> dict[str, Any]:
+    words = [
+        [w.text, round(w.start, 3), round(w.end, 3), w.after, _rounded(w.prominence), int(w.emphasised)] for w in utterance.words
+    ]
+    scores = [utterance.scores.get(d) for d in DIMENSIONS]
+    return {
+        "start": round(utterance.start, 3), "end": round(utterance.end, 3),
+        "speaker": None if utterance.speaker is None else speakers[utterance.speaker],
+        "language": utterance.language, "text": utterance.text, "words": words, "description": utterance.description,
+        "scores": [s and [_rounded(s.value), _rounded(s.low), _rounded(s.high)] for s in scores],
+    }  # fmt: skip
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
