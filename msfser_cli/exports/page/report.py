@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from msfser_cli import __version__
 from msfser_cli.exports.files import Folder
+from msfser_cli.exports.page.corpus import Corpus
 from msfser_cli.exports.page.page import filled
 from msfser_cli.exports.page.sound import Sound, linked
 from msfser_cli.exports.recordings import Recording, Table, Utterance
@@ -18,6 +20,10 @@ from msfser_cli.schemas import DIMENSIONS
 _PAGES = "recordings"
 _SCRIPTS = {"plot": "vendor/uPlot.iife.min.js", "script": "recording.js"}
 _MEDIA = "file: http: https: data:"
+_CAUTION = (
+    "Scores are estimates with wide intervals. They help to find stretches worth listening to. They do not judge a person, and "
+    "they do not compare languages, groups of speakers or recording conditions."
+)
 
 
 @dataclass(frozen=True)
@@ -32,22 +38,34 @@ class Reported:
 def report(scores: Path, out: Path, *, audio: str = "link", overwrite: bool = False) -> Reported:
     """Write the report of the table `scores` into the folder `out`. Raises as `exports.export.export`."""
     table = Table.open(scores)
-    silent = 0
+    corpus, silent = Corpus(table), 0
     with Folder.open(out, overwrite=overwrite) as folder:
         for recording in table.recordings():
             name = f"{_PAGES}/{recording.stem}.html"
             sound = linked(Path(recording.path or ""), folder.path / name) if audio != "none" else Sound(None, None)
             silent += sound.source is None
             folder.write(name, [_page(recording, sound, table)])
+            corpus.add(recording, quote(name))
+        folder.write("index.html", [_index(corpus, table)])
     return Reported(len(table.stems), silent, tuple(folder.kept))
+
+
+def _index(corpus: Corpus, table: Table) -> bytes:
+    return filled(
+        "index.html", {"script": "index.js"}, corpus.data(), title=table.path.name, caution=_CAUTION, footer=_footer(),
+    )  # fmt: skip
 
 
 def _page(recording: Recording, sound: Sound, table: Table) -> bytes:
     depth = len(PurePosixPath(recording.stem).parts)
     return filled(
         "recording.html", _SCRIPTS, _data(recording, sound, table), _MEDIA,
-        title=recording.id, index="../" * depth + "index.html", footer=f"Made by msfser {__version__}.",
+        title=recording.id, index="../" * depth + "index.html", footer=_footer(),
     )  # fmt: skip
+
+
+def _footer() -> str:
+    return f"Made by msfser {__version__}."
 
 
 def _data(recording: Recording, sound: Sound, table: Table) -> dict[str, Any]:

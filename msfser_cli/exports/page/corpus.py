@@ -1,0 +1,113 @@
+"""What the page of a corpus says: summed up while the recordings pass, with a bounded amount for each."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from msfser_cli.errors import REASONS
+from msfser_cli.exports.recordings import Recording, Table, Utterance
+from msfser_cli.schemas import DIMENSIONS
+
+_BINS, _CELLS, _EXTREMES, _SHOWN, _TEXT = 40, 30, 10, 50, 160
+
+
+class Corpus:
+    """Sums up the recordings of `table`."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._dimensions = [d for d in DIMENSIONS if d in table.names]
+        low, high = table.lineage.extra.get("scale", [0.0, 1.0])
+        self._scale = (float(low), float(high))
+        self._rows: list[list[Any]] = []
+        self._histograms = np.zeros((len(self._dimensions), _BINS), int)
+        self._density = np.zeros((_CELLS, _CELLS), int)
+        self._sums = np.zeros((3, len(self._dimensions)))  # numbers, sums and sums of squares
+        self._extremes: dict[tuple[str, str], list[Any]] = {(end, d): [] for d in self._dimensions for end in ("highest", "lowest")}
+        self._seconds = 0.0
+        self._utterances = 0
+
+    def add(self, recording: Recording, page: str) -> None:
+        """Count `recording`, whose page has the address `page`."""
+        scores = np.array([[_value(u, d) for d in self._dimensions] for u in recording.utterances], float)
+        scores = scores.reshape(len(recording.utterances), len(self._dimensions))
+        self._seconds += recording.end
+        self._utterances += len(recording.utterances)
+        for i in range(len(self._dimensions)):
+            known = scores[~np.isnan(scores[:, i]), i]
+            self._histograms[i] += np.histogram(np.clip(known, *self._scale), _BINS, self._scale)[0]
+            self._sums[:, i] += len(known), known.sum(), (known**2).sum()
+        if {"valence", "arousal"} <= set(self._dimensions):
+            both = np.clip(scores[~np.isnan(scores[:, :2]).any(axis=1), :2], *self._scale)
+            self._density += np.histogram2d(both[:, 1], both[:, 0], _CELLS, (self._scale, self._scale))[0].astype(int)
+        for utterance in recording.utterances:
+            self._compare(utterance, recording, page)
+        languages = Counter(u.language for u in recording.utterances if u.language)
+        speakers = len([speaker for speaker in recording.speakers if speaker is not None])
+        spreads = [[round(float(x), 4) for x in (known.mean(), known.std())] if len(known := column[~np.isnan(column)]) else None
+                   for column in scores.T]  # fmt: skip
+        language = max(sorted(languages), key=lambda code: languages[code], default=None)
+        self._rows.append([recording.id, page, recording.duration, len(recording.utterances), language, speakers, *spreads])
+
+    def _compare(self, utterance: Utterance, recording: Recording, page: str) -> None:
+        for (end, dimension), heap in self._extremes.items():
+            if score := utterance.scores.get(dimension):
+                key = score.value if end == "highest" else -score.value
+                text = utterance.text if len(utterance.text) <= _TEXT else utterance.text[:_TEXT] + "..."
+                item = (key, utterance.id, [round(score.value, 4), page, round(utterance.start, 1), recording.id, text])
+                (heapq.heappush if len(heap) < _EXTREMES else heapq.heappushpop)(heap, item)
+
+    def data(self) -> dict[str, Any]:
+        """What `index.js` reads."""
+        number, total, squares = self._sums
+        known = number > 0
+        means = np.divide(total, number, where=known, out=np.full_like(total, np.nan))
+        deviations = np.sqrt(np.maximum(np.divide(squares, number, where=known, out=np.full_like(total, np.nan)) - means**2, 0))
+        lines = self._table.ledger.values()
+        silent = [[line["recording_id"], None, line["duration"], 0, None, 0, *[None] * len(self._dimensions)]
+                  for line in lines if line["recording_id"] not in self._table.stems]  # fmt: skip
+        statuses = Counter(line["status"] for line in lines)
+        trouble: dict[str, list[tuple[str, str]]] = {}
+        for line in lines:
+            if line["reason"] is not None:
+                trouble.setdefault(line["reason"], []).append((line["recording_id"], line["detail"] or line["note"] or ""))
+        has_density = bool(self._density.any())
+        return {
+            "dimensions": self._dimensions, "scale": list(self._scale), "seconds": self._seconds,
+            "counts": {
+                "recordings": len(self._rows) + len(silent), "utterances": self._utterances, "no_speech": statuses["no_speech"],
+                "failed": statuses["failed"], "incomplete": sum(line["status"] != "failed" and bool(line["reason"]) for line in lines),
+            },
+            "histograms": self._histograms.tolist(), "density": self._density.tolist() if has_density else None,
+            "means": [_or_none(x) for x in means], "deviations": [_or_none(x) for x in deviations],
+            "recordings": self._rows + silent,
+            "trouble": [
+                {"reason": reason, "meaning": REASONS.get(reason, ""), "recordings": listed[:_SHOWN], "more": max(0, len(listed) - _SHOWN)}
+                for reason, listed in sorted(trouble.items())
+            ],
+            "extremes": [
+                {"name": f"{end} {dimension}", "utterances": [item for *_, item in sorted(heap, reverse=True)]}
+                for (end, dimension), heap in self._extremes.items()
+                if heap
+            ],
+            "lineage": self._lineage(),
+        }  # fmt: skip
+
+    def _lineage(self) -> list[tuple[str, str]]:
+        lineage = self._table.lineage
+        settings = [(f"{stage}: {name}", str(value)) for stage, values in lineage.settings.items() for name, value in values.items()]
+        about = [("msfser", lineage.tool_version), ("stage", lineage.stage), ("corpus", lineage.corpus_root or "unknown")]
+        return [*about, *((f"model {name}", version) for name, version in lineage.models.items()), *settings]
+
+
+def _value(utterance: Utterance, dimension: str) -> float:
+    score = utterance.scores.get(dimension)
+    return float("nan") if score is None else score.value
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)
