@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -16,14 +14,10 @@ _SHOWN = 5  # of the files that were kept, on stderr
 
 
 def export(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", show_default=False, help="Table of any command.")],
-    to: Annotated[
-        str, typer.Option("--to", metavar="FORMAT[,FORMAT]...", show_default=False, help="Formats, with commas between them.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", show_default=False, help="Folder for the files.")],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that msfser did not write, or that were edited since.")
-    ] = False,
+    table: o.Table,
+    to: o.To,
+    out: o.OutFolder,
+    overwrite: o.Overwrite = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     log_format: o.LogFormat = "text",
@@ -59,10 +53,16 @@ def export(
     words = f"{result.recordings} recordings, {result.files} files: {printable(str(out))}"
     if result.without_rows:
         words += f"\n{result.without_rows} recordings have no rows, and no files: see the ledger"
-    if result.kept:
-        names = ", ".join(map(printable, result.kept[:_SHOWN])) + (", ..." if len(result.kept) > _SHOWN else "")
-        words += f"\n{len(result.kept)} files were not written by msfser, or were edited since, and are kept: {names}; "
-        words += "--overwrite replaces them"
+    words += kept_in_words(result.kept)
     code = EXIT_SOME_FAILED if result.kept else 0
     log.say("summary", words, level="warning" if result.kept else "info", **values, exit_code=code)
     raise typer.Exit(code)
+
+
+def kept_in_words(kept: tuple[str, ...]) -> str:
+    """A line for the summary about the files that were kept; empty if there are none."""
+    if not kept:
+        return ""
+    names = ", ".join(map(printable, kept[:_SHOWN])) + (", ..." if len(kept) > _SHOWN else "")
+    what = f"{len(kept)} files were not written by msfser, or were edited since, and are kept"
+    return f"\n{what}: {names}; --overwrite replaces them"

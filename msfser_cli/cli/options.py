@@ -413,3 +413,13 @@ def three_numbers(text: str) -> tuple[float, ...]:
 def of_setting(name: str) -> Any:
     """The option of the setting `name`, such as `BeamSize` of beam_size; None: the setting has no option."""
     return globals().get(name.title().replace("_", ""))
+
+Table = Annotated[Path, typer.Argument(metavar="TABLE", show_default=False, help="Table of any command.")]
+To = Annotated[str, _option("to", "Formats, with commas between them.", None, metavar="FORMAT[,FORMAT]...", show_default=False)]
+OutFolder = Annotated[Path, _option("out", "Folder for the files.", None, "-o", metavar="FOLDER", show_default=False)]
+Overwrite = Annotated[bool, _option("overwrite", "Replace files that msfser did not write, or that were edited since.", None)]
+Sound = Annotated[
+    str,
+    _option("audio", "Sound of the pages: link to the recordings, copy them into the folder, embed them in the pages, or none.",
+            None, metavar="link|copy|embed|none"),
+]  # fmt: skip

@@ -166,7 +166,8 @@ def test_label_studio_gets_regions_that_its_configuration_names(exported: Callab
     [task] = json.loads((out / "labelstudio.json").read_text())
     assert task["data"]["audio"] == "/data/local-files/?d=a%20b.mp3"
     results = task["predictions"][0]["result"]
-    assert {(r["id"], r["value"]["start"], r["value"]["channel"]) for r in results} == {("a b.mp3#0000", 0, 0), ("a b.mp3#0001", 1, 1)}
+    places = {(r["id"], r["value"]["start"], r["value"]["channel"]) for r in results}
+    assert places == {("a b.mp3#0000", 0, 0), ("a b.mp3#0001", 1, 1)}
     tags = {tag.get("name"): tag for tag in ElementTree.parse(out / "labelstudio.xml").getroot()}
     assert {r["from_name"] for r in results} == set(tags) - {"audio"}
     for r in results:

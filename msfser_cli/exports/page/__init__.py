@@ -1,0 +1,1 @@
+"""The pages of `msfser report`: templates, style and scripts, and what fills them."""

@@ -27,7 +27,8 @@ class Corpus:
         self._histograms = np.zeros((len(self._dimensions), _BINS), int)
         self._density = np.zeros((_CELLS, _CELLS), int)
         self._sums = np.zeros((3, len(self._dimensions)))  # numbers, sums and sums of squares
-        self._extremes: dict[tuple[str, str], list[Any]] = {(end, d): [] for d in self._dimensions for end in ("highest", "lowest")}
+        self._extremes: dict[tuple[str, str], list[Any]]
+        self._extremes = {(end, d): [] for d in self._dimensions for end in ("highest", "lowest")}
         self._seconds = 0.0
         self._utterances = 0
 
@@ -71,35 +72,46 @@ class Corpus:
         silent = [[line["recording_id"], None, line["duration"], 0, None, 0, *[None] * len(self._dimensions)]
                   for line in lines if line["recording_id"] not in self._table.stems]  # fmt: skip
         statuses = Counter(line["status"] for line in lines)
-        trouble: dict[str, list[tuple[str, str]]] = {}
-        for line in lines:
-            if line["reason"] is not None:
-                trouble.setdefault(line["reason"], []).append((line["recording_id"], line["detail"] or line["note"] or ""))
-        has_density = bool(self._density.any())
+        incomplete = sum(line["status"] != "failed" and line["reason"] is not None for line in lines)
         return {
-            "dimensions": self._dimensions, "scale": list(self._scale), "seconds": self._seconds,
+            "dimensions": self._dimensions,
+            "scale": list(self._scale),
+            "seconds": self._seconds,
             "counts": {
-                "recordings": len(self._rows) + len(silent), "utterances": self._utterances, "no_speech": statuses["no_speech"],
-                "failed": statuses["failed"], "incomplete": sum(line["status"] != "failed" and bool(line["reason"]) for line in lines),
+                "recordings": len(self._rows) + len(silent),
+                "utterances": self._utterances,
+                "no_speech": statuses["no_speech"],
+                "failed": statuses["failed"],
+                "incomplete": incomplete,
             },
-            "histograms": self._histograms.tolist(), "density": self._density.tolist() if has_density else None,
-            "means": [_or_none(x) for x in means], "deviations": [_or_none(x) for x in deviations],
+            "histograms": self._histograms.tolist(),
+            "density": self._density.tolist() if self._density.any() else None,
+            "means": [_or_none(x) for x in means],
+            "deviations": [_or_none(x) for x in deviations],
             "recordings": self._rows + silent,
-            "trouble": [
-                {"reason": reason, "meaning": REASONS.get(reason, ""), "recordings": listed[:_SHOWN], "more": max(0, len(listed) - _SHOWN)}
-                for reason, listed in sorted(trouble.items())
-            ],
+            "trouble": self._trouble(),
             "extremes": [
                 {"name": f"{end} {dimension}", "utterances": [item for *_, item in sorted(heap, reverse=True)]}
                 for (end, dimension), heap in self._extremes.items()
                 if heap
             ],
             "lineage": self._lineage(),
-        }  # fmt: skip
+        }
+
+    def _trouble(self) -> list[dict[str, Any]]:
+        """What failed or has rows for a part only, by its reason."""
+        by_reason: dict[str, list[tuple[str, str]]] = {}
+        for line in self._table.ledger.values():
+            if line["reason"] is not None:
+                by_reason.setdefault(line["reason"], []).append((line["recording_id"], line["detail"] or line["note"] or ""))
+        return [
+            {"reason": reason, "meaning": REASONS.get(reason, ""), "recordings": of[:_SHOWN], "more": max(0, len(of) - _SHOWN)}
+            for reason, of in sorted(by_reason.items())
+        ]
 
     def _lineage(self) -> list[tuple[str, str]]:
         lineage = self._table.lineage
-        settings = [(f"{stage}: {name}", str(value)) for stage, values in lineage.settings.items() for name, value in values.items()]
+        settings = [(f"{stage}: {name}", str(x)) for stage, values in lineage.settings.items() for name, x in values.items()]
         about = [("msfser", lineage.tool_version), ("stage", lineage.stage), ("corpus", lineage.corpus_root or "unknown")]
         return [*about, *((f"model {name}", version) for name, version in lineage.models.items()), *settings]
 

@@ -10,10 +10,11 @@ from typing import Any
 from urllib.parse import quote
 
 from msfser_cli import __version__
+from msfser_cli.errors import UsageError
 from msfser_cli.exports.files import Folder
 from msfser_cli.exports.page.corpus import Corpus
 from msfser_cli.exports.page.page import filled
-from msfser_cli.exports.page.sound import Sound, linked
+from msfser_cli.exports.page.sound import KINDS, Sound, sound
 from msfser_cli.exports.recordings import Recording, Table, Utterance
 from msfser_cli.schemas import DIMENSIONS
 
@@ -37,14 +38,18 @@ class Reported:
 
 def report(scores: Path, out: Path, *, audio: str = "link", overwrite: bool = False) -> Reported:
     """Write the report of the table `scores` into the folder `out`. Raises as `exports.export.export`."""
+    if audio not in KINDS:
+        raise UsageError(f"--audio takes {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {audio!r}")
     table = Table.open(scores)
+    track = table.lineage.settings.get("transcribe", {}).get("audio_track")
     corpus, silent = Corpus(table), 0
     with Folder.open(out, overwrite=overwrite) as folder:
         for recording in table.recordings():
             name = f"{_PAGES}/{recording.stem}.html"
-            sound = linked(Path(recording.path or ""), folder.path / name) if audio != "none" else Sound(None, None)
-            silent += sound.source is None
-            folder.write(name, [_page(recording, sound, table)])
+            line = table.ledger.get(recording.id, {})
+            heard = sound(recording, name, folder, audio, sha256=line.get("sha256"), audio_track=track)
+            silent += heard.source is None
+            folder.write(name, [_page(recording, heard, table)])
             corpus.add(recording, quote(name))
         folder.write("index.html", [_index(corpus, table)])
     return Reported(len(table.stems), silent, tuple(folder.kept))
@@ -56,10 +61,10 @@ def _index(corpus: Corpus, table: Table) -> bytes:
     )  # fmt: skip
 
 
-def _page(recording: Recording, sound: Sound, table: Table) -> bytes:
+def _page(recording: Recording, heard: Sound, table: Table) -> bytes:
     depth = len(PurePosixPath(recording.stem).parts)
     return filled(
-        "recording.html", _SCRIPTS, _data(recording, sound, table), _MEDIA,
+        "recording.html", _SCRIPTS, _data(recording, heard, table), _MEDIA,
         title=recording.id, index="../" * depth + "index.html", footer=_footer(),
     )  # fmt: skip
 
@@ -68,19 +73,19 @@ def _footer() -> str:
     return f"Made by msfser {__version__}."
 
 
-def _data(recording: Recording, sound: Sound, table: Table) -> dict[str, Any]:
+def _data(recording: Recording, heard: Sound, table: Table) -> dict[str, Any]:
     """What `recording.js` reads. Times are seconds, rounded to milliseconds."""
     speakers = [speaker for speaker in recording.speakers if speaker is not None]
     numbers = {speaker: i for i, speaker in enumerate(speakers)}
-    wave = sound.waveform
+    wave = heard.waveform
     return {
         "duration": recording.end,
         "speakers": speakers,
         "dimensions": [d for d in DIMENSIONS if d in table.names],
         "scale": table.lineage.extra.get("scale", [0, 1]),
-        "audio": sound.source,
+        "audio": heard.source,
         "audio_name": PurePosixPath(recording.id).name,
-        "note": sound.note,
+        "note": heard.note,
         "peaks": base64.b64encode(wave.peaks).decode() if wave else "",
         "peaks_per_second": wave.per_second if wave else 1,
         "utterances": [

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import av
 import numpy as np
 
 from msfser_cli.errors import RecordingError
+from msfser_cli.exports.files import Folder
+from msfser_cli.exports.recordings import Recording
 from msfser_cli.schemas import SAMPLE_RATE_HZ
-from msfser_cli.store.audio import Audio, decode
+from msfser_cli.store.audio import Audio, decode, file_sha256
 
 KINDS = ("link", "copy", "embed", "none")
 """The values of --audio."""
@@ -19,6 +25,7 @@ KINDS = ("link", "copy", "embed", "none")
 _MOST_PEAKS = 500_000
 _PEAKS_PER_SECOND = 50.0
 _BLOCK = 60 * SAMPLE_RATE_HZ
+_BITS_PER_SECOND = 32_000
 
 
 @dataclass(frozen=True)
@@ -29,33 +36,82 @@ class Waveform:
     per_second: float
 
 
-@dataclass(frozen=True)
-class Sound:
-    """source: the address for the browser, None without sound. note: a sentence for the reader of the page."""
-
-    source: str | None
-    waveform: Waveform | None
-    note: str | None = None
-
-
 def waveform(audio: Audio) -> Waveform:
     """The highest absolute sample in each part of the recording, relative to the highest of all."""
     per_second = min(_PEAKS_PER_SECOND, _MOST_PEAKS / max(audio.duration, 1.0))
     width = max(1, round(SAMPLE_RATE_HZ / per_second))
     step = _BLOCK // width * width
-    parts = []
+    parts = [np.zeros(0, np.float32)]
     for first in range(0, len(audio.samples), step):
         samples = np.abs(audio.samples[first : first + step])
         parts.append(np.pad(samples, (0, -len(samples) % width)).reshape(-1, width).max(axis=1))
-    peaks = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    peaks = np.concatenate(parts)
     loudest = max(float(peaks.max(initial=0.0)), 1e-6)
     return Waveform(np.round(peaks / loudest * 255).astype(np.uint8).tobytes(), SAMPLE_RATE_HZ / width)
 
 
-def linked(path: Path, page: Path) -> Sound:
-    """The sound as a link from the file `page` to `path`. Without the file, the page has no sound, and says why."""
+@dataclass(frozen=True)
+class Sound:
+    """source: the address for the browser, None without sound. note: a sentence for the reader of the page."""
+
+    source: str | None = None
+    waveform: Waveform | None = None
+    note: str | None = None
+
+
+def sound(recording: Recording, page: str, folder: Folder, kind: str, *, sha256: str | None, audio_track: int | None) -> Sound:
+    """The sound for the page `page` in `folder`, by `kind`, one of `KINDS`. A copy is written to the folder.
+
+    sha256: that of the file when it was annotated, if known; the sound of another file would not fit the times.
+    """
+    if kind == "none":
+        return Sound()
+    if recording.path is None or "://" in recording.path:
+        return Sound(note="The page has no sound, because the recording is not on this machine's disks.")
+    path = Path(recording.path)
     try:
-        audio = decode(path)
+        if sha256 is not None and file_sha256(path)[0] != sha256:
+            return Sound(note=f"The page has no sound, because {path.name} has changed since it was annotated.")
+        audio = decode(path, audio_track=audio_track)
     except RecordingError as error:
-        return Sound(None, None, f"The page has no sound: {path.name}: {error.detail}.")
-    return Sound(quote(os.path.relpath(path, page.parent)), waveform(audio))
+        return Sound(note=f"The page has no sound. {path.name}: {error.detail}.")
+    wave = waveform(audio)
+    if kind == "link":
+        return Sound(quote(os.path.relpath(path, (folder.path / page).parent)), wave, _about_seeking(path))
+    if kind == "embed":
+        return Sound(f"data:audio/ogg;base64,{base64.b64encode(b''.join(opus(audio))).decode()}", wave)
+    name = f"{page.removesuffix('.html')}.opus"
+    folder.write(name, opus(audio))
+    return Sound(quote(name.rpartition("/")[2]), wave)
+
+
+def _about_seeking(path: Path) -> str | None:
+    """A warning for an MP3 file that does not say that its bit rate is constant."""
+    if path.suffix.lower() != ".mp3":
+        return None
+    with path.open("rb") as file:
+        if b"Info" in file.read(1 << 20):
+            return None
+    return (
+        "Browsers may be seconds off in this MP3 file, because its bit rate is not marked as constant. "
+        "msfser report --audio copy makes a copy in which they are not."
+    )
+
+
+def opus(audio: Audio) -> Iterator[bytes]:
+    """The sound as Ogg Opus, piece by piece, at the times that msfser uses."""
+    written = io.BytesIO()
+    # bitexact: no random numbers, so that the same sound gives the same bytes
+    with av.open(written, "w", format="ogg", container_options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libopus", rate=SAMPLE_RATE_HZ, layout="mono")
+        stream.bit_rate = _BITS_PER_SECOND
+        for first in range(0, len(audio.samples), _BLOCK):
+            samples = np.clip(audio.samples[first : first + _BLOCK], -1, 1)
+            frame = av.AudioFrame.from_ndarray(np.round(samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
+            frame.sample_rate, frame.pts = SAMPLE_RATE_HZ, first
+            container.mux(stream.encode(frame))
+            yield written.getvalue()
+            written.seek(0)
+            written.truncate()
+        container.mux(stream.encode(None))
+    yield written.getvalue()
