@@ -45,9 +45,12 @@ def scored_row(
     return row | more
 
 
-def write_scores(path: Path, rows: Sequence[dict[str, Any]], lines: Sequence[LedgerLine] = (), columns: Any = COLUMNS) -> Path:
+def write_scores(
+    path: Path, rows: Sequence[dict[str, Any]], lines: Sequence[LedgerLine] = (), columns: Any = COLUMNS,
+    lineage: Lineage = LINEAGE,
+) -> Path:
     """Write the table and, if `lines` are given, its ledger. Returns `path`."""
-    tables.write_rows(path, sorted(rows, key=lambda row: row["recording_id"]), columns, LINEAGE)
+    tables.write_rows(path, sorted(rows, key=lambda row: row["recording_id"]), columns, lineage)
     if lines:
-        write_ledger(place_of(path), [from_lines([asdict(line) for line in lines])], LINEAGE)
+        write_ledger(place_of(path), [from_lines([asdict(line) for line in lines])], lineage)
     return path

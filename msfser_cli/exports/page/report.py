@@ -79,7 +79,7 @@ def _data(recording: Recording, heard: Sound, table: Table) -> dict[str, Any]:
     numbers = {speaker: i for i, speaker in enumerate(speakers)}
     wave = heard.waveform
     return {
-        "duration": recording.end,
+        "duration": max(recording.end, len(wave.peaks) / wave.per_second if wave else 0.0),
         "speakers": speakers,
         "dimensions": [d for d in DIMENSIONS if d in table.names],
         "scale": table.lineage.extra.get("scale", [0, 1]),

@@ -1,0 +1,200 @@
+"""The pages of a report in a real browser: Chromium, from disk, without a network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from kit.program import wait_for
+from kit.scored import LINEAGE, scored_row, write_scores
+from msfser_cli.exports.page.report import report
+from msfser_cli.schemas import SAMPLE_RATE_HZ, LedgerLine
+
+pytestmark = pytest.mark.process
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("Chromium is not installed", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio"]
+        )
+        yield chromium
+        chromium.close()
+
+
+class Opened:
+    """A page, and what it said, failed at and asked for, apart from itself and its sound."""
+
+    def __init__(self, browser: Any, path: Path, address: str = "", **context: Any) -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page = browser.new_context(**context).new_page()
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri() + address)
+        self.wait("document.readyState === 'complete'")
+
+    def run(self, script: str) -> Any:
+        return self.page.evaluate(script)
+
+    def wait(self, script: str) -> None:
+        wait_for(lambda: self.run(script), 20)  # the page's policy does not let the browser evaluate text by itself
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Callable[..., Opened]]:
+    """A function that opens a page. At the end, no page has said anything, or asked for more than itself and its sound."""
+    pages: list[Opened] = []
+
+    def open_page(path: Path, address: str = "", **context: Any) -> Opened:
+        pages.append(Opened(browser, path, address, **context))
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        assert page.said == []
+        assert all(url.startswith(("file:", "data:")) for url in page.asked)
+        page.page.context.close()
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Two minutes of a tone that begins anew each second, so that the sound tells where it is."""
+    seconds = np.arange(120 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    samples = 0.3 * np.sin(2 * np.pi * 220 * seconds) * (seconds % 1 < 0.5)
+    (tmp_path / "corpus").mkdir()
+    soundfile.write(tmp_path / "corpus" / "a b#?.wav", samples.astype(np.float32), SAMPLE_RATE_HZ)
+    return tmp_path / "corpus"
+
+
+def episode(recording: str = "a b#?.wav") -> list[dict[str, Any]]:
+    """An utterance every ten seconds, of four words, by two speakers in turn. The fourth and the ninth have the highest arousal."""
+    rows = []
+    for i in range(12):
+        words = [(word, 10 * i + 2 * k + 0.5, 10 * i + 2 * k + 1.5) for k, word in enumerate(("one", "two", "three", "four"))]
+        rows.append(scored_row(recording, i, words, emphasised=[1], speaker=f"S{i % 2}", arousal=0.9 if i in (3, 8) else 0.4))
+    return rows
+
+
+def made(folder: Path, rows: list[dict[str, Any]], root: Path, lines: list[LedgerLine] | None = None, **more: Any) -> Path:
+    write_scores(folder / "scores.parquet", rows, lines or [], lineage=replace(LINEAGE, corpus_root=str(root)))
+    report(folder / "scores.parquet", folder / "report", **more)
+    return folder / "report"
+
+
+NOW = "document.querySelector('.utterance.now .text .now')?.textContent"
+
+
+@pytest.mark.parametrize("audio", ["link", "copy", "embed"])
+def test_a_word_plays_from_where_it_is_said_and_the_page_follows(
+    tmp_path: Path, corpus: Path, opened: Callable[..., Opened], audio: str
+) -> None:
+    page = opened(made(tmp_path, episode(), corpus, audio=audio) / "recordings" / "a b#?.html")
+    page.wait("document.getElementById('audio').readyState > 0")
+    assert abs(page.run("document.getElementById('audio').duration") - 120) < 0.05
+    page.page.locator(".utterance").nth(7).locator(".text span").nth(2).click()
+    page.wait("!document.getElementById('audio').paused && document.getElementById('audio').currentTime > 74.5")
+    assert page.run("document.getElementById('audio').currentTime") < 76
+    assert page.run(NOW) == "three"
+    page.wait(f"{NOW} === 'four'")
+    page.page.keyboard.press("Space")
+    page.wait("document.getElementById('audio').paused")
+    assert page.page.url.partition("#t=")[2].startswith("7")
+
+
+def test_seeking_is_exact_to_a_frame(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:
+    page = opened(made(tmp_path, episode(), corpus, audio="copy") / "recordings" / "a b#?.html")
+    page.wait("document.getElementById('audio').readyState > 0")
+    for number, word, start in ((0, 0, 0.5), (5, 3, 56.5), (11, 3, 116.5)):
+        page.page.locator(".utterance").nth(number).locator(".text span").nth(word).click()
+        page.wait("!document.getElementById('audio').seeking")
+        assert 0 <= page.run("document.getElementById('audio').currentTime") - start < 1.5
+        page.run("document.getElementById('audio').pause()")
+
+
+def test_a_link_leads_to_a_moment(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:
+    page = opened(made(tmp_path, episode(), corpus) / "recordings" / "a b#?.html", "#t=56.9")
+    page.wait("document.getElementById('audio').currentTime > 56")
+    assert page.run("document.getElementById('clock').textContent") == "0:56 / 2:00"
+    assert page.run(NOW) == "four"
+    visible = "(r => r.top > 0 && r.bottom <= innerHeight)(document.querySelector('.utterance.now').getBoundingClientRect())"
+    page.wait(visible)
+
+
+def test_the_curves_can_be_zoomed_and_the_extremes_found(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:
+    page = opened(made(tmp_path, episode(), corpus) / "recordings" / "a b#?.html")
+    assert page.run("document.querySelectorAll('#charts canvas').length") == 4
+    labels = page.run("document.getElementById('charts').getAttribute('aria-label')")
+    assert "valence, arousal, dominance" in labels
+    page.page.select_option("#kind", label="high arousal")
+    page.page.click("#next")
+    page.wait("document.getElementById('clock').textContent.startsWith('0:30')")
+    page.page.click("#next")
+    page.wait("document.getElementById('clock').textContent.startsWith('1:20')")
+    before = page.run("document.querySelector('#charts canvas').toDataURL()")
+    page.page.click("#in")
+    page.wait(f"document.querySelector('#charts canvas').toDataURL() !== {json.dumps(before)}")
+    page.page.locator("#numbers summary").click()
+    assert page.run("document.querySelectorAll('#numbers tr').length") == 13
+
+
+def test_text_of_other_people_stays_text(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:
+    evil = "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\">"
+    rows = [scored_row("a b#?.wav", 0, [(evil, 0.0, 1.0), ("שלום", 1.0, 2.0)], speaker=evil, description=evil)]
+    lines = [LedgerLine("a b#?.wav", utterances=1), LedgerLine(evil, "failed", "empty", evil)]
+    folder = made(tmp_path, rows, corpus, lines)
+    for path in (folder / "recordings" / "a b#?.html", folder / "index.html"):
+        page = opened(path)
+        assert evil in page.run("document.body.textContent")
+        assert page.run("document.title") in ("a b#?.wav", "scores.parquet")
+
+
+def test_the_corpus_is_searched_sorted_and_paged(tmp_path: Path, opened: Callable[..., Opened]) -> None:
+    rows = [scored_row(f"show {i % 3}/{i:04d}.mp3", 0, [("Hello", 0.0, 1.0)], valence=i / 250) for i in range(250)]
+    lines = [LedgerLine(row["recording_id"], utterances=1, duration=60.0) for row in rows]
+    lines += [LedgerLine("z/silent.mp3", "no_speech", duration=5.0), LedgerLine("z/bad.mp3", "failed", "empty", "no bytes")]
+    page = opened(made(tmp_path, rows, tmp_path, lines, audio="none") / "index.html")
+    assert "252 recordings" in page.run("document.getElementById('facts').textContent")
+    assert page.run("document.querySelectorAll('#recordings tbody tr').length") == 100
+    page.page.fill("#search", "Show 1/")
+    assert page.run("document.getElementById('found').textContent") == "1 to 83 of 83"
+    first = "document.querySelector('#recordings tbody tr').textContent"
+    page.page.fill("#search", "")
+    page.page.locator("#recordings th button", has_text="valence").click()
+    assert "0249.mp3" in page.run(first)
+    page.page.locator("#recordings th button", has_text="valence").click()
+    assert "0000.mp3" in page.run(first)
+    page.page.click("#on")
+    assert page.run("document.getElementById('found').textContent") == "101 to 200 of 252"
+    assert "empty: the file has no bytes" in page.run("document.getElementById('trouble').textContent")
+    page.page.locator("#extremes summary", has_text="highest valence").click()
+    page.page.locator("#extremes li a").first.click()
+    page.wait("document.title === 'show 0/0249.mp3'")
+    page.page.locator("header a").click()
+    page.wait("document.title === 'scores.parquet'")
+
+
+def test_a_page_without_its_sound_says_why(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:
+    lines = [LedgerLine("a b#?.wav", utterances=12, sha256="0" * 64), LedgerLine("gone.wav", utterances=12)]
+    folder = made(tmp_path, [*episode(), *episode("gone.wav")], corpus, lines) / "recordings"
+    for name, why in (("a b#?.html", "has changed since"), ("gone.html", "does not exist")):
+        page = opened(folder / name)
+        assert why in page.run("document.getElementById('silent').textContent")
+        assert page.run("document.getElementById('play').disabled")
+        page.page.locator(".utterance").nth(2).locator(".text span").nth(1).click()
+        assert page.run(NOW) == "two"
