@@ -27,6 +27,7 @@ from msfser_cli.cli.log import log, printable
 from msfser_cli.cli.models import models
 from msfser_cli.cli.predict import predict
 from msfser_cli.cli.report import report
+from msfser_cli.cli.show import show
 from msfser_cli.cli.train import train
 from msfser_cli.cli.transcribe import transcribe
 from msfser_cli.errors import MsfserError, ResourceError, Stopped, UsageError, innocent
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (transcribe, emphasize, describe, embed, predict, join, evaluate, train, export, report):
+for command in (transcribe, emphasize, describe, embed, predict, join, evaluate, train, export, report, show):
     app.command()(command)
 app.add_typer(models)
 

@@ -18,7 +18,7 @@ from msfser_cli.cli.models import models
 
 pytestmark = pytest.mark.process
 
-COMMANDS = ("transcribe", "emphasize", "describe", "embed", "predict", "join", "evaluate", "train")
+COMMANDS = ("transcribe", "emphasize", "describe", "embed", "predict", "join", "evaluate", "train", "export", "report", "show")
 BELOW = tuple(("models", command) for command in ("list", "fetch", "verify", "export"))
 HEAVY = {
     "torch", "transformers", "whisperx", "faster_whisper", "ctranslate2", "onnxruntime", "numpy", "pandas", "pyarrow", "polars",

@@ -83,7 +83,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def episode(recording: str = "a b#?.wav") -> list[dict[str, Any]]:
-    """An utterance every ten seconds, of four words, by two speakers in turn. The fourth and the ninth have the highest arousal."""
+    """Utterances of four words, every ten seconds, by two speakers in turn. The fourth and the ninth have high arousal."""
     rows = []
     for i in range(12):
         words = [(word, 10 * i + 2 * k + 0.5, 10 * i + 2 * k + 1.5) for k, word in enumerate(("one", "two", "three", "four"))]

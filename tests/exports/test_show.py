@@ -1,0 +1,81 @@
+"""`msfser show`: a table, and a recording, on the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kit.program import Program
+from kit.scored import scored_row, write_scores
+from msfser_cli.cli.show import bars
+from msfser_cli.exports.glance import glance
+from msfser_cli.schemas import LedgerLine, columns_through
+
+LINES = [
+    LedgerLine("a.mp3", utterances=2, duration=90.0),
+    LedgerLine("b/c.mp3", utterances=1, duration=30.0),
+    LedgerLine("d.mp3", "failed", "empty", "no bytes"),
+    LedgerLine("e.mp3", "no_speech", duration=60.0),
+]
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> Path:
+    rows = [
+        scored_row("a.mp3", 0, [("Hello", 0.0, 1.0), ("[red]", 1.0, 2.0)], speaker="Ann", valence=0.1, emphasised=[1]),
+        scored_row("a.mp3", 1, [("Oh", 60.0, 62.0)], speaker="Bo", valence=0.9, language="de"),
+        scored_row("b/c.mp3", 0, [("Yes", 0.0, 1.0)], valence=None),
+    ]
+    return write_scores(tmp_path / "x.parquet", rows, LINES)
+
+
+def test_a_glance_counts_what_the_table_and_the_ledger_have(scores: Path) -> None:
+    seen = glance(scores)
+    assert (seen.recordings, seen.utterances, seen.seconds, seen.speech_seconds, seen.speakers) == (4, 3, 180.0, 5.0, 2)
+    assert seen.statuses == {"done": 2, "failed": 1, "no_speech": 1}
+    assert (seen.reasons, seen.languages) == ({"empty": 1}, {"en": 2, "de": 1})
+    valence = seen.scores["valence"]
+    assert (valence.n, valence.mean, sum(valence.histogram)) == (2, 0.5, 2)
+    highest = valence.highest[0]
+    assert (highest.utterance_id, highest.score, highest.text) == ("a.mp3#0001", 0.9, "Oh")
+    assert valence.lowest[0].utterance_id == "a.mp3#0000"
+
+
+def test_a_table_without_scores_or_ledger_has_a_glance(tmp_path: Path) -> None:
+    rows = [scored_row("a.mp3", 0, [("Hello", 0.0, 1.0)])]
+    seen = glance(write_scores(tmp_path / "x.parquet", rows, columns=columns_through("transcribe")))
+    assert (seen.recordings, seen.utterances, seen.scores) == (1, 1, {})
+    assert glance(write_scores(tmp_path / "y.parquet", [])).utterances == 0
+
+
+def test_bars_show_every_value_above_zero() -> None:
+    assert bars([0, 1, 500, 1000]) == " ▁▄█"
+    assert bars([0, 0]) == "  "
+
+
+def test_the_corpus_on_the_terminal(msfser: Program, scores: Path) -> None:
+    said = msfser(scores.parent, "show", "x.parquet", code=0).stdout
+    assert "4 recordings, 3:00 of audio, 3 utterances" in said
+    assert "1 empty" in said
+    assert "highest valence\n  0.90  a.mp3 1:00  Oh" in said
+    assert "[red]" in said
+    assert json.loads(msfser(scores.parent, "show", "x.parquet", "--json", code=0).stdout)["statuses"]["failed"] == 1
+
+
+def test_a_recording_on_the_terminal(msfser: Program, scores: Path) -> None:
+    said = msfser(scores.parent, "show", "x.parquet", "a.mp3", code=0).stdout
+    assert "1:30, 2 utterances" in said
+    assert "0:00  V 0.10 A 0.50 D 0.75  Ann: Hello [red]" in said
+    valence = next(line for line in said.splitlines() if line.startswith("valence"))
+    assert valence[11:].rstrip() == "▁" + " " * 57 + "██"
+    assert "b/c.mp3" in msfser(scores.parent, "show", "x.parquet", "c.mp3", code=0).stdout
+    assert json.loads(msfser(scores.parent, "show", "x.parquet", "a.mp3", "--json", code=0).stdout)["id"] == "a.mp3"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"), [("mp3", "is the end of 2 recordings"), ("x", "is no recording"), ("d.mp3", "failed, empty")]
+)
+def test_a_recording_that_is_not_there_is_explained(msfser: Program, scores: Path, wanted: str, why: str) -> None:
+    assert why in msfser(scores.parent, "show", "x.parquet", wanted, code=2).stderr
