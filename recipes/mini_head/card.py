@@ -100,7 +100,7 @@ For your own speech, calibrate them on ratings of it with `msfser predict --cali
 
 The settings were chosen by these held-out actors of CREMA-D, by transfer from CREMA-D to EmoDB and back, and on EmoBank's
 development split. So the results on CREMA-D and EmoDB are slightly too good. CREMA-D's held-out actors also say the same twelve
-sentences as the others. RAVDESS was used for reporting only: five times with earlier heads, {looks} with this one.
+sentences as the others. RAVDESS was used for reporting only: six times with other heads, {looks} with this one.
 
 ## Not good for
 - Decisions about a person. The scores are a first look at a corpus. Check them against your own labels.
