@@ -150,7 +150,7 @@ def test_the_curves_can_be_zoomed_and_the_extremes_found(tmp_path: Path, corpus:
     page.page.click("#in")
     page.wait(f"document.querySelector('#charts canvas').toDataURL() !== {json.dumps(before)}")
     page.page.locator("#numbers summary").click()
-    assert page.run("document.querySelectorAll('#numbers tr').length") == 13
+    page.wait("document.querySelectorAll('#numbers tr').length === 13")
 
 
 def test_text_of_other_people_stays_text(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:
