@@ -13,7 +13,7 @@ from msfser_cli.errors import UsageError
 from msfser_cli.store.atomic import replacing, resources, sweep
 from msfser_cli.store.lock import held
 
-MANIFEST = ".msfser-export.json"
+MANIFEST = ".msfser-export.jsonl"
 
 
 class Folder:
@@ -25,7 +25,10 @@ class Folder:
 
     def __init__(self, path: Path, manifest: IO[str], *, overwrite: bool) -> None:
         self.path, self._manifest, self._overwrite = path, manifest, overwrite
-        self._ours = {tuple(json.loads(line)) for line in manifest if line.endswith("\n")}
+        lines = manifest.read().split("\n")
+        if lines[-1]:  # cut short by a full disk: its file was not written either
+            manifest.write("\n")
+        self._ours = {tuple(json.loads(line)) for line in lines[:-1] if line.endswith("]")}
         self.files = 0
         self.kept: list[str] = []
 
@@ -42,10 +45,11 @@ class Folder:
             path.mkdir(parents=True, exist_ok=True)
         with held(path / MANIFEST):
             sweep(path / MANIFEST)
-            with resources(path / MANIFEST), (path / MANIFEST).open("a+", encoding="utf-8") as manifest:
+            with resources(path / MANIFEST):
+                manifest = (path / MANIFEST).open("a+", encoding="utf-8")
+            with manifest:
                 manifest.seek(0)
-                folder = Folder(path, manifest, overwrite=overwrite)
-                yield folder
+                yield Folder(path, manifest, overwrite=overwrite)
 
     def write(self, name: str, content: Iterable[bytes]) -> None:
         """Write the file `name`, with `/` between folders, unless somebody else's is there. ResourceError if that fails."""
@@ -66,8 +70,9 @@ class Folder:
     def _note(self, name: str, sha256: str) -> None:
         if (name, sha256) not in self._ours:
             self._ours.add((name, sha256))
-            self._manifest.write(json.dumps([name, sha256], ensure_ascii=False) + "\n")
-            self._manifest.flush()
+            with resources(self.path / MANIFEST):
+                self._manifest.write(json.dumps([name, sha256], ensure_ascii=False) + "\n")
+                self._manifest.flush()
 
 
 def _sha256(path: Path) -> str:

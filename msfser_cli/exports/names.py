@@ -14,8 +14,8 @@ _LONGEST = 200
 def stems(recording_ids: Iterable[str]) -> dict[str, str]:
     """Recording -> the path of its exported files below the output folder, without their suffix.
 
-    It is the recording's own path without its suffix. If that would be the path of two recordings, or of a folder, both keep
-    theirs: `a.mp3` and `a.wav` become `a.mp3.srt` and `a.wav.srt`.
+    It is the recording's own path without its suffix. If that would be the path of two recordings, both keep theirs:
+    `a.mp3` and `a.wav` become `a.mp3.srt` and `a.wav.srt`.
     """
     whole = {recording_id: "/".join(map(_safe, recording_id.split("/"))) for recording_id in recording_ids}
     short = {recording_id: str(PurePosixPath(path).with_suffix("")) for recording_id, path in whole.items()}

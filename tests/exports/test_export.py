@@ -91,6 +91,17 @@ def test_one_export_at_a_time_writes_a_folder(tmp_path: Path) -> None:
         export(scores, formats("srt"), tmp_path / "file")
 
 
+def test_a_line_of_the_manifest_that_was_cut_short_costs_nothing_else(tmp_path: Path) -> None:
+    scores, out = write_scores(tmp_path / "x.parquet", [a_row("a.mp3"), a_row("b.mp3")]), tmp_path / "out"
+    export(scores, formats("srt"), out)
+    with (out / MANIFEST).open("a") as manifest:
+        manifest.write('["c.srt", "12')
+    write_scores(scores, [a_row("a.mp3", "Bye"), a_row("b.mp3")])
+    for _ in range(2):
+        assert export(scores, formats("srt"), out).kept == ()
+    assert "Bye" in (out / "a.srt").read_text()
+
+
 @pytest.mark.process
 def test_a_killed_export_goes_on_and_takes_its_own_files_for_its_own(nursery: Nursery, tmp_path: Path) -> None:
     scores, out = tmp_path / "x.parquet", tmp_path / "out"
