@@ -134,13 +134,18 @@ def test_a_copy_has_each_sound_where_the_recording_has_it(tmp_path: Path, corpus
         assert np.abs(copy.clip(second + 0.52, second + 0.98)).max() < 0.05
 
 
-def test_a_link_leads_to_a_moment(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:
-    page = opened(made(tmp_path, episode(), corpus) / "recordings" / "a b#?.html", "#t=56.9")
+@pytest.mark.parametrize("size", [(1200, 900), (420, 850)])
+def test_a_link_leads_to_a_moment(
+    tmp_path: Path, corpus: Path, opened: Callable[..., Opened], size: tuple[int, int]
+) -> None:
+    view = {"width": size[0], "height": size[1]}
+    page = opened(made(tmp_path, episode(), corpus) / "recordings" / "a b#?.html", "#t=56.9", viewport=view)
     page.wait("document.getElementById('audio').currentTime > 56")
     assert page.run("document.getElementById('clock').textContent") == "0:56 / 2:00"
     assert page.run(NOW) == "four"
-    visible = "(r => r.top > 0 && r.bottom <= innerHeight)(document.querySelector('.utterance.now').getBoundingClientRect())"
-    page.wait(visible)
+    place = "document.querySelector('.utterance.now').getBoundingClientRect()"
+    covered = "document.getElementById('stand').getBoundingClientRect().bottom"
+    page.wait(f"{place}.top >= {covered} && {place}.bottom <= innerHeight")
 
 
 def test_the_curves_can_be_zoomed_and_the_extremes_found(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:

@@ -6,7 +6,6 @@
   const data = JSON.parse(byId("data").textContent);
   const audio = /** @type {HTMLAudioElement} */ (byId("audio"));
   const {utterances, duration, dimensions, scale} = data;
-  const reduced = matchMedia("(prefers-reduced-motion: reduce)");
 
   const clock = (/** @type {number} */ seconds) => {
     const whole = Math.max(0, Math.floor(seconds)), minutes = Math.floor(whole / 60) % 60, hours = Math.floor(whole / 3600);
@@ -223,11 +222,12 @@
       zoom(moment, moment + range.max - range.min);
     }
   };
+  /** Bring an utterance below the player, unless all of it is in view. */
   const center = (/** @type {HTMLElement} */ box) => {
-    const covered = byId("stand").getBoundingClientRect().bottom, place = box.getBoundingClientRect();
-    if (place.top < covered || place.bottom > innerHeight) {
-      scrollTo({top: scrollY + place.top - covered - 40, behavior: reduced.matches ? "auto" : "smooth"});
-    }
+    const covered = byId("stand").offsetHeight, place = box.getBoundingClientRect();
+    if (place.top >= covered && place.bottom <= innerHeight) return;
+    box.style.scrollMarginTop = `${covered + 24}px`;
+    box.scrollIntoView({block: "start", behavior: "instant"});  // heights above are estimates until they are drawn
   };
   const seek = (/** @type {number} */ time, /** @type {boolean} */ play) => {
     moment = Math.min(Math.max(time, 0), duration);
@@ -243,7 +243,7 @@
     if (!found) return;
     seek(Number(found[1]), false);
     if (duration > 60) zoom(moment - 15, moment + 15);
-    shown[current]?.box.scrollIntoView({block: "center"});
+    requestAnimationFrame(() => { if (shown[current]) center(shown[current].box); });
   };
   const ticking = () => {
     moment = audio.currentTime;
