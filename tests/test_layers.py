@@ -33,8 +33,9 @@ BELOW = {
     "backends": {"model", "model_store", "store", *GROUND},
     "stages": {"backends", "languages", "model", "model_store", "statistics", "store", *GROUND},
     "runs": {"backends", "languages", "model", "model_store", "stages", "statistics", "store", "tabular", *GROUND},
-    "exports": {"store", *GROUND},
     "evaluation": {"languages", "model", "runs", "statistics", "store", "tabular", *GROUND},
+    # The picture and the submission are of an evaluation.
+    "exports": {"evaluation", "statistics", "store", *GROUND},
     "training": {"backends", "evaluation", "model", "model_store", "runs", "stages", "statistics", "store", *GROUND},
     # The results of training hold what lies below it: an epoch, an interval.
     "cli": {"evaluation", "exports", "model", "model_store", "profiles", "runs", "statistics", "store", "training", *GROUND},
@@ -46,9 +47,9 @@ PLACES = {
     "huggingface_hub": ("model_store/models.py", "model_store/fetch.py", "backends/describers/kimi_audio.py"),
     "transformers": ("backends/",),
     "aiohttp": ("backends/",),
-    "pyarrow": ("store/", "tabular/"),
-    "polars": ("evaluation/", "tabular/", "training/"),
-    "matplotlib": ("evaluation/picture.py",),
+    "pyarrow": ("store/", "tabular/", "exports/formats/hf.py"),
+    "polars": ("evaluation/", "tabular/", "training/", "exports/formats/submission.py"),
+    "matplotlib": ("exports/picture.py",),
     "typer": ("cli/",),
 }
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from msfser_cli.evaluation.evaluate import Coverage, Difference, Evaluation, Groups
     from msfser_cli.evaluation.joining import Unmatched
+    from msfser_cli.exports.formats.submission import Submission
     from msfser_cli.statistics.bootstrap import Interval
 
 _WIDE = 160
@@ -61,8 +62,8 @@ def evaluate(
     from msfser_cli.evaluation.evaluate import BY
     from msfser_cli.evaluation.evaluate import evaluate as run
     from msfser_cli.evaluation.labels import Scale
-    from msfser_cli.evaluation.picture import check_suffix, write_picture
-    from msfser_cli.evaluation.submission import write_submission
+    from msfser_cli.exports.formats.submission import submission as submission_of
+    from msfser_cli.exports.picture import check_suffix, write_picture
 
     columns = tuple(dict.fromkeys(by or ()))
     if wrong := [name for name in columns if name not in BY]:
@@ -78,14 +79,14 @@ def evaluate(
             raise UsageError("evaluate needs labels; pass them with --gold")
         if vs or columns or split or plot or scale:
             raise UsageError("--submission without --gold takes no other option, because the others need labels; add --gold")
-        _say_submitted(submission, *write_submission(submission, scores))
+        _submit(submission, submission_of(scores))
         return
 
     result = run(scores, gold, scale=None if scale is None else Scale.parse(scale), ignore_outside=ignore_outside, vs=vs,
                  by=columns, split=split, clusters=clusters, resamples=resamples, seed=seed)
     if submission is not None:
         of_split = None if split is None else set(result.pairs["recording_id"])
-        _say_submitted(submission, *write_submission(submission, scores, of_split))
+        _submit(submission, submission_of(scores, of_split))
     if plot is not None:
         write_picture(plot, result)
         log.say("note", f"picture: {plot}")
@@ -110,10 +111,11 @@ def _require_free(out: Path | None, inputs: tuple[Path | None, ...]) -> None:
             raise UsageError(f"{out}: is an input of this command; name another file to write")
 
 
-def _say_submitted(out: Path, rows: int, without: int) -> None:
-    log.say("note", f"submission: {out}, {rows} files, on 1..7")
-    if without:
-        log.warn(f"recordings that have no score and are not in the submission: {without}")
+def _submit(out: Path, made: Submission) -> None:
+    made.write(out)
+    log.say("note", f"submission: {out}, {made.rows} files, on 1..7")
+    if made.without:
+        log.warn(f"recordings that have no score and are not in the submission: {made.without}")
 
 
 def _print_report(result: Evaluation) -> None:

@@ -17,6 +17,7 @@ def export(
     table: o.Table,
     to: o.To,
     out: o.OutFolder,
+    root: o.Root = None,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -29,11 +30,17 @@ def export(
     audacity              label tracks
     rttm, ctm             who speaks when; words with times
     json                  segments and words, as whisperX writes them
-    csv                   one file for audformat, pandas and spreadsheets
-    labelstudio           tasks for Label Studio, and their configuration
 
-    All but the last two write files for each recording, in folders like those of
-    the corpus. A table needs only the columns that a format shows.
+    These write files for the whole table. All others write files for each
+    recording, in folders like those of the corpus.
+
+    csv                   for audformat, pandas and spreadsheets
+    audformat             a database of audformat
+    hf, hf-audio          a dataset for datasets.load_dataset; with its sound
+    labelstudio           tasks for Label Studio, and their configuration
+    submission            the CSV of the MSP-Podcast challenges
+
+    A table needs only the columns that a format shows.
 
     msfser replaces the files that it wrote. It keeps files that you edited since,
     and exits with 3.
@@ -43,8 +50,9 @@ def export(
     log.set(log_format, quiet=quiet)
     from msfser_cli.exports.export import export as run
     from msfser_cli.exports.format import formats
+    from msfser_cli.store.objects import location
 
-    result = run(table, formats(to), out, overwrite=overwrite)
+    result = run(table, formats(to), out, root=None if root is None else location(root), overwrite=overwrite)
     values = {"out": str(out), **asdict(result)}
     if json:
         from json import dumps
@@ -53,9 +61,9 @@ def export(
     words = f"{result.recordings} recordings, {result.files} files: {printable(str(out))}"
     if result.without_rows:
         words += f"\n{result.without_rows} recordings have no rows, and no files: see the ledger"
-    words += kept_in_words(result.kept)
-    code = EXIT_SOME_FAILED if result.kept else 0
-    log.say("summary", words, level="warning" if result.kept else "info", **values, exit_code=code)
+    words += "".join(f"\n{printable(sentence)}" for sentence in result.lacking) + kept_in_words(result.kept)
+    code = EXIT_SOME_FAILED if result.kept or result.lacking else 0
+    log.say("summary", words, level="warning" if code else "info", **values, exit_code=code)
     raise typer.Exit(code)
 
 

@@ -16,6 +16,7 @@ def report(
     table: o.Table,
     out: o.OutFolder,
     audio: o.Sound = "link",
+    root: o.Root = None,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -31,8 +32,9 @@ def report(
     """
     log.set(log_format, quiet=quiet)
     from msfser_cli.exports.page.report import report as run
+    from msfser_cli.store.objects import location
 
-    result = run(table, out, audio=audio, overwrite=overwrite)
+    result = run(table, out, audio=audio, root=None if root is None else location(root), overwrite=overwrite)
     values = {"out": str(out), **asdict(result)}
     if json:
         from json import dumps

@@ -55,7 +55,7 @@ def show(
         return
     found = _find(table, recording)
     if json:
-        _print_json(asdict(found))
+        _print_json(asdict(found) | {"path": None if found.path is None else str(found.path)})
     else:
         _print_recording(console, found)
 

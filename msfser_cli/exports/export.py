@@ -10,24 +10,32 @@ from msfser_cli.exports.files import Folder
 from msfser_cli.exports.format import Format, PerRecording, PerTable
 from msfser_cli.exports.recordings import Table
 from msfser_cli.schemas import STAGES
+from msfser_cli.store.objects import Location
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote. kept: files that msfser did not write, or that were edited since. They were left as they are."""
+    """What an export wrote. kept: files that msfser did not write, or that were edited since. They were left as they are.
+
+    lacking: sentences about what the files lack.
+    """
 
     recordings: int
     without_rows: int
     files: int
     kept: tuple[str, ...]
+    lacking: tuple[str, ...]
 
 
-def export(scores: Path, formats: dict[str, Format], out: Path, *, overwrite: bool = False) -> Exported:
-    """Write the table `scores` in each of `formats` to the folder `out`, which keeps its other files.
+def export(
+    scores: Path, formats: dict[str, Format], out: Path, *, root: Location | None = None, overwrite: bool = False
+) -> Exported:
+    """Write the table `scores` in each of `formats` to the folder `out`, which keeps its other files. root: as in `Table.open`.
 
     Raises TableError if the table cannot be read or lacks a column that a format needs; else as `Folder.open` and `Folder.write`.
     """
-    table = Table.open(scores)
+    table = Table.open(scores, root)
+    lacking: list[str] = []
     _check(table, formats)
     with Folder.open(out, overwrite=overwrite) as folder:
         renderers = [format_.render for format_ in formats.values() if isinstance(format_, PerRecording)]
@@ -37,10 +45,10 @@ def export(scores: Path, formats: dict[str, Format], out: Path, *, overwrite: bo
                     folder.write(recording.stem + suffix, [content.encode()])
         for format_ in formats.values():
             if isinstance(format_, PerTable):
-                for name, pieces in format_.files(table):
+                for name, pieces in format_.files(table, lacking.append):
                     folder.write(name, pieces)
     without = sum(recording_id not in table.stems for recording_id in table.ledger)
-    return Exported(len(table.stems), without, folder.files, tuple(folder.kept))
+    return Exported(len(table.stems), without, folder.files, tuple(folder.kept), tuple(lacking))
 
 
 def _check(table: Table, formats: dict[str, Format]) -> None:

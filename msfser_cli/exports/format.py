@@ -25,11 +25,12 @@ class PerRecording:
 class PerTable:
     """A format with files for the whole table.
 
-    needs: as in `PerRecording`. files: the name of each file, and its content piece by piece.
+    needs: as in `PerRecording`. files: the name of each file, and its content piece by piece; its second argument takes a
+    sentence about what the files lack.
     """
 
     needs: tuple[str, ...]
-    files: Callable[[Table], Iterator[tuple[str, Iterator[bytes]]]]
+    files: Callable[[Table, Callable[[str], None]], Iterator[tuple[str, Iterator[bytes]]]]
 
 
 Format = PerRecording | PerTable
@@ -46,11 +47,18 @@ NAMES: dict[str, str] = {
     "audacity": "label tracks",
     "json": "as whisperX writes it",
     "csv": "one file for audformat, pandas and spreadsheets",
+    "audformat": "a database of audformat",
+    "hf": "a dataset for the datasets library",
+    "hf-audio": "the same, with the sound of each utterance",
     "labelstudio": "tasks with predictions, and their configuration",
+    "submission": "as the MSP-Podcast challenges want it",
 }
 """The formats, each with a few words for the help."""
 
-_MODULES = {"srt": "subtitles", "srt-words": "subtitles", "vtt": "subtitles", "vtt-words": "subtitles", "json": "whisperx_json"}
+_MODULES = {
+    **dict.fromkeys(("srt", "srt-words", "vtt", "vtt-words"), "subtitles"), "json": "whisperx_json", "hf-audio": "hf",
+    "audformat": "audformat_database",
+}  # fmt: skip
 
 
 def formats(names: str) -> dict[str, Format]:

@@ -8,11 +8,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from msfser_cli.errors import RecordingError
 from msfser_cli.exports.names import stems
 from msfser_cli.schemas import DESCRIBE, DIMENSIONS, EMPHASIZE, PREDICT, TRANSCRIBE, Column
 from msfser_cli.store import tables
+from msfser_cli.store.audio import Audio
 from msfser_cli.store.ledger import read_ledger
 from msfser_cli.store.lineage import Lineage
+from msfser_cli.store.media import Media
+from msfser_cli.store.objects import Location, location
+from msfser_cli.store.root import path_of
 
 _NEEDED = ("recording_id", "utterance_id", "start", "end")
 _SHOWN = (
@@ -73,14 +78,14 @@ class Recording:
     """A recording with rows.
 
     stem: the path of its exported files, without their suffix (see `names.stems`). duration: in seconds, None if unknown. path:
-    where the table says that the file lies.
+    where its file lies, None if unknown.
     """
 
     id: str
     stem: str
     utterances: tuple[Utterance, ...]
     duration: float | None = None
-    path: str | None = None
+    path: Location | None = None
 
     @property
     def end(self) -> float:
@@ -98,22 +103,32 @@ class Recording:
 class Table:
     """A table, and its ledger if it has one.
 
-    columns: those of `COLUMNS` that it has. stems: recording -> its `stem`, in order.
+    columns: those of `COLUMNS` that it has. stored: the names of all its columns. root: the folder of the corpus, None if
+    unknown. stems: recording -> its `stem`, in order.
     """
 
     path: Path
     columns: tuple[Column, ...]
+    stored: frozenset[str]
     lineage: Lineage
+    root: Location | None
     ledger: Mapping[str, Mapping[str, Any]]
     stems: Mapping[str, str]
 
     @staticmethod
-    def open(path: Path) -> Table:
-        """Verify the table at `path` and its ledger. TableError if they cannot be read, or the first of `COLUMNS` are missing."""
+    def open(path: Path, root: Location | None = None) -> Table:
+        """Verify the table at `path` and its ledger. TableError if they cannot be read, or the first of `COLUMNS` are missing.
+
+        root: where the corpus lies now; None: where the table says.
+        """
         needed = [column for column in COLUMNS if column.name in _NEEDED]
-        stored = [set(tables.open_file(file, needed)[0].schema_arrow.names) for file in tables.files(path)]
-        columns = tuple(column for column in COLUMNS if all(column.name in names for names in stored))
-        return Table(path, columns, tables.read_lineage(path), read_ledger(path), stems(tables.recording_ids(path)))
+        files = [tables.open_file(file, needed)[0] for file in tables.files(path)]
+        stored = frozenset.intersection(*(frozenset(file.schema_arrow.names) for file in files))
+        columns = tuple(column for column in COLUMNS if column.name in stored)
+        lineage = tables.read_lineage(path)
+        if root is None and lineage.corpus_root is not None:
+            root = location(lineage.corpus_root)
+        return Table(path, columns, stored, lineage, root, read_ledger(path), stems(tables.recording_ids(path)))
 
     @property
     def names(self) -> frozenset[str]:
@@ -122,11 +137,30 @@ class Table:
 
     def recordings(self) -> Iterator[Recording]:
         """The recordings with rows, in order, one in memory at a time."""
-        root = self.lineage.corpus_root
         for recording_id, rows in tables.iter_recordings(self.path, self.columns):
-            line = self.ledger.get(recording_id, {})
-            path = None if root is None else f"{root.rstrip('/')}/{recording_id}"
-            yield Recording(recording_id, self.stems[recording_id], tuple(map(_utterance, rows)), line.get("duration"), path)
+            duration = self.ledger.get(recording_id, {}).get("duration")
+            path = self.place(recording_id)
+            yield Recording(recording_id, self.stems[recording_id], tuple(map(_utterance, rows)), duration, path)
+
+    def place(self, recording_id: str) -> Location | None:
+        """Where the file of the recording lies; None if unknown."""
+        return None if self.root is None else path_of(self.root, recording_id)
+
+    def audio(self, recording_id: str, *, split: bool = False) -> Audio:
+        """The sound of the recording, at the times of the table. split: with the channels that msfser listened to; else a mix.
+
+        Raises RecordingError if the file cannot be read, or has changed since it was annotated; ResourceError if the machine runs
+        short.
+        """
+        if (place := self.place(recording_id)) is None:
+            raise RecordingError("missing", "the table does not say where it lies")
+        heard = self.lineage.settings.get("transcribe", {})
+        sha256 = self.ledger.get(recording_id, {}).get("sha256")
+        with Media(place) as media:
+            if sha256 is not None and media.content().sha256 != sha256:
+                raise RecordingError("changed", "the file has changed since it was annotated")
+            channels = heard.get("channels", "mix") if split else "mix"
+            return media.audio(channels=channels, audio_track=heard.get("audio_track"))
 
 
 def _utterance(row: Mapping[str, Any]) -> Utterance:

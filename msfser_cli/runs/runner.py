@@ -16,7 +16,6 @@ from msfser_cli.runs.annotate import ShortageError, run_steps
 from msfser_cli.runs.chain import Chain
 from msfser_cli.runs.engines.workforce import ALONE, Workforce
 from msfser_cli.runs.failures import Failures, remember_shortage
-from msfser_cli.runs.root import text_of
 from msfser_cli.runs.source import Item, Source
 from msfser_cli.runs.stopping import stop_on_signals
 from msfser_cli.runs.task import Task, audio_of, identify, look
@@ -29,6 +28,7 @@ from msfser_cli.store.ledger import ledger_path
 from msfser_cli.store.lineage import Lineage
 from msfser_cli.store.media import Media
 from msfser_cli.store.output import Output
+from msfser_cli.store.root import text_of
 from msfser_cli.store.seen import Seen
 
 SEEN_SECONDS = 300

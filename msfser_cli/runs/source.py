@@ -12,7 +12,6 @@ from msfser_cli.backends import Row
 from msfser_cli.errors import TableError, UsageError
 from msfser_cli.runs.chain import Chain, hearing_of
 from msfser_cli.runs.corpus import Corpus, find
-from msfser_cli.runs.root import existing, path_of
 from msfser_cli.schemas import LedgerLine
 from msfser_cli.stages.work import Recording
 from msfser_cli.store import tables
@@ -20,6 +19,7 @@ from msfser_cli.store.ledger import ledger_path, read_ledger
 from msfser_cli.store.lineage import Lineage
 from msfser_cli.store.media import size
 from msfser_cli.store.objects import Location, location
+from msfser_cli.store.root import existing, path_of
 from msfser_cli.store.shard import Shard
 
 

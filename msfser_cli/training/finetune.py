@@ -25,7 +25,6 @@ from msfser_cli.errors import RecordingError, TableError, UsageError
 from msfser_cli.model.pooling import Pooling, PoolingConfig, merged
 from msfser_cli.model_store.models import ModelFolder, locate
 from msfser_cli.runs.chain import hearing_of
-from msfser_cli.runs.root import path_of
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.settings import FinetuneSettings
 from msfser_cli.store.audio import Audio
@@ -33,6 +32,7 @@ from msfser_cli.store.ledger import read_ledger
 from msfser_cli.store.levels import levelled
 from msfser_cli.store.media import Media
 from msfser_cli.store.objects import Location, location
+from msfser_cli.store.root import path_of
 from msfser_cli.training.training_set import TrainingSet
 
 BACKEND = "transformers-speech"

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from kit.program import Nursery, Program, wait_for
-from kit.scored import scored_row, write_scores
+from kit.scored import FORMATS, scored_row, write_scores
 from msfser_cli.errors import OutputHeldError, TableError, UsageError
 from msfser_cli.exports.export import Exported, export
 from msfser_cli.exports.files import MANIFEST
-from msfser_cli.exports.format import NAMES, formats
+from msfser_cli.exports.format import formats
 from msfser_cli.exports.names import stems
 from msfser_cli.schemas import LedgerLine, columns_through
 from msfser_cli.store.lock import held
@@ -42,10 +42,11 @@ def test_names_are_those_of_the_recordings_and_stay_below_the_folder() -> None:
 
 
 def test_the_same_table_gives_the_same_bytes_and_its_own_files_are_replaced(tmp_path: Path) -> None:
-    scores, every = tmp_path / "x.parquet", formats(",".join(NAMES))
+    scores, every = tmp_path / "x.parquet", formats(",".join(FORMATS))
     write_scores(scores, [a_row("show/a.mp3"), a_row("b.wav")])
     first, second = export(scores, every, tmp_path / "one"), export(scores, every, tmp_path / "two")
-    assert first == second == Exported(2, 0, first.files, ())
+    lacking = "2 recordings have no sound in hf-audio: b.wav: the file does not exist (No such file or directory); ..."
+    assert first == second == Exported(2, 0, first.files, (), (lacking,))
     assert files(tmp_path / "one") == files(tmp_path / "two")
     write_scores(scores, [a_row("show/a.mp3", "Bye")])
     assert export(scores, every, tmp_path / "one").kept == ()
@@ -124,7 +125,7 @@ def test_the_command_says_what_it_did(msfser: Program, tmp_path: Path) -> None:
     write_scores(tmp_path / "x.parquet", [a_row("a.mp3")], lines)
     command = ["export", "x.parquet", "--to", "SRT, csv", "--out", "out", "--json"]
     done = msfser(tmp_path, *command, code=0)
-    assert json.loads(done.stdout) == {"out": "out", "recordings": 1, "without_rows": 2, "files": 2, "kept": []}
+    assert json.loads(done.stdout) == {"out": "out", "recordings": 1, "without_rows": 2, "files": 2, "kept": [], "lacking": []}
     assert "1 recordings, 2 files" in done.stderr
     (tmp_path / "out" / "a.srt").write_text("corrected")
     done = msfser(tmp_path, *command, code=3)

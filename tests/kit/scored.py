@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from msfser_cli.exports.format import NAMES
 from msfser_cli.schemas import DIMENSIONS, LedgerLine, columns_through
 from msfser_cli.store import tables
 from msfser_cli.store.ledger import from_lines, write_ledger
@@ -15,6 +17,9 @@ from msfser_cli.store.place import place_of
 
 LINEAGE = Lineage(stage="predict", tool_version="0.1", fingerprint="f", corpus_root="/corpus", extra={"scale": [0.0, 1.0]})
 COLUMNS = columns_through("predict", vectors=False)
+
+FORMATS = [name for name in NAMES if name != "audformat" or sys.version_info >= (3, 11)]
+"""The formats of an export, without the one whose package this Python is too old for."""
 
 Spoken = tuple[str, float, float]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from msfser_cli.exports.format import PerTable
@@ -14,7 +14,7 @@ from msfser_cli.schemas import DIMENSIONS
 _VALUES = ("speaker", "language", "text", "emphasized_text", "description")
 
 
-def _files(table: Table) -> Iterator[tuple[str, Iterator[bytes]]]:
+def _files(table: Table, say: Callable[[str], None]) -> Iterator[tuple[str, Iterator[bytes]]]:
     yield "utterances.csv", _lines(table)
 
 
@@ -34,8 +34,8 @@ def _rows(recording: Recording, values: list[str], scores: list[tuple[str, str]]
 
 def _line(cells: list[Any]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # the writer quotes cells with a part of the line's end only
+    return text.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 
 def _timedelta(seconds: float) -> str:

@@ -26,8 +26,8 @@ def _eaf(recording: Recording) -> dict[str, str]:
     eaf.add_linguistic_type("parts", "Included_In")
     eaf.add_linguistic_type("values", "Symbolic_Association", timealignable=False)
     if recording.path is not None:
-        address = recording.path if "://" in recording.path else Path(recording.path).absolute().as_uri()
-        eaf.add_linked_file(address, mimetype=mimetypes.guess_type(recording.path)[0] or "audio/x-wav")
+        address = recording.path.absolute().as_uri() if isinstance(recording.path, Path) else str(recording.path)
+        eaf.add_linked_file(address, mimetype=mimetypes.guess_type(recording.id)[0] or "audio/x-wav")
     for tier in tiers(recording):
         _add(eaf, tier)
     return {".eaf": to_string(eaf, encoding="utf-8").decode()}

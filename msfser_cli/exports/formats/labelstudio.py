@@ -6,7 +6,7 @@ Written here, because Label Studio's own package brings several hundred MB of ot
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +20,7 @@ _LOCAL = "/data/local-files/?d="
 _TEXTS = ("text", "speaker", "description")
 
 
-def _files(table: Table) -> Iterator[tuple[str, Iterator[bytes]]]:
+def _files(table: Table, say: Callable[[str], None]) -> Iterator[tuple[str, Iterator[bytes]]]:
     yield "labelstudio.json", _tasks(table)
     yield "labelstudio.xml", iter([_configuration().encode()])
 

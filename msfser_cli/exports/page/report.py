@@ -17,10 +17,11 @@ from msfser_cli.exports.page.page import filled
 from msfser_cli.exports.page.sound import KINDS, Sound, sound
 from msfser_cli.exports.recordings import Recording, Table, Utterance
 from msfser_cli.schemas import DIMENSIONS
+from msfser_cli.store.objects import Location
 
 _PAGES = "recordings"
 _SCRIPTS = {"plot": "vendor/uPlot.iife.min.js", "script": "recording.js"}
-_MEDIA = "file: http: https: data:"
+_SOUND = "media-src file: http: https: data:"
 _CAUTION = (
     "Scores are estimates with wide intervals. They help to find stretches worth listening to. They do not judge a person, and "
     "they do not compare languages, groups of speakers or recording conditions."
@@ -36,18 +37,21 @@ class Reported:
     kept: tuple[str, ...]
 
 
-def report(scores: Path, out: Path, *, audio: str = "link", overwrite: bool = False) -> Reported:
-    """Write the report of the table `scores` into the folder `out`. Raises as `exports.export.export`."""
+def report(
+    scores: Path, out: Path, *, audio: str = "link", root: Location | None = None, overwrite: bool = False
+) -> Reported:
+    """Write the report of the table `scores` into the folder `out`. Arguments and errors are those of `exports.export.export`.
+
+    audio: one of `KINDS`.
+    """
     if audio not in KINDS:
         raise UsageError(f"--audio takes {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {audio!r}")
-    table = Table.open(scores)
-    track = table.lineage.settings.get("transcribe", {}).get("audio_track")
+    table = Table.open(scores, root)
     corpus, silent = Corpus(table), 0
     with Folder.open(out, overwrite=overwrite) as folder:
         for recording in table.recordings():
             name = f"{_PAGES}/{recording.stem}.html"
-            line = table.ledger.get(recording.id, {})
-            heard = sound(recording, name, folder, audio, sha256=line.get("sha256"), audio_track=track)
+            heard = sound(recording, table, name, folder, audio)
             silent += heard.source is None
             folder.write(name, [_page(recording, heard, table)])
             corpus.add(recording, quote(name))
@@ -64,7 +68,7 @@ def _index(corpus: Corpus, table: Table) -> bytes:
 def _page(recording: Recording, heard: Sound, table: Table) -> bytes:
     depth = len(PurePosixPath(recording.stem).parts)
     return filled(
-        "recording.html", _SCRIPTS, _data(recording, heard, table), _MEDIA,
+        "recording.html", _SCRIPTS, _data(recording, heard, table), allowed=_SOUND,
         title=recording.id, index="../" * depth + "index.html", footer=_footer(),
     )  # fmt: skip
 

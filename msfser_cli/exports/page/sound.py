@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import base64
-import io
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
-import av
 import numpy as np
 
 from msfser_cli.errors import RecordingError
+from msfser_cli.exports.codecs import opus
 from msfser_cli.exports.files import Folder
-from msfser_cli.exports.recordings import Recording
+from msfser_cli.exports.recordings import Recording, Table
 from msfser_cli.schemas import SAMPLE_RATE_HZ
-from msfser_cli.store.audio import Audio, decode, file_sha256
+from msfser_cli.store.audio import Audio
 
 KINDS = ("link", "copy", "embed", "none")
 """The values of --audio."""
@@ -25,7 +23,6 @@ KINDS = ("link", "copy", "embed", "none")
 _MOST_PEAKS = 500_000
 _PEAKS_PER_SECOND = 50.0
 _BLOCK = 60 * SAMPLE_RATE_HZ
-_BITS_PER_SECOND = 32_000
 
 
 @dataclass(frozen=True)
@@ -59,29 +56,24 @@ class Sound:
     note: str | None = None
 
 
-def sound(recording: Recording, page: str, folder: Folder, kind: str, *, sha256: str | None, audio_track: int | None) -> Sound:
-    """The sound for the page `page` in `folder`, by `kind`, one of `KINDS`. A copy is written to the folder.
-
-    sha256: that of the file when it was annotated, if known; the sound of another file would not fit the times.
-    """
+def sound(recording: Recording, table: Table, page: str, folder: Folder, kind: str) -> Sound:
+    """The sound for the page `page` in `folder`, by `kind`, one of `KINDS`. A copy is written to the folder."""
     if kind == "none":
         return Sound()
-    if recording.path is None or "://" in recording.path:
-        return Sound(note="The page has no sound, because the recording is not on this machine's disks.")
-    path = Path(recording.path)
     try:
-        if sha256 is not None and file_sha256(path)[0] != sha256:
-            return Sound(note=f"The page has no sound, because {path.name} has changed since it was annotated.")
-        audio = decode(path, audio_track=audio_track)
+        audio = table.audio(recording.id)
     except RecordingError as error:
-        return Sound(note=f"The page has no sound. {path.name}: {error.detail}.")
+        return Sound(note=f"The page has no sound. {PurePosixPath(recording.id).name}: {error.detail}.")
     wave = waveform(audio)
     if kind == "link":
-        return Sound(quote(os.path.relpath(path, (folder.path / page).parent)), wave, _about_seeking(path))
+        if not isinstance(recording.path, Path):
+            return Sound(None, wave, "The page has no sound, because the recording lies in an object store; pass --audio copy.")
+        address = os.path.relpath(recording.path, (folder.path / page).parent)
+        return Sound(quote(os.fsencode(address)), wave, _about_seeking(recording.path))
     if kind == "embed":
-        return Sound(f"data:audio/ogg;base64,{base64.b64encode(b''.join(opus(audio))).decode()}", wave)
+        return Sound(f"data:audio/ogg;base64,{base64.b64encode(b''.join(opus(audio.samples))).decode()}", wave)
     name = f"{page.removesuffix('.html')}.opus"
-    folder.write(name, opus(audio))
+    folder.write(name, opus(audio.samples))
     return Sound(quote(name.rpartition("/")[2]), wave)
 
 
@@ -96,22 +88,3 @@ def _about_seeking(path: Path) -> str | None:
         "Browsers may be seconds off in this MP3 file, because its bit rate is not marked as constant. "
         "msfser report --audio copy makes a copy in which they are not."
     )
-
-
-def opus(audio: Audio) -> Iterator[bytes]:
-    """The sound as Ogg Opus, piece by piece, at the times that msfser uses."""
-    written = io.BytesIO()
-    # bitexact: no random numbers, so that the same sound gives the same bytes
-    with av.open(written, "w", format="ogg", container_options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libopus", rate=SAMPLE_RATE_HZ, layout="mono")
-        stream.bit_rate = _BITS_PER_SECOND
-        for first in range(0, len(audio.samples), _BLOCK):
-            samples = np.clip(audio.samples[first : first + _BLOCK], -1, 1)
-            frame = av.AudioFrame.from_ndarray(np.round(samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
-            frame.sample_rate, frame.pts = SAMPLE_RATE_HZ, first
-            container.mux(stream.encode(frame))
-            yield written.getvalue()
-            written.seek(0)
-            written.truncate()
-        container.mux(stream.encode(None))
-    yield written.getvalue()

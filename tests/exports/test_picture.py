@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -12,7 +13,7 @@ import pytest
 from msfser_cli.errors import UsageError
 from msfser_cli.evaluation.evaluate import Evaluation, evaluate
 from msfser_cli.evaluation.pairing import COLUMNS
-from msfser_cli.evaluation.picture import DOTS, SHARES, _density, write_picture
+from msfser_cli.exports.picture import DOTS, SHARES, _density, write_picture
 from msfser_cli.store import tables
 from msfser_cli.store.lineage import Lineage
 
@@ -43,12 +44,13 @@ def test_each_form_is_what_its_name_says(tmp_path: Path, n: int) -> None:
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     assert ET.fromstring((tmp_path / "p.SVG").read_text()).tag == "{http://www.w3.org/2000/svg}svg"
     page = (tmp_path / "p.html").read_text()
-    assert page.count("<svg") == 1
+    [image] = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    assert ET.fromstring(base64.b64decode(image)).tag == "{http://www.w3.org/2000/svg}svg"
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
     assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", page)
     for dimension, a in result.dimensions.items():
-        assert f"<th>{dimension}</th>" in page
+        assert f"<td>{dimension}</td>" in page
         assert f"{a.ccc:.3f}" in page
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Container
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import polars as pl
@@ -16,6 +17,8 @@ import polars as pl
 from msfser_cli.errors import TableError
 from msfser_cli.evaluation.labels import Scale
 from msfser_cli.evaluation.pairing import read_scores, weighted_mean
+from msfser_cli.exports.format import PerTable
+from msfser_cli.exports.recordings import Table
 from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.store.atomic import replacing
 
@@ -24,11 +27,25 @@ ORDER = ("arousal", "valence", "dominance")
 SCALE = Scale(1, 7)
 
 
-def write_submission(out: Path, scores: Path, recordings: Container[str] | None = None) -> tuple[int, int]:
-    """Write the submission for the table `scores` to `out` atomically. Returns the number of rows, and of recordings left out.
+@dataclass(frozen=True)
+class Submission:
+    """The file's content, the number of its rows, and that of the recordings that have no score and are not in it."""
+
+    content: bytes
+    rows: int
+    without: int
+
+    def write(self, out: Path) -> None:
+        """Write it to `out` atomically."""
+        with replacing(out) as file:
+            file.write(self.content)
+
+
+def submission(scores: Path, recordings: Container[str] | None = None) -> Submission:
+    """The submission for the table `scores`.
 
     A row is a recording: its name without folders, with .wav, and the duration-weighted means of its utterances' scores, mapped
-    to 1..7 and clipped. Rows are sorted by name. Recordings without a score are left out.
+    to 1..7 and clipped. Rows are sorted by name.
 
     recordings: the recordings to write; None: all of the table. TableError if two recordings would have the same name, or if no
     recording has a score.
@@ -53,6 +70,14 @@ def write_submission(out: Path, scores: Path, recordings: Container[str] | None 
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
     writer.writerows(rows[name] for name in sorted(rows))
-    with replacing(out) as file:
-        file.write(text.getvalue().encode())
-    return len(rows), means.height - scored.height
+    return Submission(text.getvalue().encode(), len(rows), means.height - scored.height)
+
+
+def _files(table: Table, say: Callable[[str], None]) -> Iterator[tuple[str, Iterator[bytes]]]:
+    made = submission(table.path)
+    if made.without:
+        say(f"{made.without} recordings have no score and are not in submission.csv")
+    yield "submission.csv", iter([made.content])
+
+
+FORMATS = {"submission": PerTable(DIMENSIONS, _files)}

@@ -6,7 +6,7 @@ labels' scale. On the diagonal, scores equal ratings.
 
 from __future__ import annotations
 
-import html
+import base64
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from msfser_cli.errors import UsageError
 from msfser_cli.evaluation.clusters import in_words
+from msfser_cli.exports.page.page import filled
 from msfser_cli.statistics.bootstrap import FEW_CLUSTERS
 from msfser_cli.store.atomic import replacing
 
@@ -48,7 +49,7 @@ def write_picture(out: Path, result: Evaluation) -> None:
     check_suffix(out)
     suffix = out.suffix.lower()
     image = _drawn(result, "png" if suffix == ".png" else "svg")
-    content = _page(result, image.decode()).encode() if suffix == ".html" else image
+    content = _page(result, image) if suffix == ".html" else image
     with replacing(out) as file:
         file.write(content)
 
@@ -123,50 +124,25 @@ def _corner(agreement: Agreement) -> str:
     return f"{ccc}\nn = {agreement.n:,}"
 
 
-def _page(result: Evaluation, svg: str) -> str:
+def _page(result: Evaluation, svg: bytes) -> bytes:
     """An HTML page with the picture and the numbers. It needs no other file."""
     def cell(agreement: Agreement, metric: str) -> str:
         value, interval = getattr(agreement, metric), agreement.intervals[metric]
         text = "undefined" if value != value else f"{value:.3f}"
         return text if interval.not_defined else f"{text} <small>[{interval.low:.3f}, {interval.high:.3f}]</small>"
 
-    heads = ("CCC", "Pearson", "RMSE", "MAE", "pairs")
     rows = "".join(
-        f"<tr><th>{dimension}</th>" + "".join(f"<td>{cell(a, metric)}</td>" for metric in ("ccc", "pearson", "rmse", "mae"))
-        + f"<td>{a.n:,}</td></tr>\n" for dimension, a in result.dimensions.items()
+        f"<tr><td>{dimension}</td>"
+        + "".join(f'<td class="number">{text}</td>' for text in (*(cell(a, metric) for metric in a.intervals), f"{a.n:,}"))
+        + "</tr>\n"
+        for dimension, a in result.dimensions.items()
     )
-    title = html.escape(f"{result.scores} against {result.gold}" + (f", {result.split}" if result.split else ""))
     few = " They are unreliable, because there are so few." if sum(result.clusters.values()) < FEW_CLUSTERS else ""
-    note = html.escape(f"In brackets: 95 % intervals, from {result.resamples:,} resamples of {in_words(result.clusters)}.{few} "
-                       f"RMSE and MAE are in units of the labels' scale, {result.label_scale}. On the diagonal, the score equals "
-                       "the rating.")
-    drawing = svg[svg.index("<svg") :].replace("<svg", '<svg role="img" aria-label="Predicted against rated"', 1)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff }}
-body {{ max-width: 76rem; margin: 2rem auto; padding: 0 1rem }}
-h1 {{ font-size: 1.2rem; overflow-wrap: anywhere }}
-svg {{ width: 100%; height: auto }}
-div {{ overflow-x: auto }}
-table {{ border-collapse: collapse }}
-th, td {{ padding: .3rem 1rem; text-align: right; border-bottom: 1px solid #ddd }}
-th, td {{ font-variant-numeric: tabular-nums; white-space: nowrap }}
-th:first-child {{ text-align: left; padding-left: 0 }}
-small {{ color: #555 }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{drawing}
-<div><table>
-<tr><th></th>{"".join(f"<th>{head}</th>" for head in heads)}</tr>
-{rows}</table></div>
-<p>{note}</p>
-</body>
-</html>
-"""
+    return filled(
+        "evaluation.html", {}, allowed="img-src data:", markup={"rows": rows},
+        # as an image, because the page's policy forbids the styles inside of it
+        picture=f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}",
+        title=f"{result.scores} against {result.gold}" + (f", {result.split}" if result.split else ""),
+        note=f"In brackets: 95 % intervals, from {result.resamples:,} resamples of {in_words(result.clusters)}.{few} RMSE and "
+        f"MAE are in units of the labels' scale, {result.label_scale}. On the diagonal, the score equals the rating.",
+    )  # fmt: skip
