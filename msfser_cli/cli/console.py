@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from msfser_cli.cli.log import log, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from msfser_cli.runs.runner import Summary
     from msfser_cli.runs.source import Source
     from msfser_cli.schemas import LedgerLine
@@ -20,6 +22,7 @@ MOST_FAILURES = 10
 """The most failures of a run that are printed one by one. For more, only their number is printed. The ledger lists all."""
 
 _DETAIL = 200  # the most characters of a failure's detail that are printed
+_QUOTED = 60  # and of an utterance
 
 
 def clock(seconds: float) -> str:
@@ -42,7 +45,7 @@ class Progress:
         """The run begins."""
         self._of, self._of_bytes = len(source.recording_ids), source.size_bytes
         log.say("start", f"{self._of} recordings", words=False, recordings=self._of, size_bytes=self._of_bytes, out=self._out)
-        if not log.quiet and not log.json and sys.stderr.isatty():
+        if log.is_watched:
             from tqdm import tqdm
 
             # Counted in bytes so that a long episode weighs more than a short clip.
@@ -121,6 +124,23 @@ def summary(result: Summary) -> str:
     noted = f"\n{others_noted} with a note: see the column note of {printable(result.ledger)}" if others_noted else ""
     table = f"{printable(result.out)}: {result.published['utterances']} utterances{failed}{incomplete}"
     return f"{counts}; {speed}{others}{gone}{lost}{measured}{noted}\n{table}"
+
+
+def came_out(out: Path) -> Iterator[str]:
+    """What the table of scores at `out` holds, and what to type next: three lines, or none for a table without scores."""
+    from shlex import quote
+
+    from msfser_cli.exports.glance import glance
+
+    scores = glance(out).scores
+    if not scores:
+        return
+    yield "mean scores: " + ", ".join(f"{dimension} {of.mean:.2f}" for dimension, of in scores.items())
+    dimension = "arousal" if "arousal" in scores else next(iter(scores))
+    top = scores[dimension].highest[0]
+    text = top.text if len(top.text) <= _QUOTED else f"{top.text[:_QUOTED]}..."
+    yield f"highest {dimension}: {top.score:.2f} in {top.recording_id} at {clock(top.start)}: {text}"
+    yield f"see all of it: msfser show {quote(str(out))}, or msfser report {quote(str(out))} --out report/"
 
 
 def as_json(result: dict[str, Any]) -> str:

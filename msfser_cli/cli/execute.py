@@ -108,4 +108,7 @@ def execute(
     # What earlier runs failed or missed was reported then. A nightly run does not report it again.
     level = "warning" if result.failed or result.incomplete or result.missing_words else "info"
     log.say("summary", console.summary(result), level=level, **asdict(result), exit_code=code)
+    if command == "predict" and log.is_watched:
+        for line in console.came_out(Path(how.out)):
+            log.say("note", line)
     raise typer.Exit(code)

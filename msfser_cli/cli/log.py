@@ -51,6 +51,11 @@ class Log:
         self.json, self.quiet = form == "json", quiet
         self._capture()
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody reads it on a terminal."""
+        return not self.quiet and not self.json and sys.stderr.isatty()
+
     def say(self, event: str, message: str, *, level: str = "info", words: bool = True, **fields: Any) -> None:
         """Write one of `EVENTS`. level: info (which --quiet leaves out), warning or error.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,7 +107,7 @@ def fetch(
     used = _without_code(_names(names, profile, language))
     if _OFFLINE is None:
         os.environ["HF_HUB_OFFLINE"] = "0"
-    if quiet or log.json or not sys.stderr.isatty():
+    if not log.is_watched:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     if quiet:
         os.environ["HF_HUB_VERBOSITY"] = "error"  # else the hub's client prints each retry

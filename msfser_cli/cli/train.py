@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -120,7 +119,7 @@ class _Progress:
     def __init__(self, epochs: int) -> None:
         self._of, self._bar, self._last = epochs, None, time.monotonic()
         self._done, self._seconds, self._line = 0, 0.0, ""
-        if not log.quiet and not log.json and sys.stderr.isatty():
+        if log.is_watched:
             from tqdm import tqdm
 
             self._bar = tqdm(total=epochs, leave=False, bar_format="epoch {n_fmt}/{total_fmt} {bar} {desc}")

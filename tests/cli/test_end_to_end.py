@@ -23,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -54,6 +55,15 @@ def ok(folder: Path, *arguments: str, stdin: str = "") -> Process:
     done = msfser(folder, *arguments, stdin=stdin)
     assert done.returncode == 0, done.stderr
     return done
+
+
+def watched(folder: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
+    """The program, started in `folder` with its messages on a terminal; also the other end of that."""
+    terminal, stderr = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    run = subprocess.Popen([*MSFSER, *arguments], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr)
+    os.close(stderr)
+    return run, terminal
 
 
 def table(path: Path) -> pa.Table:
@@ -328,10 +338,7 @@ def test_terminating_a_run_keeps_what_was_finished(predicted: tuple[Path, Proces
     (folder / "corpus" / "clips" / "empty.wav").touch()  # ends a batch of recordings
     out = folder / "scores.parquet"
     command = ("predict", "corpus", "--out", "scores.parquet")
-    terminal, stderr = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    run = subprocess.Popen([*MSFSER, *command], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr)
-    os.close(stderr)
+    run, terminal = watched(folder, *command)
     seen, finished = "", 0
     with os.fdopen(terminal, "rb", buffering=0) as screen, contextlib.suppress(OSError):  # raised when the other end is closed
         while text := screen.read(4096):
@@ -351,6 +358,23 @@ def test_terminating_a_run_keeps_what_was_finished(predicted: tuple[Path, Proces
     assert (again.returncode, document["published"]["done"] + document["published"]["no_speech"]) == (3, 7)
     assert rows(out) == rows(predicted[0] / "scores.parquet", episode=False)
     assert names(folder) == ["corpus", "scores.parquet", "scores.recordings.parquet"]
+
+
+def test_on_a_terminal_the_last_lines_say_what_came_out_and_what_to_type_next(copied: Path) -> None:
+    command = ("predict", "corpus", "--root", "corpus", "--out", "scores.parquet")
+    run, terminal = watched(copied, *command)
+    said = b""
+    with os.fdopen(terminal, "rb", buffering=0) as screen, contextlib.suppress(OSError):
+        while text := screen.read(4096):
+            said += text
+    assert run.wait() == 0
+    mean, highest, more = said.decode().splitlines()[-3:]
+    scores = pl.read_parquet(copied / "scores.parquet")
+    assert mean == "mean scores: " + ", ".join(f"{d} {scores[d].mean():.2f}" for d in ("valence", "arousal", "dominance"))
+    top = scores.sort("arousal").row(-1, named=True)
+    assert highest.startswith(f"highest arousal: {top['arousal']:.2f} in {top['recording_id']} at 0:")
+    assert more == "see all of it: msfser show scores.parquet, or msfser report scores.parquet --out report/"
+    assert "mean scores" not in ok(copied, *command).stderr
 
 
 # What goes in
