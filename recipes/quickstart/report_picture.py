@@ -17,6 +17,7 @@ WIDTH, HEIGHT, COLOURS = 1100, 820, 256
 
 
 def main(page: Path, out: Path) -> None:
+    """Write a picture of the page to `out`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
