@@ -118,7 +118,7 @@ def _find(path: Path, wanted: str) -> Recording:
         some = ", ".join(map(printable, matches[:3]))
         why = f"is the end of {len(matches)} recordings: {some}, ..." if matches else "is no recording of the table"
         raise UsageError(f"{printable(wanted)}: {why}; the ledger lists all recordings")
-    return next(recording for recording in opened.recordings() if recording.id == matches[0])
+    return next(opened.recordings(matches[0]))
 
 
 def _print_recording(console: Console, recording: Recording) -> None:

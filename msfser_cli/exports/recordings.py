@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ COLUMNS: tuple[Column, ...] = tuple(
 """The columns that exports use. A table needs only the first four of them."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: a table has millions of them, and that would take three times as long
 class Word:
     """A word. start, end: seconds in the recording. score: its probability. prominence: as the column `emphasis`.
 
@@ -87,7 +88,7 @@ class Recording:
     duration: float | None = None
     path: Location | None = None
 
-    @property
+    @cached_property
     def end(self) -> float:
         """The duration, or the end of the last word or utterance, whichever is later."""
         ends = (end for u in self.utterances for end in (u.end, *(word.end for word in u.words)))
@@ -135,9 +136,9 @@ class Table:
         """The names of `columns`."""
         return frozenset(column.name for column in self.columns)
 
-    def recordings(self) -> Iterator[Recording]:
-        """The recordings with rows, in order, one in memory at a time."""
-        for recording_id, rows in tables.iter_recordings(self.path, self.columns):
+    def recordings(self, only: str | None = None) -> Iterator[Recording]:
+        """The recordings with rows, in order, one in memory at a time. only: the one to read; None: all."""
+        for recording_id, rows in tables.iter_recordings(self.path, self.columns, only):
             duration = self.ledger.get(recording_id, {}).get("duration")
             path = self.place(recording_id)
             yield Recording(recording_id, self.stems[recording_id], tuple(map(_utterance, rows)), duration, path)

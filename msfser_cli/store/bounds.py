@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,15 +19,21 @@ GROWTH = 100
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
 
 
-def bounded(file: Path, parquet: pq.ParquetFile, wanted: pa.Schema) -> Iterator[pa.Table]:
-    """The columns `wanted`, at most a row group at a time. Raises TableError before they take too much memory (see `LARGEST`)."""
+def bounded(
+    file: Path, parquet: pq.ParquetFile, wanted: pa.Schema, numbers: Collection[int] | None = None
+) -> Iterator[pa.Table]:
+    """The columns `wanted`, at most a row group at a time. Raises TableError before they take too much memory (see `LARGEST`).
+
+    numbers: the row groups to read; None: all.
+    """
     allowed, refusal = allowed_bytes(file)
     leaves = _leaves(parquet, wanted)
-    groups = [parquet.metadata.row_group(number) for number in range(parquet.num_row_groups)]
-    if sum(_least_size(group, leaves) for group in groups) > allowed:
+    chosen = range(parquet.num_row_groups) if numbers is None else numbers
+    groups = {number: parquet.metadata.row_group(number) for number in chosen}
+    if sum(_least_size(group, leaves) for group in groups.values()) > allowed:
         raise refusal
     rows = taken = 0
-    for number, group in enumerate(groups):
+    for number, group in groups.items():
         # A dictionary holds each string once. So a single row may be as large as the whole column.
         at_once = allowed // max(1, sum(group.column(place).total_uncompressed_size for place in leaves))
         for batch in parquet.iter_batches(max(1, min(group.num_rows, at_once)), [number], wanted.names):
@@ -37,8 +43,9 @@ def bounded(file: Path, parquet: pq.ParquetFile, wanted: pa.Schema) -> Iterator[
                 raise refusal
             table.validate(full=True)  # text that is not UTF-8 would crash a later reader
             yield table
-    if wanted.names and rows != parquet.metadata.num_rows:
-        raise damaged(file, f"its footer says {parquet.metadata.num_rows:,} rows, but it has {rows:,}")
+    claimed = parquet.metadata.num_rows if numbers is None else sum(group.num_rows for group in groups.values())
+    if wanted.names and rows != claimed:
+        raise damaged(file, f"its footer says {claimed:,} rows, but it has {rows:,}")
 
 
 def allowed_bytes(file: Path) -> tuple[int, TableError]:

@@ -155,8 +155,10 @@ def _check_columns(file: Path, stored: pa.Schema, lineage: Lineage, columns: Ite
             raise TableError(file, f"the column {column.name!r} is {kind} and should be {column.type}", "name another table")
 
 
-def slices(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Table]]:
+def slices(path: Path, columns: Sequence[Column], only: str | None = None) -> Iterator[tuple[str, pa.Table]]:
     """Each recording with its rows as an Arrow table, in the order of the file. Holds one row group in memory at a time.
+
+    only: the recording to read; None: all.
 
     All files are opened and checked first, so that a wrong table is refused before any work. Raises TableError also if the rows
     of a recording are not adjacent.
@@ -170,7 +172,7 @@ def slices(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Tabl
         for file in parquet_files:
             parts: list[pa.Table] = []  # of a recording that may continue in the next row group
             current = None
-            for recording_id, part in _runs(file, columns):
+            for recording_id, part in _runs(file, columns, only):
                 if recording_id != current:
                     if current is not None:
                         yield current, pa.concat_tables(parts)
@@ -185,29 +187,41 @@ def slices(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Tabl
     return recordings()
 
 
-def _runs(file: Path, columns: Sequence[Column]) -> Iterator[tuple[str, pa.Table]]:
-    """Runs of rows with the same recording_id."""
-    for table in _row_groups(file, columns):
+def _runs(file: Path, columns: Sequence[Column], only: str | None) -> Iterator[tuple[str, pa.Table]]:
+    """Runs of rows with the same recording_id: `only` that one, if it is given."""
+    for table in _row_groups(file, columns, only):
         ids = table.column("recording_id").to_pylist()
         start = 0
         for end in range(1, len(ids) + 1):
             if end == len(ids) or ids[end] != ids[start]:
-                yield ids[start], table.slice(start, end - start)
+                if only in (None, ids[start]):
+                    yield ids[start], table.slice(start, end - start)
                 start = end
 
 
-def _row_groups(file: Path, columns: Sequence[Column]) -> Iterator[pa.Table]:
-    """The `columns` of a verified file, at most a row group at a time. Raises TableError if they take too much memory."""
+def _row_groups(file: Path, columns: Sequence[Column], recording: str | None = None) -> Iterator[pa.Table]:
+    """The `columns` of a verified file, at most a row group at a time. Raises TableError if they take too much memory.
+
+    recording: read only the row groups that may have rows of it.
+    """
     with reading(file):
         stored = pq.read_schema(literal(file))
         present = pa.schema([stored.field(c.name) for c in columns if c.name in stored.names])
         target = schema(columns, vector_lengths(present))
         required = [c.name for c in columns if not c.nullable]
         with pq.ParquetFile(literal(file), metadata=_footer(file), page_checksum_verification=True) as parquet:
-            for table in bounded(file, parquet, present):
+            numbers = None if recording is None else _groups_with(parquet.metadata, recording)
+            for table in bounded(file, parquet, present, numbers):
                 if empty := [name for name in required if table.column(name).null_count]:
                     raise TableError(file, f"the column {empty[0]!r} has no value in some rows", "restore it, or make it again")
                 yield conform(table, target)
+
+
+def _groups_with(metadata: pq.FileMetaData, recording: str) -> list[int]:
+    """The row groups that may have rows of the recording, by the first and last of its column `recording_id` in their footer."""
+    place = [metadata.schema.column(i).path for i in range(metadata.num_columns)].index("recording_id")
+    bounds = [metadata.row_group(number).column(place).statistics for number in range(metadata.num_row_groups)]
+    return [number for number, b in enumerate(bounds) if b is None or not b.has_min_max or b.min <= recording <= b.max]
 
 
 def _footer(file: Path) -> pq.FileMetaData | None:
@@ -226,9 +240,9 @@ def _footer(file: Path) -> pq.FileMetaData | None:
     return pq.read_metadata(pa.BufferReader(seal.MAGIC + footer))
 
 
-def iter_recordings(path: Path, columns: Sequence[Column]) -> Iterator[tuple[str, list[Row]]]:
+def iter_recordings(path: Path, columns: Sequence[Column], only: str | None = None) -> Iterator[tuple[str, list[Row]]]:
     """Each recording with its rows, with `columns` only. All files are checked first, then streamed, as in `slices`."""
-    return ((recording_id, _to_rows_of(path, table)) for recording_id, table in slices(path, columns))
+    return ((recording_id, _to_rows_of(path, table)) for recording_id, table in slices(path, columns, only))
 
 
 def _to_rows_of(path: Path, table: pa.Table) -> list[Row]:

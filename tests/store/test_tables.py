@@ -18,7 +18,7 @@ from kit.store_rows import COLUMNS, LINEAGE, make_rows, plain
 from msfser_cli import schemas
 from msfser_cli.errors import TableError
 from msfser_cli.schemas import Column, columns_through
-from msfser_cli.store import arrow, tables
+from msfser_cli.store import arrow, bounds, tables
 from msfser_cli.store.lineage import metadata
 
 FLOATS = st.floats(width=64)
@@ -80,6 +80,25 @@ def test_recordings_stream_across_row_groups(tmp_path: Path) -> None:
     assert [(name, len(recording)) for name, recording in back] == list(counts.items())
     assert plain(dict(back)) == plain(rows)
     assert tables.recording_ids(path) == list(counts)
+
+
+@pytest.mark.parametrize("row_group", [1, 7, 1000])
+def test_one_recording_is_read_from_the_row_groups_that_may_have_it(
+    tmp_path: Path, row_group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a", "b/c", "b\u00fc", "b\U0001f600", "b\uffff", "z"]  # in the order of their code points, which is that of UTF-8
+    names.sort()
+    path, rows = tmp_path / "x.parquet", [row for name in names for row in make_rows(name, 5)]
+    made = arrow.to_table(rows, COLUMNS)
+    target = made.schema.with_metadata(metadata(LINEAGE))
+    tables.write(path, (made.slice(i, 1) for i in range(len(made))), target, row_group=row_group)
+    every = dict(tables.iter_recordings(path, COLUMNS))
+    read: list[int] = []
+    monkeypatch.setattr(tables, "bounded", lambda *given: read.append(len(given[-1])) or bounds.bounded(*given))
+    for name in names:
+        assert plain(dict(tables.iter_recordings(path, COLUMNS, name))) == plain({name: every[name]})
+    assert max(read) <= {1: 5, 7: 2, 1000: 1}[row_group]
+    assert list(tables.iter_recordings(path, COLUMNS, "b")) == []
 
 
 def test_reading_holds_a_row_group_at_a_time(tmp_path: Path) -> None:

@@ -56,8 +56,10 @@ class Corpus:
 
     def _compare(self, utterance: Utterance, recording: Recording, page: str) -> None:
         for (end, dimension), heap in self._extremes.items():
-            if score := utterance.scores.get(dimension):
-                key = score.value if end == "highest" else -score.value
+            if (score := utterance.scores.get(dimension)) is None:
+                continue
+            key = score.value if end == "highest" else -score.value
+            if len(heap) < _EXTREMES or (key, utterance.id) > heap[0][:2]:
                 text = utterance.text if len(utterance.text) <= _TEXT else utterance.text[:_TEXT] + "..."
                 item = (key, utterance.id, [round(score.value, 4), page, round(utterance.start, 1), recording.id, text])
                 (heapq.heappush if len(heap) < _EXTREMES else heapq.heappushpop)(heap, item)

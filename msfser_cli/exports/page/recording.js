@@ -31,7 +31,7 @@
 
   // ---- the transcript ---------------------------------------------------------------------------------------------------------
   const transcript = byId("transcript");
-  /** @type {{box: HTMLElement, words: {box: HTMLElement, start: number, end: number}[]}[]} */
+  /** @type {{box: HTMLElement, text: HTMLElement, words: {box: HTMLElement, start: number, end: number}[]}[]} */
   const shown = utterances.map((/** @type {any} */ u) => {
     const box = element("section", "utterance", undefined);
     const who = element("div", "who", undefined), at = element("button", "", clock(u.start));
@@ -51,13 +51,16 @@
     const text = element("div", "text", undefined);
     if (u.language) text.lang = u.language;
     text.dir = "auto";
-    const words = u.words.map((/** @type {any} */ [word, start, end, after, prominence, emphasised]) => {
+    const emphasised = new Set(u.emphasised);
+    let before = Math.round(u.start * 1000);
+    const words = u.words.map((/** @type {any} */ [word, gap, length, prominence, after], /** @type {number} */ i) => {
+      const start = (before + gap) / 1000, end = (before + gap + length) / 1000;
+      before += gap + length;
       const span = element("span", "", undefined);
-      const inner = emphasised ? element("b", "", word) : document.createTextNode(word);
-      span.append(inner);
-      if (prominence !== null) span.title = `${clock(start)}, prominence ${number(prominence)}`;
+      span.append(emphasised.has(i) ? element("b", "", word) : document.createTextNode(word));
+      if (prominence !== null) span.title = `${clock(start)}, prominence ${number(prominence / 100)}`;
       span.addEventListener("click", () => seek(start, true));
-      text.append(span, after);
+      text.append(span, after ?? " ");
       return {box: span, start, end};
     });
     if (!words.length) text.textContent = u.text;
@@ -66,7 +69,7 @@
     if (u.description) said.append(element("div", "about", u.description));
     box.append(who, said);
     transcript.append(box);
-    return {box, words};
+    return {box, text, words};
   });
   if (!utterances.length) transcript.append(element("p", "soft", "No speech was found in this recording."));
 
@@ -83,9 +86,9 @@
       table.append(line);
     };
     row("th", ["start", "end", "speaker", "text", ...dimensions.flatMap((/** @type {string} */ d) => [d, "low", "high"])]);
-    for (const u of utterances) {
+    for (const [i, u] of utterances.entries()) {
       const scores = u.scores.flatMap((/** @type {any} */ s) => s ? s.map(number) : ["", "", ""]);
-      row("td", [clock(u.start), clock(u.end), u.speaker === null ? "" : data.speakers[u.speaker], u.text, ...scores]);
+      row("td", [clock(u.start), clock(u.end), u.speaker === null ? "" : data.speakers[u.speaker], shown[i].text.textContent ?? "", ...scores]);
     }
     numbers.querySelector(".wide").append(table);
   });

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -99,16 +99,26 @@ def _data(recording: Recording, heard: Sound, table: Table) -> dict[str, Any]:
 
 
 def _utterance(utterance: Utterance, speakers: Mapping[str, int]) -> dict[str, Any]:
-    words = [
-        [w.text, round(w.start, 3), round(w.end, 3), w.after, _rounded(w.prominence), int(w.emphasised)] for w in utterance.words
-    ]
     scores = [utterance.scores.get(d) for d in DIMENSIONS]
     return {
         "start": round(utterance.start, 3), "end": round(utterance.end, 3),
         "speaker": None if utterance.speaker is None else speakers[utterance.speaker],
-        "language": utterance.language, "text": utterance.text, "words": words, "description": utterance.description,
+        "language": utterance.language, "text": "" if utterance.words else utterance.text, "words": list(_words(utterance)),
+        "emphasised": [i for i, word in enumerate(utterance.words) if word.emphasised], "description": utterance.description,
         "scores": [s and [_rounded(s.value), _rounded(s.low), _rounded(s.high)] for s in scores],
     }  # fmt: skip
+
+
+def _words(utterance: Utterance) -> Iterator[list[Any]]:
+    """Each word as [text, ms after the end of the one before, ms long, prominence in hundredths], and what stands after it if
+    that is no blank. A recording has tens of thousands of words, so they are short.
+    """
+    at = round(utterance.start * 1000)
+    for word in utterance.words:
+        start, end = round(word.start * 1000), round(word.end * 1000)
+        prominence = None if word.prominence is None else round(word.prominence * 100)
+        yield [word.text, start - at, end - start, prominence, *([] if word.after == " " else [word.after])]
+        at = end
 
 
 def _rounded(value: float | None) -> float | None:
