@@ -165,6 +165,25 @@ def test_the_curves_can_be_zoomed_and_the_extremes_found(tmp_path: Path, corpus:
     page.wait("document.querySelectorAll('#numbers tr').length === 13")
 
 
+def test_hours_are_summed_up_until_they_are_zoomed_into(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:
+    rows = [scored_row("a b#?.wav", i, [("Hello", 7.0 * i, 7.0 * i + 5)], valence=i % 2 / 2) for i in range(1200)]
+    folder = made(tmp_path, rows, corpus, audio="none")
+    page = opened(folder / "recordings" / "a b#?.html", viewport={"width": 1200, "height": 900})
+    names = "[...document.querySelectorAll('#charts .name')].map(e => e.textContent)"
+    assert page.run(names) == [f"{d}: mean and range of 30 seconds each" for d in ("valence", "arousal", "dominance")]
+    for _ in range(4):
+        page.page.click("#in")
+    assert page.run(names) == ["valence", "arousal", "dominance"]
+    page.page.click("#all")
+    assert page.run(names)[0] == "valence: mean and range of 30 seconds each"
+
+
+def test_a_table_without_rows_has_a_page(tmp_path: Path, opened: Callable[..., Opened]) -> None:
+    page = opened(made(tmp_path, [], tmp_path, [LedgerLine("bad.mp3", "failed", "empty", "no bytes")]) / "index.html")
+    assert page.run("document.querySelectorAll('figure, #extremes h2').length") == 0
+    assert "1 recording" in page.run("document.getElementById('facts').textContent")
+
+
 def test_text_of_other_people_stays_text(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:
     evil = "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\">"
     rows = [scored_row("a b#?.wav", 0, [(evil, 0.0, 1.0), ("שלום", 1.0, 2.0)], speaker=evil, description=evil)]

@@ -2,23 +2,11 @@
 // The page of a corpus: its recordings in a table that is searched and sorted, its scores, and what failed.
 "use strict";
 (() => {
-  const byId = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
+  const {byId, element, clock, count} = common;
   const data = JSON.parse(byId("data").textContent);
   const {dimensions, scale} = data;
   const PAGE = 100;
 
-  const element = (/** @type {string} */ tag, /** @type {string} */ kind, /** @type {string | undefined} */ text) => {
-    const made = document.createElement(tag);
-    if (kind) made.className = kind;
-    if (text !== undefined) made.textContent = text;  // never markup: names and words are other people's
-    return made;
-  };
-  const clock = (/** @type {number} */ seconds) => {
-    const whole = Math.round(seconds), minutes = Math.floor(whole / 60) % 60, hours = Math.floor(whole / 3600);
-    const two = (/** @type {number} */ n) => String(n).padStart(2, "0");
-    return (hours ? `${hours}:${two(minutes)}` : `${minutes}`) + `:${two(whole % 60)}`;
-  };
-  const count = (/** @type {number} */ n, /** @type {string} */ what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
   const share = (/** @type {number} */ value) => Math.min(Math.max((value - scale[0]) / (scale[1] - scale[0]), 0), 1);
   const svg = (/** @type {string} */ tag, /** @type {Record<string, string | number>} */ attributes) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -42,10 +30,11 @@
   };
   const [lowest, highest] = scale.map(String);
   data.histograms.forEach((/** @type {number[]} */ bins, /** @type {number} */ i) => {
+    if (data.means[i] === null) return;
     const most = Math.max(...bins, 1), drawing = svg("svg", {viewBox: `0 0 ${bins.length} 40`, preserveAspectRatio: "none", role: "img"});
-    drawing.setAttribute("aria-label", `${dimensions[i]}: mean ${data.means[i]?.toFixed(2)}, standard deviation ${data.deviations[i]?.toFixed(2)}`);
+    drawing.setAttribute("aria-label", `${dimensions[i]}: mean ${data.means[i].toFixed(2)}, standard deviation ${data.deviations[i].toFixed(2)}`);
     bins.forEach((n, x) => drawing.append(svg("rect", {x, y: 40 - 40 * n / most, width: 0.92, height: 40 * n / most, class: dimensions[i]})));
-    panel(`${dimensions[i]}: mean ${data.means[i]?.toFixed(2) ?? "unknown"}`, drawing, lowest, highest);
+    panel(`${dimensions[i]}: mean ${data.means[i].toFixed(2)}`, drawing, lowest, highest);
   });
   if (data.density) {
     const side = data.density.length, most = Math.max(...data.density.flat(), 1);
@@ -126,6 +115,7 @@
   show();
 
   // ---- extremes and lineage ---------------------------------------------------------------------------------------------------
+  if (data.extremes.length) byId("extremes").append(element("h2", "", "The most extreme utterances"));
   for (const {name, utterances} of data.extremes) {
     const box = element("details", "", undefined), list = element("ol", "", undefined);
     box.append(element("summary", "", name));

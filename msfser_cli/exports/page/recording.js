@@ -2,22 +2,11 @@
 // The page of a recording: its sound, its waveform and curves, and its transcript, all at one moment.
 "use strict";
 (() => {
-  const byId = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
+  const {byId, element, clock, count} = common, {uPlot} = /** @type {any} */ (window);
   const data = JSON.parse(byId("data").textContent);
   const audio = /** @type {HTMLAudioElement} */ (byId("audio"));
   const {utterances, duration, dimensions, scale} = data;
 
-  const clock = (/** @type {number} */ seconds) => {
-    const whole = Math.max(0, Math.floor(seconds)), minutes = Math.floor(whole / 60) % 60, hours = Math.floor(whole / 3600);
-    const two = (/** @type {number} */ n) => String(n).padStart(2, "0");
-    return (hours ? `${hours}:${two(minutes)}` : `${minutes}`) + `:${two(whole % 60)}`;
-  };
-  const element = (/** @type {string} */ tag, /** @type {string} */ kind, /** @type {string | undefined} */ text) => {
-    const made = document.createElement(tag);
-    if (kind) made.className = kind;
-    if (text !== undefined) made.textContent = text;  // never markup: transcripts are other people's words
-    return made;
-  };
   const number = (/** @type {number | null} */ value) => value === null ? "" : value.toFixed(2);
   /** The index of the last of `items` whose start is not after `time`; -1 if there is none. */
   const lastBefore = (/** @type {any[]} */ items, /** @type {number} */ time, /** @type {(item: any) => number} */ start) => {
@@ -73,7 +62,7 @@
   });
   if (!utterances.length) transcript.append(element("p", "soft", "No speech was found in this recording."));
 
-  const facts = [`${clock(duration)} long`, `${utterances.length} utterances`];
+  const facts = [`${clock(duration)} long`, count(utterances.length, "utterance")];
   if (data.speakers.length) facts.push(`speakers: ${data.speakers.join(", ")}`);
   byId("facts").textContent = facts.join(" · ");
 
@@ -98,16 +87,38 @@
   const faint = (/** @type {string} */ name) => `color-mix(in srgb, ${color(name)} 22%, transparent)`;
   const peaks = Uint8Array.from(atob(data.peaks), c => c.charCodeAt(0));
   const wave = () => {
-    const times = [], high = [], low = [];
+    const [times, high, low] = /** @type {number[][]} */ ([[], [], []]);
     peaks.forEach((peak, i) => { times.push(i / data.peaks_per_second); high.push(peak / 255); low.push(-peak / 255); });
     return [times, high, low];
   };
-  const curve = (/** @type {number} */ dimension) => {
+  const STEPS = [15, 30, 60, 120, 300, 600, 1200, 1800];
+  /** The seconds that are summed up where a stretch of `length` seconds has more utterances than there is room for; else 0. */
+  const stepFor = (/** @type {number} */ length) => {
+    const width = byId("charts").clientWidth;
+    if (utterances.length * length / duration < width / 5) return 0;
+    return STEPS.find(step => step >= 4 * length / width) ?? 3600;
+  };
+  /** Stretches with a mean, a lowest and a highest value: those of utterances with their intervals, or of `step` seconds each. */
+  const stretches = (/** @type {number} */ dimension, /** @type {number} */ step) => {
+    const scored = utterances.filter((/** @type {any} */ u) => u.scores[dimension]);
+    if (!step) return scored.map((/** @type {any} */ u) => [u.start, u.end, ...u.scores[dimension]]);
+    /** @type {Map<number, any[]>} */
+    const parts = new Map();
+    for (const u of scored) {
+      const at = Math.floor((u.start + u.end) / 2 / step);
+      parts.set(at, [...parts.get(at) ?? [], u]);
+    }
+    return [...parts].sort((a, b) => a[0] - b[0]).map(([at, inside]) => {
+      const values = inside.map(u => u.scores[dimension][0]), weights = inside.map(u => Math.max(u.end - u.start, 0.001));
+      const mean = values.reduce((sum, value, i) => sum + value * weights[i], 0) / weights.reduce((sum, weight) => sum + weight, 0);
+      return [at * step, Math.min((at + 1) * step, duration), mean, Math.min(...values), Math.max(...values)];
+    });
+  };
+  const curve = (/** @type {number} */ dimension, /** @type {number} */ step) => {
     const columns = /** @type {(number | null)[][]} */ ([[], [], [], []]);
     let before = -Infinity;
-    for (const u of utterances) {
-      const score = u.scores[dimension], start = Math.max(u.start, before + 0.001), end = Math.max(u.end, start + 0.001);
-      if (!score) continue;
+    for (const [from, to, ...score] of stretches(dimension, step)) {
+      const start = Math.max(from, before + 0.001), end = Math.max(to, start + 0.001);
       for (const time of [start, end]) [time, ...score].forEach((value, i) => columns[i].push(value));
       columns[0].push(end + 0.0005);  // a gap where nobody speaks
       for (const i of [1, 2, 3]) columns[i].push(null);
@@ -115,9 +126,12 @@
     }
     return columns;
   };
+  const titled = (/** @type {string} */ dimension, /** @type {number} */ step) =>
+    step ? `${dimension}: mean and range of ${step < 60 ? `${step} seconds` : `${step / 60} min`} each` : dimension;
 
-  let range = {min: 0, max: duration};
-  /** @type {{plot: any, box: HTMLElement, head: HTMLElement, whole: boolean}[]} */
+  let range = {min: 0, max: duration}, step = 0;
+  /** @typedef {{plot: any, box: HTMLElement, label: HTMLElement, head: HTMLElement, whole: boolean, dimension: number}} Chart */
+  /** dimension: -1 for the sound. @type {Chart[]} */
   let charts = [];
   const axis = (/** @type {boolean} */ isShown) => ({
     show: isShown, stroke: color("soft"), grid: {stroke: color("line"), width: 1}, ticks: {stroke: color("line")}, size: 28,
@@ -129,13 +143,13 @@
     values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map(s => isShown ? String(+s.toFixed(2)) : ""),
   });
 
-  const add = (/** @type {HTMLElement} */ parent, /** @type {string} */ name, /** @type {any} */ options, /** @type {any} */ columns) => {
+  const add = (/** @type {HTMLElement} */ parent, /** @type {string} */ name, /** @type {any} */ options, /** @type {any} */ columns, dimension = -1) => {
     const box = element("div", "chart", undefined), label = element("span", "name", name);
     parent.append(box);
     if (name) box.append(label);
     const whole = parent === byId("overview");
     const plot = new uPlot({
-      width: parent.clientWidth, legend: {show: false}, pxAlign: false, padding: [10, 14, 4, 0], ...options,
+      width: parent.clientWidth, legend: {show: false}, pxAlign: false, padding: [10, 26, 4, 0], ...options,
       cursor: {sync: {key: "moment", setSeries: false}, drag: {x: true, y: false, setScale: !whole}, points: {show: false}, y: false},
       scales: {x: {time: false, range: () => whole ? [0, duration] : [range.min, range.max]}, y: {range: options.limits}},
       hooks: {
@@ -158,7 +172,7 @@
       const at = plot.posToVal(e.clientX - plot.over.getBoundingClientRect().left, "x"), by = Math.exp(e.deltaY / 400);
       zoom(at - (at - range.min) * by, at + (range.max - at) * by);
     }, {passive: false});
-    charts.push({plot, box, head, whole});
+    charts.push({plot, box, label, head, whole, dimension});
   };
 
   const draw = () => {
@@ -174,24 +188,30 @@
       add(byId("overview"), "", {...waveform, height: 48, axes: [axis(false), side(false)]}, columns);
       add(wide, "sound", {...waveform, height: 70, axes: [axis(false), side(false)]}, columns);
     }
-    const shownDimensions = dimensions.map((/** @type {string} */ name, /** @type {number} */ i) => ({name, columns: curve(i)}))
-      .filter((/** @type {any} */ d) => d.columns[0].length);
-    shownDimensions.forEach((/** @type {any} */ d, /** @type {number} */ i) => {
-      const line = {stroke: faint(d.name), width: 0, points, spanGaps: false};
-      add(wide, d.name, {
-        limits: scale, height: 92 + (i === shownDimensions.length - 1 ? 28 : 0), bands: [{series: [3, 2], fill: faint(d.name)}],
-        axes: [axis(i === shownDimensions.length - 1), side(true)],
-        series: [{}, {stroke: color(d.name), width: 2.5, points, spanGaps: false}, line, line],
-      }, d.columns);
-    });
-    const about = shownDimensions.map((/** @type {any} */ d) => d.name).join(", ");
-    wide.setAttribute("aria-label", `Curves of ${about || "the sound"} over time. The table at the end of the page has the same numbers.`);
+    step = stepFor(range.max - range.min);
+    const known = dimensions.filter((/** @type {string} */ _, /** @type {number} */ i) => utterances.some((/** @type {any} */ u) => u.scores[i]));
+    for (const name of known) {
+      const isLast = name === known.at(-1), line = {stroke: faint(name), width: 0, points, spanGaps: false}, i = dimensions.indexOf(name);
+      add(wide, titled(name, step), {
+        limits: scale, height: 92 + (isLast ? 28 : 0), bands: [{series: [3, 2], fill: faint(name)}], axes: [axis(isLast), side(true)],
+        series: [{}, {stroke: color(name), width: 2.5, points, spanGaps: false}, line, line],
+      }, curve(i, step), i);
+    }
+    wide.setAttribute("aria-label", `Curves of ${known.join(", ") || "the sound"} over time. The table at the end of the page has the same numbers.`);
     move();
   };
 
   const zoom = (/** @type {number} */ from, /** @type {number} */ to) => {
     const length = Math.min(Math.max(to - from, 1), duration), min = Math.min(Math.max(from, 0), duration - length);
     range = {min, max: min + length};
+    if (step !== stepFor(length)) {
+      step = stepFor(length);
+      for (const {plot, label, dimension} of charts) {
+        if (dimension < 0) continue;
+        label.textContent = titled(dimensions[dimension], step);
+        plot.setData(curve(dimension, step), false);
+      }
+    }
     for (const {plot, whole} of charts) if (!whole) plot.setScale("x", range);
     move();
   };

@@ -20,7 +20,8 @@ from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.store.objects import Location
 
 _PAGES = "recordings"
-_SCRIPTS = {"plot": "vendor/uPlot.iife.min.js", "script": "recording.js"}
+_SCRIPTS = {"common": "common.js", "script": "index.js"}
+_RECORDING_SCRIPTS = {"plot": "vendor/uPlot.iife.min.js", "common": "common.js", "script": "recording.js"}
 _SOUND = "media-src file: http: https: data:"
 _CAUTION = (
     "Scores are estimates with wide intervals. They help to find stretches worth listening to. They do not judge a person, and "
@@ -61,14 +62,14 @@ def report(
 
 def _index(corpus: Corpus, table: Table) -> bytes:
     return filled(
-        "index.html", {"script": "index.js"}, corpus.data(), title=table.path.name, caution=_CAUTION, footer=_footer(),
+        "index.html", _SCRIPTS, corpus.data(), title=table.path.name, caution=_CAUTION, footer=_footer(),
     )  # fmt: skip
 
 
 def _page(recording: Recording, heard: Sound, table: Table) -> bytes:
     depth = len(PurePosixPath(recording.stem).parts)
     return filled(
-        "recording.html", _SCRIPTS, _data(recording, heard, table), allowed=_SOUND,
+        "recording.html", _RECORDING_SCRIPTS, _data(recording, heard, table), allowed=_SOUND,
         title=recording.id, index="../" * depth + "index.html", footer=_footer(),
     )  # fmt: skip
 
