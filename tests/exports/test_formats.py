@@ -186,6 +186,25 @@ def test_a_table_of_transcribe_is_enough(exported: Callable[..., Path]) -> None:
     assert (out / "utterances.csv").read_text().splitlines()[0] == "file,start,end,speaker,language,text"
 
 
+def test_an_hour_of_ten_thousand_words(exported: Callable[..., Path]) -> None:
+    """By two speakers, who overlap; each tenth word has no length."""
+    words = [[(f"w{i}.{k}", 7 * i + k / 3, 7 * i + k / 3 + (0.25 if k % 10 else 0)) for k in range(20)] for i in range(500)]
+    rows = [scored_row("a.mp3", i, spoken, emphasised=[0, 7], speaker=f"S{i % 2}") for i, spoken in enumerate(words)]
+    out = exported(rows, "srt-words,vtt-words,textgrid,eaf,ctm,json,audacity,csv", [LedgerLine("a.mp3", duration=3600.0)])
+    said = sorted(text for spoken in words for text, _, _ in spoken)
+    cues = [event.plaintext for event in pysubs2.load(str(out / "a.words.srt"))]
+    assert sorted(cue.removeprefix("S0: ").removeprefix("S1: ") for cue in cues) == said
+    assert sorted(read_vtt(out / "a.words.vtt")) == said
+    grid, eaf = textgrid.openTextgrid(str(out / "a.TextGrid"), includeEmptyIntervals=False), Eaf(out / "a.eaf")
+    assert sorted(e.label for name in ("S0 - words", "S1 - words") for e in grid.getTier(name).entries) == said
+    assert sorted(v for name in ("S0 - words", "S1 - words") for *_, v in eaf.get_annotation_data_for_tier(name)) == said
+    assert sorted(line.split()[4] for line in (out / "a.ctm").read_text().splitlines()) == said
+    segments = json.loads((out / "a.json").read_text())["segments"]
+    assert sorted(word["word"] for segment in segments for word in segment["words"]) == said
+    assert len((out / "a.words.txt").read_text().splitlines()) == 10_000
+    assert len(pd.read_csv(out / "utterances.csv")) == 500
+
+
 TEXT = st.text(min_size=1, max_size=12)
 WORDS = st.lists(st.tuples(TEXT, st.floats(0, 30), st.floats(0, 3)), max_size=8)
 

@@ -38,7 +38,8 @@
   });
   if (data.density) {
     const side = data.density.length, most = Math.max(...data.density.flat(), 1);
-    const drawing = svg("svg", {viewBox: `0 0 ${side} ${side}`, role: "img", "aria-label": "Utterances by valence, to the right, and arousal, upwards"});
+    const drawing = svg("svg", {viewBox: `0 0 ${side} ${side}`, preserveAspectRatio: "none", role: "img"});
+    drawing.setAttribute("aria-label", "Utterances by valence, to the right, and arousal, upwards");
     data.density.forEach((/** @type {number[]} */ row, /** @type {number} */ y) => row.forEach((n, x) => {
       if (n) drawing.append(svg("rect", {x, y: side - 1 - y, width: 1, height: 1, class: "density", opacity: 0.15 + 0.85 * Math.sqrt(n / most)}));
     }));
