@@ -92,21 +92,25 @@ def least(level: float) -> int:
 def calibrate(scores: np.ndarray, ratings: np.ndarray, speakers: Sequence[str], level: float) -> Intervals:
     """The intervals that contain the share `level` of the ratings of such speakers.
 
-    scores, ratings: float [n, 3] in the same scale; a NaN rating is missing. The model of the scores must not have been trained
-    on these speakers. speakers: n names. A dimension with fewer ratings than `least` gets no interval. ValueError if all have
-    fewer.
+    ratings: float [n, 3]; NaN is missing. scores: in the same scale, [n, 3], or [W, n, 3] if the utterances are scored in W ways,
+    which the intervals are to serve alike. Another way adds no rating, so the number of utterances stays n. The model of the
+    scores must not have been trained on these speakers. speakers: n names. A dimension with fewer ratings than `least` gets no
+    interval. ValueError if all have fewer.
     """
+    ways = scores.reshape(-1, *ratings.shape)
     speaker = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)[1]
     reach: list[tuple[float | None, float | None]] = []
-    for score, rating in zip(scores.T, ratings.T, strict=True):
+    for d, rating in enumerate(ratings.T):
         is_rated = ~np.isnan(rating)
-        if is_rated.sum() < least(level):
+        n = int(is_rated.sum())
+        if n < least(level):
             reach.append((None, None))
             continue
-        residual, speaker_of = rating[is_rated] - score[is_rated], speaker[is_rated]
-        weight = 1 / np.bincount(speaker_of)[speaker_of]
+        residual, speaker_of = (rating[is_rated] - ways[:, is_rated, d]).ravel(), speaker[is_rated]
+        weight = np.tile(1 / np.bincount(speaker_of)[speaker_of], len(ways))
         share = (1 + level) / 2
-        reach.append((max(0.0, _upper_quantile(-residual, weight, share)), max(0.0, _upper_quantile(residual, weight, share))))
+        lower, upper = (max(0.0, _upper_quantile(sign * residual, weight, share, n)) for sign in (-1, 1))
+        reach.append((lower, upper))
     below, above = zip(*reach, strict=True)
     if all(x is None for x in above):
         raise ValueError(f"intervals at level {level:g} need at least {least(level)} ratings, but there are fewer")
@@ -115,12 +119,11 @@ def calibrate(scores: np.ndarray, ratings: np.ndarray, speakers: Sequence[str], 
     return Intervals(level=level, below=below, above=above, utterances=int(rated.sum()), speakers=count)
 
 
-def _upper_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
-    """The smallest value with at least `share` of the weight at or below it, counting one more utterance beyond all others."""
+def _upper_quantile(values: np.ndarray, weights: np.ndarray, share: float, n: int) -> float:
+    """The smallest value with at least `share` of the weight at or below it, counting one more utterance beyond all `n` others."""
     order = np.argsort(values, kind="stable")
-    n = len(values)
     reached = np.cumsum(weights[order]) / weights.sum() * n / (n + 1)
-    return float(values[order][min(int(np.searchsorted(reached, share - 1e-12)), n - 1)])
+    return float(values[order][min(int(np.searchsorted(reached, share - 1e-12)), len(values) - 1)])
 
 
 def _is_reach(value: object) -> bool:

@@ -361,10 +361,9 @@ def _calibrate(scores: np.ndarray, examples: TrainingSet, settings: TrainSetting
 
     The same intervals serve scores with and without a reference.
     """
-    chosen = np.tile(examples.calibrating, len(scores))
-    together = np.concatenate(scores)
+    chosen = examples.calibrating
     try:
-        return intervals.calibrate(together, examples.labels[chosen], examples.clusters[chosen].tolist(), settings.level)
+        return intervals.calibrate(scores, examples.labels[chosen], examples.clusters[chosen].tolist(), settings.level)
     except ValueError:
         return None
 

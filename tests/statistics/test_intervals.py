@@ -98,6 +98,20 @@ def test_a_dimension_with_too_few_ratings_has_no_interval() -> None:
     assert Intervals.from_json(json.loads(json.dumps(known.to_json()))) == known
 
 
+def test_an_utterance_that_is_scored_in_two_ways_counts_once() -> None:
+    """With equal scores, the intervals are those of one way. Of 19 ratings, the farthest has to be inside."""
+    rng = np.random.default_rng(0)
+    for speakers, each in ((30, 1), (5, 6)):  # if each counted twice, the 29th of 30 would be far enough
+        scores, ratings, names = _sample(rng, speakers, each)
+        assert calibrate(np.stack([scores, scores]), ratings, names, 0.9) == calibrate(scores, ratings, names, 0.9)
+    scores, ratings, names = _sample(rng, 19, 1)
+    both = calibrate(np.stack([scores, scores - 0.5]), ratings, names, 0.9)
+    assert both.above == pytest.approx((ratings - scores + 0.5).max(axis=0))
+    assert both.utterances == 19
+    with pytest.raises(ValueError, match="at least 19 ratings"):
+        calibrate(np.stack([scores, scores])[:, 1:], ratings[1:], names[1:], 0.9)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

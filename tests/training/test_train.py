@@ -128,6 +128,8 @@ def test_a_relative_head_of_few_speakers_has_the_ccc_of_both_ways(tmp_path: Path
     assert result.relative_ccc is not None
     best = (result.best.valence, result.best.arousal, result.best.dominance)
     assert best == pytest.approx(np.mean([result.ccc, result.relative_ccc], axis=0))  # type: ignore[arg-type]
+    assert result.intervals is not None
+    assert result.intervals.utterances == result.development_utterances
     card = (tmp_path / "head" / "MODEL_CARD.md").read_text()
     assert "| dimension | CCC | CCC with reference |" in card
     assert f"| dominance | {result.ccc[2]:.3f} | {result.relative_ccc[2]:.3f} |" in card
