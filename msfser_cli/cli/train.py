@@ -77,7 +77,7 @@ def train(
         else:
             log.say("note", line)
     folder = None if root is None else location(root)
-    progress = _Progress(settings.epochs)
+    progress = _Progress(settings.epochs, settings.relative)
     try:
         result = run(examples, settings, out, progress.epoch, redo=redo, root=folder, on_audio=progress.audio)
     finally:
@@ -87,11 +87,13 @@ def train(
         from json import dumps
 
         typer.echo(dumps({**asdict(result), "best": result.best.to_json()}, ensure_ascii=False))
-    log.say("summary", _summary(result), out=str(out), unchanged=result.unchanged, epochs=result.epochs, exit_code=0)
+    line = _summary(result, settings.relative)
+    log.say("summary", line, out=str(out), unchanged=result.unchanged, epochs=result.epochs, exit_code=0)
 
 
-def _line(epoch: Epoch) -> str:
-    return f"loss {epoch.loss:.3f}, development CCC {_ccc(epoch.valence, epoch.arousal, epoch.dominance)}"
+def _line(epoch: Epoch, relative: bool) -> str:
+    of = " (mean of that with and without reference)" if relative else ""
+    return f"loss {epoch.loss:.3f}, development CCC{of} {_ccc(epoch.valence, epoch.arousal, epoch.dominance)}"
 
 
 def _ccc(*values: float | None) -> str:
@@ -99,8 +101,8 @@ def _ccc(*values: float | None) -> str:
     return ", ".join(f"{name} {x:.3f}" for name, x in rated)
 
 
-def _summary(result: Trained) -> str:
-    line = _line(result.best)
+def _summary(result: Trained, relative: bool) -> str:
+    line = _line(result.best, relative)
     if result.ccc is not None and result.relative_ccc is not None:
         line += f"; without reference {_ccc(*result.ccc)}, with reference {_ccc(*result.relative_ccc)}"
     elif result.ccc is not None:
@@ -116,8 +118,8 @@ def _summary(result: Trained) -> str:
 class _Progress:
     """The progress of a training: a bar on a terminal, else a line every half minute with the epoch and the audio encoded."""
 
-    def __init__(self, epochs: int) -> None:
-        self._of, self._bar, self._last = epochs, None, time.monotonic()
+    def __init__(self, epochs: int, relative: bool) -> None:
+        self._of, self._relative, self._bar, self._last = epochs, relative, None, time.monotonic()
         self._done, self._seconds, self._line = 0, 0.0, ""
         if log.is_watched:
             from tqdm import tqdm
@@ -126,7 +128,7 @@ class _Progress:
 
     def epoch(self, epoch: Epoch) -> None:
         """One epoch is done."""
-        self._done, self._seconds, self._line = epoch.epoch, 0.0, _line(epoch)
+        self._done, self._seconds, self._line = epoch.epoch, 0.0, _line(epoch, self._relative)
         if self._bar is not None:
             self._bar.update(epoch.epoch - self._bar.n)
         self._say(self._line)

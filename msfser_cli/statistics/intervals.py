@@ -120,7 +120,7 @@ def calibrate(scores: np.ndarray, ratings: np.ndarray, speakers: Sequence[str], 
 
 
 def _upper_quantile(values: np.ndarray, weights: np.ndarray, share: float, n: int) -> float:
-    """The smallest value with at least `share` of the weight at or below it, counting one more utterance beyond all `n` others."""
+    """The smallest value with at least `share` of the weight at or below it, counting one more beyond all `n` utterances."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order]) / weights.sum() * n / (n + 1)
     return float(values[order][min(int(np.searchsorted(reached, share - 1e-12)), len(values) - 1)])

@@ -11,6 +11,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import math
 import shutil
 from collections import Counter
@@ -47,6 +48,8 @@ from msfser_cli.training.fit import DivergedError, Epoch, Trainer, TrainingPlan
 from msfser_cli.training.references import References
 from msfser_cli.training.training_set import TrainingSet
 
+logger = logging.getLogger("msfser")
+
 REFERENCE_DIM = 32
 """The hidden size of the weights of a reference."""
 
@@ -70,10 +73,10 @@ class Trained:
     ccc: tuple[float | None, ...] | None
     """CCC for each of `DIMENSIONS`, without a reference, on the utterances that give the intervals.
 
-    None if these chose the epoch too, and the head has no reference: then it is that of the `best` epoch.
+    None if these chose the epoch too, and there is no `relative_ccc`: then it is that of the `best` epoch.
     """
     relative_ccc: tuple[float | None, ...] | None
-    """The same with references of all utterances of each speaker; None for a head without a reference."""
+    """The same with references of all utterances of each speaker; None if the head or every speaker has no reference."""
     encoder: str | None
     """The folder of the fine-tuned encoder; None without fine-tuning."""
     unchanged: bool = False
@@ -115,6 +118,8 @@ def train(
         _make_room(out, work, redo=redo)
         if (out / weights.CONFIG_NAME).exists():
             return _finished(examples, out)
+        if settings.relative and not _is_compared(examples):
+            logger.warning("%s. So the CCC with a reference is unknown", _NOT_COMPARED)
         learner = _learner(examples, config, settings, backbone, root, on_audio)
         trainer = learner.trainer
         _restore(trainer, out)
@@ -189,11 +194,23 @@ def _config(examples: TrainingSet, settings: TrainSettings) -> MsfSerConfig:
 
 
 def _require_references(examples: TrainingSet) -> None:
-    """UsageError unless a speaker of the training set has enough voices for a reference."""
+    """UsageError unless two speakers of the training set have enough voices for a reference.
+
+    The head learns from differences between speakers, and a single speaker differs from nobody.
+    """
     voiced = examples.train[examples.present[examples.train, 0]]
-    if max(Counter(examples.clusters[voiced]).values(), default=0) < FEWEST:
-        raise UsageError(f"{examples.table}: no speaker has {FEWEST} training utterances with a voice, and --relative compares "
-                         "those of a speaker; leave it out, or give the speakers in a column speaker of the labels")
+    enough = sum(count >= FEWEST for count in Counter(examples.clusters[voiced]).values())
+    if enough < 2:
+        raise UsageError(f"{examples.table}: {'only one' if enough else 'no'} speaker has {FEWEST} training utterances with a "
+                         "voice, and --relative learns from differences between at least two such speakers; leave it out, or "
+                         "give the speakers in a column speaker of the labels")
+
+
+def _is_compared(examples: TrainingSet) -> bool:
+    """Whether a voice of `examples.calibrating` has a reference."""
+    others = np.setdiff1d(np.flatnonzero(examples.present[:, 0]), examples.train)
+    counts = Counter(examples.clusters[others])
+    return any(counts[examples.clusters[i]] >= FEWEST for i in np.intersect1d(examples.calibrating, others))
 
 
 def _learner(
@@ -318,7 +335,8 @@ def _finish(learner: _Learner, examples: TrainingSet, settings: TrainSettings, o
     scores = trainer.scores(examples.calibrating)
     reach = _calibrate(scores, examples, settings)
     ways = [tuple(None if math.isnan(x) else x for x in way) for way in trainer.ccc(examples.calibrating, scores).tolist()]
-    ccc, relative = (ways[0] if examples.is_split or settings.relative else None), (ways[1] if settings.relative else None)
+    relative = ways[1] if settings.relative and _is_compared(examples) else None
+    ccc = ways[0] if examples.is_split or relative is not None else None
     if learner.voice is not None:
         encoder = _save_encoder(learner.voice, out)
         head.config = replace(head.config, acoustic_encoder=f"{finetune.BACKEND}:{folder_identity(encoder)}")
@@ -406,17 +424,22 @@ parameters, the fusion `{fusion}`, and the streams {streams}. It scores {dimensi
 {caution}
 {intervals}"""
 
+_NOT_COMPARED = f"The speakers who give the development CCC have fewer than {FEWEST} utterances with a voice each"
+
 _WHOLE = """\
-The epoch was chosen on these utterances, because they are too few to be split. So the CCC is a little too high, and the intervals
-are a little too narrow. Publish the results of `msfser evaluate` on other speakers instead."""
+The epoch was chosen on these utterances, because they are too few to be split. So the CCC is a little too high{narrow}. Publish
+the results of `msfser evaluate` on other speakers instead."""
+
+_NARROW = ", and the\nintervals are a little too narrow"
 
 _HALF = """\
 The epoch was chosen on the other {choosing} utterances of the development set, of {who}. If you choose between trainings by this
 CCC, publish the results of `msfser evaluate` on other speakers instead."""
 
 _IN_BOTH = """
-{count} speakers of the development set are in the training set too. For new speakers, the CCC is too high, and the intervals are
-too narrow."""
+{count} speakers of the development set are in the training set too. For new speakers, the CCC is too high{narrow}."""
+
+_NARROW_TOO = ", and the intervals are\ntoo narrow"
 
 _INTERVALS = """\
 If they come from ten speakers or more, the intervals contain {level:.0%} of the ratings of such speakers, where each speaker
@@ -439,7 +462,12 @@ def _card(examples: TrainingSet, learner: _Learner, settings: TrainSettings, res
     ways = {"CCC": result.ccc, "CCC with reference": result.relative_ccc} if result.relative_ccc else {"CCC": result.ccc}
     ccc = {name: dict(zip(DIMENSIONS, of_way, strict=True)) if of_way else result.best.to_json() for name, of_way in ways.items()}
     half = _HALF.format(choosing=len(examples.choosing), who=examples.who(examples.choosing))
-    caution = half if examples.is_split else _WHOLE
+    made = result.intervals is not None
+    caution = half if examples.is_split else _WHOLE.format(narrow=_NARROW if made else "")
+    if examples.in_both:
+        caution += _IN_BOTH.format(count=examples.in_both, narrow=_NARROW_TOO if made else "")
+    if settings.relative and result.relative_ccc is None:
+        caution += f"\n{_NOT_COMPARED}.\nSo the CCC with a reference is unknown."
     return _CARD.format(
         version=__version__, acoustic=config.acoustic_encoder, text=config.text_encoder, fusion=config.fusion,
         parameters=sum(p.numel() for p in learner.head.parameters()), streams=", ".join(config.streams),
@@ -450,7 +478,7 @@ def _card(examples: TrainingSet, learner: _Learner, settings: TrainSettings, res
         seed=settings.seed, epochs=result.epochs, best=result.best.epoch, epochs_file=EPOCHS, level=settings.level,
         choosing="one half of the development set" if examples.is_split else "the development set",
         calibrating=f"{len(examples.calibrating)} development utterances of {examples.who(examples.calibrating)}",
-        caution=caution + (_IN_BOTH.format(count=examples.in_both) if examples.in_both else ""),
+        caution=caution,
         intervals="" if result.intervals is None else _INTERVALS.format(level=settings.level),
         finetuned="" if voice is None else _FINETUNED.format(encoder=ENCODER, start=voice.start.identity),
         ways=" | ".join(ways), rule="---|" * len(ways),

@@ -38,6 +38,7 @@ class TrainingSet:
     labels: float64 [n, 3] in `scale`; NaN if missing. dimensions: those with labels.
     train, development: int64 indices. choosing, calibrating: the two halves of `development`; both are all of it if it is too
     small to be split.
+    is_enough: whether `calibrating` has enough ratings for prediction intervals of a dimension.
     """
 
     table: Path
@@ -54,6 +55,7 @@ class TrainingSet:
     development: np.ndarray
     choosing: np.ndarray
     calibrating: np.ndarray
+    is_enough: bool
     dimensions: tuple[str, ...]
 
     @property
@@ -83,9 +85,9 @@ class TrainingSet:
             lines.append(f"development set: {len(self.choosing)} utterances ({self.who(self.choosing)}) choose the epoch, and "
                          f"{len(self.calibrating)} ({self.who(self.calibrating)}) give its CCC and the prediction intervals")
         else:
+            which, too = (" and the prediction intervals", ", and the intervals too narrow") if self.is_enough else ("", "")
             lines.append(f"warning: the development set ({self.who(self.development)}) is too small to be split. So the same "
-                         "utterances choose the epoch and give its CCC and the prediction intervals: the CCC will be too high, "
-                         "and the intervals too narrow")
+                         f"utterances choose the epoch and give its CCC{which}: the CCC will be too high{too}")
         if self.in_both:
             lines.append(f"warning: {self.in_both} speakers are in both of the labels' splits, so the development CCC is too "
                          "high")
@@ -142,6 +144,7 @@ def read(
         utterances=labelled.select(*_KEYS, "split", "cluster", "kind"), acoustic=acoustic[chosen], texts=texts[chosen],
         present=present[chosen], labels=values, train=train, development=development,
         choosing=choosing, calibrating=calibrating, dimensions=dimensions,
+        is_enough=bool((~np.isnan(values[calibrating])).sum(axis=0).max() >= least(settings.level)),
     )  # fmt: skip
 
 

@@ -135,17 +135,60 @@ def test_a_relative_head_of_few_speakers_has_the_ccc_of_both_ways(tmp_path: Path
     assert f"| dominance | {result.ccc[2]:.3f} | {result.relative_ccc[2]:.3f} |" in card
 
 
-@pytest.mark.parametrize("kept", [1, 2])
-def test_a_relative_head_needs_several_voices_of_a_speaker(tmp_path: Path, kept: int) -> None:
-    content = corpus()
+def in_splits(content: Corpus, development: set[str], kept: dict[str, int], others: int) -> Corpus:
+    """`content` with the split of each speaker, and the voices of their first `kept` or `others` utterances."""
     heard: Counter[str] = Counter()
     for row, label in zip(content.rows, content.labels, strict=True):
-        heard[label["speaker"]] += 1
-        if heard[label["speaker"]] > kept:
+        speaker = label["speaker"]
+        label["split"] = "Development" if speaker in development else "Train"
+        heard[speaker] += 1
+        if heard[speaker] > kept.get(speaker, others):
             row["acoustic_vector"] = None
+    return content
+
+
+@pytest.mark.parametrize(
+    ("kept", "others", "says"),
+    [({}, 1, "no speaker has 3"), ({}, 2, "no speaker has 3"), ({"s4": 30}, 2, "only one speaker has 3")],
+)
+def test_a_relative_head_needs_several_voices_of_two_speakers(
+    tmp_path: Path, kept: dict[str, int], others: int, says: str
+) -> None:
     settings = TrainSettings(**{**QUICK.__dict__, "relative": True})
-    with pytest.raises(UsageError, match="no speaker has 3 training utterances with a voice"):
-        fitted(examples(tmp_path, content, settings), tmp_path / "head", settings)
+    data = examples(tmp_path, in_splits(corpus(), {"s0", "s1"}, kept, others), settings)
+    with pytest.raises(UsageError, match=f"{says} training utterances with a voice.*at least two such speakers"):
+        fitted(data, tmp_path / "head", settings)
+
+
+@pytest.mark.parametrize("of_development", [2, 3])
+def test_a_ccc_with_a_reference_that_no_speaker_has_is_not_given(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, of_development: int
+) -> None:
+    settings = TrainSettings(**{**QUICK.__dict__, "relative": True, "epochs": 2})
+    few = dict.fromkeys(("s0", "s1"), of_development)
+    data = examples(tmp_path, in_splits(corpus(), {"s0", "s1"}, few, 30), settings)
+    result = fitted(data, tmp_path / "head", settings)
+    card = (tmp_path / "head" / "MODEL_CARD.md").read_text()
+    is_known = of_development == 3
+    assert ("fewer than 3 utterances with a voice" in caplog.text) != is_known
+    assert ("fewer than 3 utterances with a voice" in card) != is_known
+    assert ("CCC with reference" in card) == is_known
+    assert (result.relative_ccc is not None) == (result.ccc is not None) == is_known
+    assert fitted(data, tmp_path / "head", settings) == dataclasses.replace(result, unchanged=True)
+
+
+def test_no_intervals_are_not_called_too_narrow(tmp_path: Path) -> None:
+    """18 ratings: one too few. The speakers are in both sets."""
+    content = corpus(58, 1)
+    for i, line in enumerate(content.labels):
+        line["split"] = "Train" if i < 40 else "Development"
+    data = examples(tmp_path, content)
+    result = fitted(data, tmp_path / "head", TrainSettings(**{**QUICK.__dict__, "epochs": 1}))
+    assert result.intervals is None
+    said = "\n".join(data.account()) + (tmp_path / "head" / "MODEL_CARD.md").read_text()
+    assert "the CCC will be too high" in said
+    assert "the CCC is too high." in said
+    assert "narrow" not in said
 
 
 def test_a_relative_head_needs_voices_that_do_not_change() -> None:
@@ -521,6 +564,10 @@ def test_the_command_says_what_it_found_and_made(tmp_path: Path) -> None:
     assert f"| arousal | {best['arousal']:.3f} |" in card
     again = CliRunner().invoke(app, words)
     assert "already trained" in again.stderr
+    assert "(mean of" not in again.stderr
+    relative = CliRunner().invoke(app, [*words, "--relative", "--redo"])
+    assert "development CCC (mean of that with and without reference) valence" in relative.stderr
+    assert CliRunner().invoke(app, [*words, "--redo"]).exit_code == 0
     log = [json.loads(line) for line in CliRunner().invoke(app, [*words, "--log-format", "json"]).stderr.splitlines()]
     assert {event["event"] for event in log[:-1]} == {"note", "warning"}
     assert (log[-1]["event"], log[-1]["unchanged"], log[-1]["message"]) == ("summary", True, again.stderr.splitlines()[-1])
