@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import polars as pl
 
 from msfser_cli import settings as st
 from msfser_cli.errors import LabelError
-from msfser_cli.evaluation.joining import match_names
+from msfser_cli.evaluation.joining import match_names, nothing_matches
 from msfser_cli.evaluation.labels import Labels, Scale, read_labels, resolve_scale
 from msfser_cli.evaluation.pairing import COLUMNS, ENDS, pair
 from msfser_cli.model.weights import load_config
@@ -52,7 +52,7 @@ def calibrate(
     if reach is None:
         config = load_config(chain.models["head"].path)
         score_scale = Scale(config.low, config.high)
-        reach = _from_sample(chain, list(_named(items, labels)), labels, resolved.scale, score_scale, level).to_json()
+        reach = _from_sample(chain, _named(items, labels), labels, resolved.scale, score_scale, level).to_json()
     return replace(chain, settings={**chain.settings, "predict": replace(settings, intervals=reach)})
 
 
@@ -68,13 +68,16 @@ def _earlier(chain: Chain, settings: st.PredictSettings, out: str | Path, level:
     return reach if same and isinstance(reach, dict) and reach.get("level") == level else None
 
 
-def _named(items: Iterable[Item], labels: Labels) -> Iterator[Item]:
-    """The items that the labels are about, in order."""
+def _named(items: Iterable[Item], labels: Labels) -> list[Item]:
+    """The items that the labels are about, in order. LabelError if there are none."""
     by_id = {item.recording.recording_id: item for item in items}
     of_utterances = labels.frame["utterance_id"].drop_nulls().str.replace(r"#\d+$", "")
     names = labels.frame["recording"].drop_nulls().unique(maintain_order=True)
     labelled = {recording for recording, _ in match_names(labels.path, names, by_id).values()} | set(of_utterances)
-    return (item for identity, item in by_id.items() if identity in labelled)
+    chosen = [item for identity, item in by_id.items() if identity in labelled]
+    if not chosen:
+        raise nothing_matches(labels, by_id)
+    return chosen
 
 
 def _from_sample(
@@ -87,6 +90,8 @@ def _from_sample(
             logger.warning("calibration does not use %s: %s", work.recording.recording_id, work.error)
         else:
             rows += [{name: row[name] for name in kinds} for row in work.rows]
+    if not rows:
+        raise LabelError(labels.path, "the recordings that it names have no utterances", "label recordings with speech")
     matched = pair(pl.DataFrame(rows, schema=kinds), labels).frame
     pairs = matched.filter(pl.col("utterances") == 1)
     if several := len(matched) - len(pairs):

@@ -85,10 +85,7 @@ def join(utterances: pl.DataFrame, labels: Labels) -> Joined:
         frame = _overlaps(named.select("row", "recording_id", "start", "end"), utterances)
 
     if frame.is_empty():
-        theirs = some(labels.frame["recording"].unique(maintain_order=True))
-        ours = some(utterances["recording_id"].unique(maintain_order=True))
-        raise LabelError(labels.path, f"no label matches an utterance: the labels name {theirs}, the utterances are of {ours}",
-                         _WRITE_AS_IDS)
+        raise nothing_matches(labels, utterances["recording_id"].unique(maintain_order=True))
     matched = labels.frame.join(frame, on="row", how="semi", maintain_order="left")
     matched_by = Counter(rule_of.get(name, "utterance_id") for name in matched["recording"])
     recordings = utterances.select("recording_id").unique(maintain_order=True)
@@ -100,6 +97,13 @@ def join(utterances: pl.DataFrame, labels: Labels) -> Joined:
         recordings=unmatched(recordings, frame, "recording_id"),
         utterances=unmatched(utterances, frame, "utterance_id"),
     )
+
+
+def nothing_matches(labels: Labels, recordings: Iterable[str]) -> LabelError:
+    """The error for labels that match nothing in these recordings, with some names of both."""
+    theirs = some(labels.frame["recording"].unique(maintain_order=True))
+    return LabelError(labels.path, f"no label matches an utterance: the labels name {theirs}, the utterances are of "
+                      f"{some(recordings)}", _WRITE_AS_IDS)
 
 
 def match_names(path: Path, names: Iterable[str], recordings: Iterable[str]) -> dict[str, tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,27 @@ def test_too_few_ratings_are_refused(head: Path, tmp_path: Path) -> None:
     table, gold = Corpus(content.rows, content.labels[:18]).write(tmp_path)
     with pytest.raises(LabelError, match="at least 19 ratings"):
         predicted(table, head, "--calibrate", str(gold))
+
+
+def test_labels_of_another_corpus_are_refused_with_names_of_both(head: Path, tmp_path: Path) -> None:
+    content = corpus(60)
+    for line in content.labels:
+        line["file"] = "other_" + line["file"].replace("/", "_")
+    table, gold = content.write(tmp_path)
+    with pytest.raises(LabelError, match=r"the labels name 'other_s0_0000\.wav', .*the utterances are of 's0/0000\.wav', "):
+        predicted(table, head, "--calibrate", str(gold))
+
+
+def test_labels_of_recordings_without_speech_are_refused(head: Path, tmp_path: Path) -> None:
+    audio = tmp_path / "audio" / "silent.wav"
+    audio.parent.mkdir()
+    with wave.open(str(audio), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(bytes(32000))
+    gold = tmp_path / "labels.csv"
+    gold.write_text("file,valence,arousal,dominance\nsilent.wav,1,2,3\n")
+    with pytest.raises(LabelError, match="the recordings that it names have no utterances"):
+        predicted(audio, head, "--calibrate", str(gold), "--scale", "1:7")
 
 
 @pytest.mark.parametrize("idle", [("--level", "0.5"), ("--scale", "1:7"), ("--ignore-outside",)])
