@@ -101,6 +101,26 @@ def test_a_name_that_means_another_person_in_each_recording_is_none(tmp_path: Pa
     assert {(row["reference"], row["reference_utterances"]) for row in rows(tmp_path / "scores.parquet")} == {(None, 0)}
 
 
+@pytest.mark.parametrize("kind", ["recording", "speaker"])
+def test_a_reference_that_changes_no_score_is_said_once(tmp_path: Path, predict: Predict, kind: str) -> None:
+    made = spoken()
+    for row in made.rows:
+        row["speaker"] = None
+    table, out = made.write(tmp_path)[0], f"{kind}.parquet"
+    says = f"warning: --reference {kind} changed no score: no speaker has 3 utterances"
+    assert predict(table, "--reference", kind, out=out).stderr.count(says) == 1
+    assert "changed no score" not in predict(table, "--reference", kind, out=out).stderr
+    assert "changed no score" not in predict(table, out="auto.parquet").stderr
+    # A new recording without a reference is no news where others have one.
+    three = [{**made.rows[i], "recording_id": "a.wav", "utterance_id": f"a.wav#{i:04d}", "speaker": "s"} for i in range(3)]
+    compared = Corpus(three, made.labels)
+    predict(compared.write(tmp_path)[0], "--reference", kind, "--redo", out=out)
+    more = Corpus([*compared.rows, made.rows[5]], made.labels)
+    done = predict(more.write(tmp_path)[0], "--reference", kind, out=out)
+    assert json.loads(done.stdout)["done"] == 1
+    assert "changed no score" not in done.stderr
+
+
 def test_shards_have_the_references_of_the_whole_table(tmp_path: Path, predict: Predict) -> None:
     table = spoken().write(tmp_path)[0]
     predict(table, "--reference", "speaker")
