@@ -62,7 +62,7 @@ def find(inputs: Sequence[str], root: Location | None = None) -> Corpus:
             ignored += len(inside) - len(recordings) + hidden
             paths += sorted(recordings + unlisted)
         elif is_table_name(path):
-            raise UsageError(f"{path}: a manifest must be the only input; remove the others")
+            raise UsageError(f"{path}: a table must be the only input; remove the others")
         else:
             paths.append(path)
     if folders and not paths:

@@ -197,7 +197,7 @@ def test_a_manifest_that_is_wrong_is_refused_by_row(tmp_path: Path, content: str
 
 def test_a_manifest_stands_alone(corpus: Path) -> None:
     (corpus / "m.csv").write_text("path\nb.wav\n")
-    with pytest.raises(UsageError, match="only input"):
+    with pytest.raises(UsageError, match="a table must be the only input"):
         find([str(corpus / "m.csv"), str(corpus / "b.wav")])
 
 
