@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from msfser_cli.runs.source import Source
 
 
-_UNMET = {
-    "recording": "no speaker has {fewest} utterances in one recording",
-    "speaker": "no speaker has {fewest} utterances; the column speaker has to name people",
-}
-"""Why no voice was compared, for the values of --reference that ask for it."""
-
-
 @dataclass(frozen=True)
 class Calibration:
     """What `predict` is to calibrate its intervals on, as the user wrote it. labels: None: it is not to calibrate them."""
@@ -67,8 +60,7 @@ def execute(
     from msfser_cli.runs import chain, runner
     from msfser_cli.runs.engines.workforce import Workforce
     from msfser_cli.runs.source import require_languages, source_of
-    from msfser_cli.runs.speakers import with_references
-    from msfser_cli.stages.predict import FEWEST
+    from msfser_cli.runs.speakers import with_references, without_effect
     from msfser_cli.store.objects import location
     from msfser_cli.store.shard import Shard
 
@@ -112,9 +104,8 @@ def execute(
         progress.close()
     if how.json:
         typer.echo(console.as_json(asdict(result)))
-    reference = given.of("predict").get("reference", "auto") if command == "predict" else "auto"
-    if reference in _UNMET and result.utterances and not _is_compared(Path(how.out)):
-        log.warn(f"--reference {reference} changed no score: {_UNMET[reference].format(fewest=FEWEST)}")
+    if command == "predict" and result.utterances and (why := without_effect(given.values["reference"], Path(how.out))):
+        log.warn(f"--reference {given.values['reference']} changed no score: {why}")
     code = EXIT_SOME_FAILED if result.published["failed"] or result.published["incomplete"] else 0
     # What earlier runs failed or missed was reported then. A nightly run does not report it again.
     level = "warning" if result.failed or result.incomplete or result.missing_words else "info"
@@ -123,12 +114,3 @@ def execute(
         for line in console.came_out(Path(how.out)):
             log.say("note", line)
     raise typer.Exit(code)
-
-
-def _is_compared(out: Path) -> bool:
-    """Whether a score in the table at `out` has a reference."""
-    from msfser_cli.schemas import PREDICT
-    from msfser_cli.store import tables
-
-    found = tables.read(out, [column for column in PREDICT if column.name == "reference"]).column("reference")
-    return bool(found.null_count < len(found))

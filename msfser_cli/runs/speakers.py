@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from msfser_cli.backends.speakers import is_named
 from msfser_cli.errors import UsageError
 from msfser_cli.runs.chain import Chain
 from msfser_cli.runs.source import Item, Source
+from msfser_cli.schemas import PREDICT
 from msfser_cli.settings import PredictSettings
 from msfser_cli.stages.predict import BROUGHT, FEWEST, Reference, evidence
+from msfser_cli.store import tables
 
 
 def with_references(chain: Chain, source: Source) -> Source:
@@ -38,6 +41,21 @@ def with_references(chain: Chain, source: Source) -> Source:
             "tables of embed with msfser join first"
         )
     return replace(source, items=_Referred(source.items, chain))
+
+
+def without_effect(reference: str | None, out: Path) -> str | None:
+    """Why no row of the table of scores at `out` has a reference, in words. None if one has, or if the user asked for none.
+
+    reference: the value of `--reference`; None if it was not given.
+    """
+    why = {
+        "recording": f"no speaker has {FEWEST} utterances in one recording",
+        "speaker": f"no speaker has {FEWEST} utterances; the column speaker has to name people",
+    }.get(reference or "")
+    if why is None:
+        return None
+    found = tables.read(out, [column for column in PREDICT if column.name == "reference"]).column("reference")
+    return why if found.null_count == len(found) else None
 
 
 @dataclass
