@@ -101,8 +101,9 @@ class OutputHeldError(MsfserError):
 
     exit_code = 6
 
-    def __init__(self, output: object, holder: str) -> None:
-        super().__init__(f"{output}: another run is writing here ({holder}); wait for it with --wait, or choose another --out")
+    def __init__(self, output: object, holder: str, remedy: str = "wait for it with --wait") -> None:
+        super().__init__(f"{output}: another run is writing here ({holder}); {remedy}, or choose another --out")
+        self.holder = holder
 
 
 class ResourceError(MsfserError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import io
 import os
 import select
 import signal
@@ -184,13 +185,18 @@ def _is_unread(output: int) -> bool:
 
 
 def _open_standard_streams() -> None:
-    """Open the standard streams that the caller closed. Otherwise a table could get descriptor 1, and libraries print into it."""
+    """Open the standard streams that the caller closed. Otherwise a table could get descriptor 1, and libraries print into it.
+
+    Characters that the encoding of stdout lacks are escaped.
+    """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for good
+    if isinstance(sys.stdout, io.TextIOWrapper):  # stderr escapes such characters by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _asks_for_json(arguments: list[str]) -> bool:

@@ -72,8 +72,10 @@ def evaluate(
         raise UsageError(f"--clusters takes speaker or recording, not {clusters!r}")
     if plot is not None:
         check_suffix(plot)
-    for out in (submission, plot):
-        _require_free(out, (scores, gold, vs))
+    from msfser_cli.store.ledger import ledger_path
+
+    for out, other in ((submission, plot), (plot, submission)):
+        _require_free(out, (scores, ledger_path(scores), gold, vs, other))
     if gold is None:
         if submission is None:
             raise UsageError("evaluate needs labels; pass them with --gold")
@@ -102,13 +104,15 @@ def evaluate(
     _print_report(result)
 
 
-def _require_free(out: Path | None, inputs: tuple[Path | None, ...]) -> None:
-    """UsageError if the file `out` is a folder or one of the `inputs`."""
-    if out is not None and out.is_dir():
+def _require_free(out: Path | None, others: tuple[Path | None, ...]) -> None:
+    """UsageError if the file `out` is a folder or one of the `others`."""
+    if out is None:
+        return
+    if out.is_dir():
         raise UsageError(f"{out}: is a folder; name a file to write")
-    for path in inputs:
-        if out is not None and path is not None and out.exists() and path.exists() and out.samefile(path):
-            raise UsageError(f"{out}: is an input of this command; name another file to write")
+    for path in filter(None, others):
+        if out.resolve() == path.resolve() or (out.exists() and path.exists() and out.samefile(path)):
+            raise UsageError(f"{out}: is an input or another output of this command; name another file to write")
 
 
 def _submit(out: Path, made: Submission) -> None:

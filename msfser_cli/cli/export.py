@@ -25,14 +25,15 @@ def export(
 ) -> None:
     """Write a table as files that other programs open.
 
+    Files for each recording, in folders like those of the corpus:
+
     srt, vtt              subtitles; srt-words, vtt-words: a cue for each word
     textgrid, eaf         Praat, ELAN
     audacity              label tracks
     rttm, ctm             who speaks when; words with times
     json                  segments and words, as whisperX writes them
 
-    These write files for the whole table. All others write files for each
-    recording, in folders like those of the corpus.
+    Files for the whole table:
 
     csv                   for audformat, pandas and spreadsheets
     audformat             a database of audformat
@@ -52,15 +53,15 @@ def export(
     from msfser_cli.exports.format import formats
     from msfser_cli.store.objects import location
 
-    result = run(table, formats(to), out, root=None if root is None else location(root), overwrite=overwrite)
+    result = run(table, formats(",".join(to)), out, root=None if root is None else location(root), overwrite=overwrite)
     values = {"out": str(out), **asdict(result)}
     if json:
         from json import dumps
 
         typer.echo(dumps(values, ensure_ascii=False))
-    words = f"{result.recordings} recordings, {result.files} files: {printable(str(out))}"
+    words = f"{counted(result.recordings, 'recording')}, {counted(result.files, 'file')}: {printable(str(out))}"
     if result.without_rows:
-        words += f"\n{result.without_rows} recordings have no rows, and no files: see the ledger"
+        words += f"\nrecordings without rows, and without files: {result.without_rows}; see the ledger"
     words += "".join(f"\n{printable(sentence)}" for sentence in result.lacking) + kept_in_words(result.kept)
     code = EXIT_SOME_FAILED if result.kept or result.lacking else 0
     log.say("summary", words, level="warning" if code else "info", **values, exit_code=code)
@@ -72,5 +73,10 @@ def kept_in_words(kept: tuple[str, ...]) -> str:
     if not kept:
         return ""
     names = ", ".join(map(printable, kept[:_SHOWN])) + (", ..." if len(kept) > _SHOWN else "")
-    what = f"{len(kept)} files were not written by msfser, or were edited since, and are kept"
+    what = f"kept, because msfser did not write them, or they were edited since: {counted(len(kept), 'file')}"
     return f"\n{what}: {names}; --overwrite replaces them"
+
+
+def counted(number: int, what: str) -> str:
+    """The number with its noun."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -415,7 +415,10 @@ def of_setting(name: str) -> Any:
     return globals().get(name.title().replace("_", ""))
 
 Table = Annotated[Path, typer.Argument(metavar="TABLE", show_default=False, help="Table of any command.")]
-To = Annotated[str, _option("to", "Formats, with commas between them.", None, metavar="FORMAT[,FORMAT]...", show_default=False)]
+To = Annotated[
+    list[str],
+    _option("to", "Formats, with commas between them. Repeatable.", None, metavar="FORMAT[,FORMAT]...", show_default=False),
+]
 OutFolder = Annotated[Path, _option("out", "Folder for the files.", None, "-o", metavar="FOLDER", show_default=False)]
 Overwrite = Annotated[bool, _option("overwrite", "Replace files that msfser did not write, or that were edited since.", None)]
 Sound = Annotated[

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import typer
 
 from msfser_cli.cli import options as o
-from msfser_cli.cli.export import kept_in_words
+from msfser_cli.cli.export import counted, kept_in_words
 from msfser_cli.cli.log import log, printable
 from msfser_cli.errors import EXIT_SOME_FAILED
 
@@ -40,9 +40,10 @@ def report(
         from json import dumps
 
         typer.echo(dumps(values, ensure_ascii=False))
-    words = f"{result.recordings} recordings: {printable(str(out / 'index.html'))}"
-    if result.silent and audio != "none":
-        words += f"\n{result.silent} pages have no sound, because the recording was not found or changed: see the pages"
-    code = EXIT_SOME_FAILED if result.kept else 0
-    log.say("summary", words + kept_in_words(result.kept), level="warning" if result.kept else "info", **values, exit_code=code)
+    words = f"{counted(result.recordings, 'recording')}: {printable(str(out / 'index.html'))}"
+    silent = result.silent if audio != "none" else 0
+    if silent:
+        words += f"\npages without sound: {silent}; each says why. --root names the folder of a corpus that has moved"
+    code = EXIT_SOME_FAILED if result.kept or silent else 0
+    log.say("summary", words + kept_in_words(result.kept), level="warning" if code else "info", **values, exit_code=code)
     raise typer.Exit(code)

@@ -115,8 +115,8 @@ def _find(path: Path, wanted: str) -> Recording:
         if wanted in opened.ledger:
             line = opened.ledger[wanted]
             raise UsageError(f"{wanted}: has no rows: {line['status']}" + (f", {line['reason']}" if line["reason"] else ""))
-        some = ", ".join(map(printable, matches[:3]))
-        why = f"is the end of {len(matches)} recordings: {some}, ..." if matches else "is no recording of the table"
+        some = ", ".join(map(printable, matches[:3])) + (", ..." if len(matches) > 3 else "")
+        why = f"is the end of {len(matches)} recordings: {some}" if matches else "is no recording of the table"
         raise UsageError(f"{printable(wanted)}: {why}; the ledger lists all recordings")
     return next(opened.recordings(matches[0]))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from msfser_cli.errors import TableError
 from msfser_cli.exports.files import Folder
 from msfser_cli.exports.format import Format, PerRecording, PerTable
+from msfser_cli.exports.names import folders, whole_path
 from msfser_cli.exports.recordings import Table
 from msfser_cli.schemas import STAGES
 from msfser_cli.store.objects import Location
@@ -38,17 +39,21 @@ def export(
     lacking: list[str] = []
     _check(table, formats)
     with Folder.open(out, overwrite=overwrite) as folder:
-        renderers = [format_.render for format_ in formats.values() if isinstance(format_, PerRecording)]
-        for recording in table.recordings() if renderers else ():
-            for render in renderers:
-                for suffix, content in render(recording).items():
-                    folder.write(recording.stem + suffix, [content.encode()])
         for format_ in formats.values():
             if isinstance(format_, PerTable):
                 for name, pieces in format_.files(table, lacking.append):
                     folder.write(name, pieces)
+        renderers = [format_.render for format_ in formats.values() if isinstance(format_, PerRecording)]
+        taken = folders(table.stems.values())
+        for recording in table.recordings() if renderers else ():
+            for render in renderers:
+                for suffix, content in render(recording).items():
+                    name = recording.stem + suffix
+                    if name in taken or name in folder.written:  # `a.words.srt`, of both `a.wav` and `a.words.wav`
+                        name = whole_path(recording.id) + suffix
+                    folder.write(name, [content.encode()])
     without = sum(recording_id not in table.stems for recording_id in table.ledger)
-    return Exported(len(table.stems), without, folder.files, tuple(folder.kept), tuple(lacking))
+    return Exported(len(table.stems), without, len(folder.written), tuple(folder.kept), tuple(lacking))
 
 
 def _check(table: Table, formats: dict[str, Format]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
-from msfser_cli.errors import UsageError
+from msfser_cli.errors import OutputHeldError, UsageError
 from msfser_cli.store.atomic import replacing, resources, sweep
 from msfser_cli.store.lock import held
 
@@ -20,7 +20,7 @@ class Folder:
     """A folder to write files into, each atomically.
 
     A manifest in it has the sha256 of each file as msfser wrote it: a line of JSON for each, [name, sha256]. A file with another
-    content is kept, unless `overwrite` is set. files: the number of files that were written. kept: those that were kept.
+    content is kept, unless `overwrite` is set. written: the files that were written. kept: those that were kept.
     """
 
     def __init__(self, path: Path, manifest: IO[str], *, overwrite: bool) -> None:
@@ -28,8 +28,8 @@ class Folder:
         lines = manifest.read().split("\n")
         if lines[-1]:  # cut short by a full disk: its file was not written either
             manifest.write("\n")
-        self._ours = {tuple(json.loads(line)) for line in lines[:-1] if line.endswith("]")}
-        self.files = 0
+        self._ours = {of for line in lines if (of := _parsed(line)) is not None}
+        self.written: set[str] = set()
         self.kept: list[str] = []
 
     @staticmethod
@@ -43,10 +43,14 @@ class Folder:
             raise UsageError(f"{path}: is a file; name a folder with --out")
         with resources(path):
             path.mkdir(parents=True, exist_ok=True)
-        with held(path / MANIFEST):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(path / MANIFEST))
+            except OutputHeldError as error:
+                raise OutputHeldError(path, error.holder, "try again when it is over") from None
             sweep(path / MANIFEST)
             with resources(path / MANIFEST):
-                manifest = (path / MANIFEST).open("a+", encoding="utf-8")
+                manifest = (path / MANIFEST).open("a+", encoding="utf-8", errors="replace")
             with manifest:
                 manifest.seek(0)
                 yield Folder(path, manifest, overwrite=overwrite)
@@ -65,7 +69,7 @@ class Folder:
                 digest.update(piece)
                 file.write(piece)
             self._note(name, digest.hexdigest())  # before the file has its name: after a crash it is known as ours
-        self.files += 1
+        self.written.add(name)
 
     def _note(self, name: str, sha256: str) -> None:
         if (name, sha256) not in self._ours:
@@ -73,6 +77,15 @@ class Folder:
             with resources(self.path / MANIFEST):
                 self._manifest.write(json.dumps([name, sha256], ensure_ascii=False) + "\n")
                 self._manifest.flush()
+
+
+def _parsed(line: str) -> tuple[str, str] | None:
+    """The name and the sha256 of a line of the manifest; None for one that is cut short or damaged."""
+    try:
+        name, sha256 = json.loads(line)
+    except (ValueError, TypeError):
+        return None
+    return (name, sha256) if isinstance(name, str) and isinstance(sha256, str) else None
 
 
 def _sha256(path: Path) -> str:

@@ -66,11 +66,12 @@ def glance(path: Path) -> Glance:
     lines = list(table.ledger.values())
     start, end = (rows.column(name).to_numpy() for name in ("start", "end"))
     ids = rows.column("recording_id").unique().to_pylist()
-    durations = {line["recording_id"]: line["duration"] for line in lines}
+    durations = dict(zip(*(rows.column(name).to_pylist() for name in ("recording_id", "end")), strict=True))
+    durations |= {line["recording_id"]: line["duration"] for line in lines if line["duration"] is not None}
     return Glance(
         recordings=len(lines) or len(ids),
         utterances=len(rows),
-        seconds=sum(filter(None, durations.values())),
+        seconds=float(sum(durations.values())),
         speech_seconds=float((end - start).sum()),
         statuses=dict(Counter(line["status"] for line in lines)),
         reasons=dict(Counter(line["reason"] for line in lines if line["reason"]).most_common()),

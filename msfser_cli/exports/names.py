@@ -17,13 +17,23 @@ def stems(recording_ids: Iterable[str]) -> dict[str, str]:
     It is the recording's own path without its suffix. If that would be the path of two recordings, both keep theirs:
     `a.mp3` and `a.wav` become `a.mp3.srt` and `a.wav.srt`.
     """
-    whole = {recording_id: "/".join(map(_safe, recording_id.split("/"))) for recording_id in recording_ids}
+    whole = {recording_id: whole_path(recording_id) for recording_id in recording_ids}
     short = {recording_id: str(PurePosixPath(path).with_suffix("")) for recording_id, path in whole.items()}
     count = Counter([*short.values(), *whole.values()])
     return {
         recording_id: stem if count[stem] == 1 or (stem == whole[recording_id] and count[stem] == 2) else whole[recording_id]
         for recording_id, stem in short.items()
     }
+
+
+def whole_path(recording_id: str) -> str:
+    """The recording's own path, safe on a file system."""
+    return "/".join(map(_safe, recording_id.split("/")))
+
+
+def folders(paths: Iterable[str]) -> frozenset[str]:
+    """The folders in which the paths lie."""
+    return frozenset(str(parent) for path in paths for parent in PurePosixPath(path).parents)
 
 
 def _safe(part: str) -> str:

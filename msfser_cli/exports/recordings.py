@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -165,13 +166,18 @@ class Table:
 
 
 def _utterance(row: Mapping[str, Any]) -> Utterance:
-    scores = {
-        d: Score(row[d], row.get(f"{d}_low"), row.get(f"{d}_high")) for d in DIMENSIONS if row.get(d) is not None
-    }  # fmt: skip
+    scores = {d: Score(value, _number(row, f"{d}_low"), _number(row, f"{d}_high"))
+              for d in DIMENSIONS if (value := _number(row, d)) is not None}  # fmt: skip
     return Utterance(
         row["utterance_id"], row["start"], row["end"], row.get("speaker"), row.get("channel"), row.get("language"),
         row.get("text") or "", _words(row), row.get("emphasized_text"), row.get("description"), scores,
     )  # fmt: skip
+
+
+def _number(row: Mapping[str, Any], name: str) -> float | None:
+    """The value of the column; None if it is null or not a number, or the table does not have it."""
+    value = row.get(name)
+    return None if value is None or math.isnan(value) else value
 
 
 def _words(row: Mapping[str, Any]) -> tuple[Word, ...]:

@@ -135,8 +135,10 @@ def test_the_output_fits_eighty_columns(folder: Path) -> None:
     (("--gold", "labels.csv", "--split", "Test1"), 4, "msfser: labels.csv: has no splits; leave out --split"),
     (("--gold", "labels.csv", "--clusters", "podcast"), 2, "msfser: --clusters takes speaker or recording, not 'podcast'"),
     (("--gold", "labels.csv", "--plot", "p.pdf"), 2, "msfser: p.pdf: the name of a picture must end in .png, .svg or .html"),
-    (("--gold", "labels.csv", "--submission", "./labels.csv"), 2, "msfser: labels.csv: is an input of this command"),
-    (("--submission", "scores.parquet"), 2, "msfser: scores.parquet: is an input of this command"),
+    (("--gold", "labels.csv", "--submission", "./labels.csv"), 2, "msfser: labels.csv: is an input or another output"),
+    (("--submission", "scores.parquet"), 2, "msfser: scores.parquet: is an input or another output"),
+    (("--submission", "./scores.recordings.parquet"), 2, "is an input or another output"),
+    (("--gold", "labels.csv", "--submission", "p.html", "--plot", "./p.html"), 2, "p.html: is an input or another output"),
     (("--gold", "labels.csv", "--submission", "."), 2, "msfser: .: is a folder; name a file to write"),
     (("--gold", "labels.csv", "--resamples", "1000000000000"), 7, "msfser: not enough memory"),
 ])

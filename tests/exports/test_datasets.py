@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -93,9 +94,29 @@ def test_a_recording_that_cannot_be_heard_has_rows_without_sound(
     (corpus / "show" / "c.wav").write_bytes((corpus / "show" / "a.wav").read_bytes())
     done = export(table, formats("hf-audio"), tmp_path / "out", root=location(str(corpus)))
     assert done.lacking == (
-        "2 recordings have no sound in hf-audio: show/b.wav: the file does not exist (No such file or directory); ...",
+        "2 utterances have no sound in hf-audio: show/b.wav: the file does not exist (No such file or directory); ...",
     )
     assert [row["audio"] is None for row in loaded(tmp_path / "out" / "hf-audio")] == [False, True, True]
+
+
+def test_rows_beyond_the_recording_or_of_a_channel_that_it_lacks_have_no_sound(
+    loaded: Callable[[Path], list[dict[str, Any]]], corpus: Path, tmp_path: Path
+) -> None:
+    made = [*rows("show/a.wav", 0), *rows("show/a.wav", 20), *rows("show/a.wav", 1, channel=7)]
+    table = write_scores(tmp_path / "x.parquet", made)
+    done = export(table, formats("hf-audio"), tmp_path / "out", root=location(str(corpus)))
+    assert done.lacking == (
+        "2 utterances have no sound in hf-audio: show/a.wav#0020: it lies after the end of the recording; ...",
+    )
+    assert [row["audio"] is None for row in loaded(tmp_path / "out" / "hf-audio")] == [False, True, True]
+
+
+def test_another_table_in_the_same_folder_is_another_dataset(
+    loaded: Callable[[Path], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    for text in ("one", "two"):  # the library remembers what it has loaded
+        export(write_scores(tmp_path / "x.parquet", rows("a.wav", 0, text=text)), formats("hf"), tmp_path / "out")
+        assert [row["text"] for row in loaded(tmp_path / "out" / "hf")] == [text]
 
 
 def test_large_tables_are_cut_into_files_and_an_edited_file_costs_no_rows(
@@ -141,6 +162,16 @@ def test_audformat_reads_its_database(tmp_path: Path) -> None:
     assert frame["arousal"].tolist() == [0.5, 0.5, 0.5]
     assert frame["valence"].isna().tolist() == [False, False, True]
     assert (database.schemes["valence"].minimum, database.schemes["valence"].maximum) == (0.0, 1.0)
+
+
+def test_a_score_beyond_the_scale_or_that_is_not_a_number_is_exported(tmp_path: Path) -> None:
+    audformat = pytest.importorskip("audformat")
+    table = write_scores(tmp_path / "x.parquet", [*rows("a.wav", 0, valence=1.5), *rows("a.wav", 1, arousal=float("nan"))])
+    export(table, formats("audformat,json,labelstudio,csv"), tmp_path / "out")
+    frame = audformat.Database.load(str(tmp_path / "out" / "audformat"))["utterances"].get()
+    assert frame["valence"].tolist() == [1.5, 0.25]
+    segments = json.loads((tmp_path / "out" / "a.json").read_text())["segments"]
+    assert [segment.get("arousal") for segment in segments] == [0.5, None]
 
 
 def test_the_csv_of_a_challenge_lacks_recordings_without_scores_and_says_so(tmp_path: Path) -> None:

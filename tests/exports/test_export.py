@@ -15,6 +15,7 @@ from msfser_cli.exports.export import Exported, export
 from msfser_cli.exports.files import MANIFEST
 from msfser_cli.exports.format import formats
 from msfser_cli.exports.names import stems
+from msfser_cli.exports.page.report import report
 from msfser_cli.schemas import LedgerLine, columns_through
 from msfser_cli.store.lock import held
 
@@ -45,7 +46,7 @@ def test_the_same_table_gives_the_same_bytes_and_its_own_files_are_replaced(tmp_
     scores, every = tmp_path / "x.parquet", formats(",".join(FORMATS))
     write_scores(scores, [a_row("show/a.mp3"), a_row("b.wav")])
     first, second = export(scores, every, tmp_path / "one"), export(scores, every, tmp_path / "two")
-    lacking = "2 recordings have no sound in hf-audio: b.wav: the file does not exist (No such file or directory); ..."
+    lacking = "2 utterances have no sound in hf-audio: b.wav: the file does not exist (No such file or directory); ..."
     assert first == second == Exported(2, 0, first.files, (), (lacking,))
     assert files(tmp_path / "one") == files(tmp_path / "two")
     write_scores(scores, [a_row("show/a.mp3", "Bye")])
@@ -103,6 +104,29 @@ def test_a_line_of_the_manifest_that_was_cut_short_costs_nothing_else(tmp_path: 
     assert "Bye" in (out / "a.srt").read_text()
 
 
+@pytest.mark.parametrize("line", ["foo]", '[["a"],1]', '["a.srt"]', "null"])
+def test_a_damaged_line_of_the_manifest_costs_nothing(tmp_path: Path, line: str) -> None:
+    scores, out = write_scores(tmp_path / "x.parquet", [a_row("a.mp3")]), tmp_path / "out"
+    export(scores, formats("srt"), out)
+    with (out / MANIFEST).open("ab") as manifest:
+        manifest.write(line.encode() + b"\n\xff\n")
+    write_scores(scores, [a_row("a.mp3", "Bye")])
+    assert export(scores, formats("srt"), out).kept == ()
+
+
+def test_no_file_takes_the_name_of_another_one(tmp_path: Path) -> None:
+    names = ("a.wav", "a.words.wav", "labelstudio.wav", "show.srt/x.wav", "show.wav", "x.srt/y.wav", "x.mp3")
+    scores, out = write_scores(tmp_path / "x.parquet", [a_row(name, name) for name in names]), tmp_path / "out"
+    done = export(scores, formats("srt,srt-words,json,labelstudio"), out)
+    assert done.kept == ()
+    found = {name for name in files(out) if name != MANIFEST}
+    assert len(found) == done.files == 3 * 7 + 2
+    assert {"a.words.srt", "a.words.wav.srt", "labelstudio.json", "labelstudio.wav.json", "show.wav.srt", "x.mp3.srt"} <= found
+    assert b"labelstudio.wav" in (out / "labelstudio.wav.json").read_bytes()
+    report(scores, out, audio="none")
+    assert len(list((out / "recordings").rglob("*.html"))) == 7
+
+
 @pytest.mark.process
 def test_a_killed_export_goes_on_and_takes_its_own_files_for_its_own(nursery: Nursery, tmp_path: Path) -> None:
     scores, out = tmp_path / "x.parquet", tmp_path / "out"
@@ -126,7 +150,7 @@ def test_the_command_says_what_it_did(msfser: Program, tmp_path: Path) -> None:
     command = ["export", "x.parquet", "--to", "SRT, csv", "--out", "out", "--json"]
     done = msfser(tmp_path, *command, code=0)
     assert json.loads(done.stdout) == {"out": "out", "recordings": 1, "without_rows": 2, "files": 2, "kept": [], "lacking": []}
-    assert "1 recordings, 2 files" in done.stderr
+    assert "1 recording, 2 files" in done.stderr
     (tmp_path / "out" / "a.srt").write_text("corrected")
     done = msfser(tmp_path, *command, code=3)
     assert json.loads(done.stdout)["kept"] == ["a.srt"]

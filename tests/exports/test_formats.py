@@ -103,6 +103,28 @@ def test_a_speaker_is_named_where_there_are_several(exported: Callable[..., Path
     assert [c.voice for c in webvtt.read(str(out / "a.vtt"))] == ["Ann", "Ann", "Bo"]
 
 
+def test_speakers_who_talk_at_once_are_in_order_of_time(exported: Callable[..., Path]) -> None:
+    long = [(f"a{i}", float(i), i + 0.9) for i in range(20)]
+    rows = [scored_row("a.mp3", 0, long, speaker="Ann"), scored_row("a.mp3", 1, [("yes", 3.2, 3.5)], speaker="Bo")]
+    out = exported(rows, "srt,vtt,ctm,vtt-words")
+    events = list(pysubs2.load(str(out / "a.srt")))
+    assert [event.start for event in events] == sorted(event.start for event in events)
+    at = [event.text for event in events].index("Bo: yes")
+    assert [event.text[:6] for event in events[at - 1 : at + 2]] == ["Ann: a", "Bo: ye", "Ann: a"]
+    for name in ("a.vtt", "a.words.vtt"):
+        captions = list(webvtt.read(str(out / name)))
+        assert [c.start for c in captions] == sorted(c.start for c in captions)
+    times = [float(line.split()[2]) for line in (out / "a.ctm").read_text().splitlines()]
+    assert times == sorted(times)
+
+
+def test_a_speaker_may_be_called_like_a_tier(exported: Callable[..., Path]) -> None:
+    rows = [scored_row("a.mp3", i, [(name, 2.0 * i, 2.0 * i + 1)], speaker=name) for i, name in enumerate(("A", "A - words"))]
+    eaf = Eaf(exported(rows, "eaf") / "a.eaf")
+    values = [value for name in eaf.get_tier_names() for _, _, value, *_ in eaf.get_annotation_data_for_tier(name)]
+    assert values.count("A") == values.count("A - words") == 2  # the utterance and its word
+
+
 def test_praat_and_elan_have_all_tiers(exported: Callable[..., Path]) -> None:
     rows = [
         scored_row("a.mp3", 0, [('"Hello"', 0.0, 0.5), ("you", 0.5, 0.5), ("two", 0.5, 1.0)], emphasised=[0, 2], speaker="Ann"),

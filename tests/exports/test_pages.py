@@ -165,6 +165,37 @@ def test_the_curves_can_be_zoomed_and_the_extremes_found(tmp_path: Path, corpus:
     page.wait("document.querySelectorAll('#numbers tr').length === 13")
 
 
+def test_speakers_who_talk_at_once_are_marked_while_they_talk(
+    tmp_path: Path, corpus: Path, opened: Callable[..., Opened]
+) -> None:
+    long = [(f"a{i}", float(i), i + 0.9) for i in range(60)]
+    rows = [scored_row("a b#?.wav", 0, long, speaker="Ann"), scored_row("a b#?.wav", 1, [("yes", 3.0, 3.6)], speaker="Bo")]
+    path = made(tmp_path, rows, corpus) / "recordings" / "a b#?.html"
+    for moment, word in (("3.3", "yes"), ("10", "a10"), ("100", "yes")):
+        assert opened(path, f"#t={moment}").run(NOW) == word
+
+
+@pytest.mark.parametrize("address", ["#t=1.2.3", "#t=.", "#t=", "#else"])
+def test_an_address_without_a_moment_leads_to_the_start(
+    tmp_path: Path, corpus: Path, opened: Callable[..., Opened], address: str
+) -> None:
+    page = opened(made(tmp_path, episode(), corpus) / "recordings" / "a b#?.html", address)
+    assert page.run("document.getElementById('clock').textContent") == "0:00 / 2:00"
+
+
+def test_the_page_draws_once_a_frame_however_often_one_seeks(
+    tmp_path: Path, corpus: Path, opened: Callable[..., Opened]
+) -> None:
+    page = opened(made(tmp_path, episode(), corpus) / "recordings" / "a b#?.html")
+    page.run("() => { const ask = requestAnimationFrame; window.requestAnimationFrame = f => { ++asked; return ask(f); } }")
+    for i in range(12):
+        page.page.locator(".utterance").nth(i % 4).locator(".text span").nth(2).click()
+        page.page.wait_for_timeout(50)
+    page.run("window.asked = 0")
+    page.page.wait_for_timeout(500)
+    assert 1 <= page.run("window.asked") <= 70
+
+
 def test_hours_are_summed_up_until_they_are_zoomed_into(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:
     rows = [scored_row("a b#?.wav", i, [("Hello", 7.0 * i, 7.0 * i + 5)], valence=i % 2 / 2) for i in range(1200)]
     folder = made(tmp_path, rows, corpus, audio="none")

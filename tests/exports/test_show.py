@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.program import Program
+from kit.program import Program, run_afresh
 from kit.scored import scored_row, write_scores
 from msfser_cli.cli.show import bars
 from msfser_cli.exports.glance import glance
@@ -62,6 +62,16 @@ def test_the_corpus_on_the_terminal(msfser: Program, scores: Path) -> None:
     assert "highest valence\n  0.90  a.mp3 1:00  Oh" in said
     assert "[red]" in said
     assert json.loads(msfser(scores.parent, "show", "x.parquet", "--json", code=0).stdout)["statuses"]["failed"] == 1
+
+
+@pytest.mark.process
+def test_a_terminal_without_blocks_gets_escapes(scores: Path) -> None:
+    assert "\\u2588" in run_afresh(scores.parent, "show", "x.parquet", code=0, PYTHONIOENCODING="ascii").stdout
+
+
+def test_without_a_ledger_the_length_is_that_of_the_rows(tmp_path: Path) -> None:
+    rows = [scored_row(name, i, [("Hello", 10.0 * i, 10.0 * i + 5)]) for name in ("a.mp3", "b.mp3") for i in range(2)]
+    assert glance(write_scores(tmp_path / "x.parquet", rows)).seconds == 30.0
 
 
 def test_a_recording_on_the_terminal(msfser: Program, scores: Path) -> None:

@@ -48,7 +48,8 @@ def _database(table: Table, say: Callable[[str], None]) -> audformat.Database:
     database[_TABLE] = audformat.Table(index, description="a row for each utterance")
     low, high = table.lineage.extra.get("scale", (None, None))
     for name, column in columns.items():
-        limits = {"minimum": low, "maximum": high} if name in DIMENSIONS else {}  # an interval may reach beyond the scale
+        is_within = name in DIMENSIONS and low is not None and frame[name].dropna().between(low, high).all()
+        limits = {"minimum": low, "maximum": high} if is_within else {}  # an interval may reach beyond the scale
         database.schemes[name] = audformat.Scheme("str" if name in _TEXTS else "float", **limits, description=column.meaning)
         database[_TABLE][name] = audformat.Column(scheme_id=name)
         database[_TABLE][name].set(frame[name].to_numpy())

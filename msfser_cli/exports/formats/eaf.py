@@ -35,19 +35,26 @@ def _eaf(recording: Recording) -> dict[str, str]:
 
 def _add(eaf: Eaf, tier: Tier) -> None:
     """Add the tier and its layers. pympi's own methods for it search all annotations of the tier each time."""
-    eaf.add_tier(tier.name, "utterances", part=tier.speaker)
-    layers = tier.layers()
-    for layer in layers:
-        kind = "values" if layer in _OF_THE_WHOLE else "parts"
-        eaf.add_tier(f"{tier.name} - {layer}", kind, parent=tier.name, part=tier.speaker)
+    name = _free(eaf, tier.name)
+    eaf.add_tier(name, "utterances", part=tier.speaker)
+    names = {}
+    for layer in tier.layers():
+        names[layer] = _free(eaf, f"{name} - {layer}")
+        eaf.add_tier(names[layer], "values" if layer in _OF_THE_WHOLE else "parts", parent=name, part=tier.speaker)
     for within in tier.content:
-        utterance = _aligned(eaf, tier.name, within.utterance)
-        for layer in layers:
+        utterance = _aligned(eaf, name, within.utterance)
+        for layer, of_layer in names.items():
             for interval in within.layers.get(layer, ()):
                 if layer in _OF_THE_WHOLE:
-                    eaf.tiers[f"{tier.name} - {layer}"][1][eaf.generate_annotation_id()] = (utterance, interval.label, None, None)
+                    eaf.tiers[of_layer][1][eaf.generate_annotation_id()] = (utterance, interval.label, None, None)
                 else:
-                    _aligned(eaf, f"{tier.name} - {layer}", interval)
+                    _aligned(eaf, of_layer, interval)
+
+
+def _free(eaf: Eaf, name: str) -> str:
+    """The name, with a number if a tier has it: a speaker may be called `A - words`."""
+    numbered = (name, *(f"{name} ({number})" for number in range(2, len(eaf.tiers) + 3)))
+    return next(n for n in numbered if n not in eaf.tiers)
 
 
 def _aligned(eaf: Eaf, name: str, interval: Interval) -> str:

@@ -5,6 +5,7 @@ With sound, each row has that of its utterance: FLAC with 16 kHz, as msfser hear
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -38,36 +39,55 @@ def _files(table: Table, say: Callable[[str], None], *, sound: bool) -> Iterator
     columns = [column for column in columns_through("predict", vectors=False) if column.name in table.stored]
     groups = _Groups(_with_sound(table, columns, say) if sound else (rows for _, rows in tables.slices(table.path, columns)))
     shards: list[str] = []
+    content = hashlib.sha256()
     while groups.next is not None or not shards:
         shards.append(f"data/train-{len(shards):05d}.parquet")
-        pieces = _shard(groups, columns, sound=sound)
+        pieces = _hashed(_shard(groups, columns, sound=sound), content)
         yield f"{folder}/{shards[-1]}", pieces
         for _ in pieces:  # nobody asked for them if the file is kept; the next one has the rows after them all the same
             pass
-    yield f"{folder}/README.md", iter([_card(table, columns, shards, sound=sound).encode()])
+    name = f"{table.path.stem}-{content.hexdigest()[:12]}"
+    yield f"{folder}/README.md", iter([_card(name, table, columns, shards, sound=sound).encode()])
+
+
+def _hashed(pieces: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
 
 
 def _with_sound(table: Table, columns: list[Column], say: Callable[[str], None]) -> Iterator[pa.Table]:
-    """The rows, a few at a time, with the column `audio`, null where the recording cannot be heard."""
+    """The rows, a few at a time, with the column `audio`, null where the utterance cannot be heard."""
     silent: list[str] = []
     for recording_id, rows in tables.slices(table.path, columns):
+        clip: Callable[[dict[str, Any]], dict[str, Any] | None]
         try:
-            audio = table.audio(recording_id, split=True)
+            clip = partial(_clip, table.audio(recording_id, split=True), silent)
         except RecordingError as error:
-            silent.append(f"{recording_id}: {error.detail}")
-            audio = None
+            silent += [f"{recording_id}: {error.detail}"] * len(rows)
+            clip = _no_clip
         for first in range(0, len(rows), _ROWS):
             some = rows.slice(first, _ROWS)
-            yield some.append_column("audio", pa.array([_clip(audio, row) for row in some.to_pylist()], _SOUND))
+            yield some.append_column("audio", pa.array(map(clip, some.to_pylist()), _SOUND))
     if silent:
-        say(f"{len(silent)} recordings have no sound in hf-audio: {silent[0]}" + ("; ..." if len(silent) > 1 else ""))
+        say(f"{len(silent)} utterances have no sound in hf-audio: {silent[0]}" + ("; ..." if len(set(silent)) > 1 else ""))
 
 
-def _clip(audio: Audio | None, row: dict[str, Any]) -> dict[str, Any] | None:
-    if audio is None:
+def _clip(audio: Audio, silent: list[str], row: dict[str, Any]) -> dict[str, Any] | None:
+    """The sound of the row; None if it cannot be heard, and why in `silent`."""
+    try:
+        samples = audio.of_channel(row.get("channel")).stretch(row["start"], row["end"])
+    except RecordingError as error:
+        silent.append(f"{row['utterance_id']}: {error.detail}")
         return None
-    samples = audio.of_channel(row.get("channel")).stretch(row["start"], row["end"])
+    if not len(samples):
+        silent.append(f"{row['utterance_id']}: it lies after the end of the recording")
+        return None
     return {"bytes": flac(samples), "path": f"{row['utterance_id']}.flac"}
+
+
+def _no_clip(row: dict[str, Any]) -> None:
+    return None
 
 
 class _Groups:
@@ -105,13 +125,14 @@ def _shard(groups: _Groups, columns: list[Column], *, sound: bool) -> Iterator[b
     yield written.getvalue()
 
 
-def _card(table: Table, columns: list[Column], shards: list[str], *, sound: bool) -> str:
+def _card(name: str, table: Table, columns: list[Column], shards: list[str], *, sound: bool) -> str:
+    """name: of the configuration. The library remembers a dataset by it, so another content has another one."""
     files = "".join(f"    - {shard}\n" for shard in shards)
     meanings = [(column.name, column.meaning) for column in columns]
     meanings += [("audio", "the sound of the utterance, FLAC with 16 kHz")] if sound else []
     rows = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in meanings)
     return (
-        f"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path:\n{files}---\n\n"
+        f"---\nconfigs:\n- config_name: {json.dumps(name)}\n  data_files:\n  - split: train\n    path:\n{files}---\n\n"
         f"# {table.path.stem}\n\nMade by msfser {__version__}. A row is an utterance.\n\n"
         f"| column | meaning |\n|---|---|\n{rows}"
     )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from msfser_cli.exports.format import PerRecording
 from msfser_cli.exports.recordings import Recording, Utterance, Word
@@ -35,20 +35,21 @@ class Cue:
 
 
 def cues(recording: Recording, *, by_word: bool = False) -> Iterator[Cue]:
-    """The cues of a recording. A short one stays until the next one begins, for at most `SHORTEST`."""
+    """The cues of a recording in order of their start. A short one stays until the next one begins, for at most `SHORTEST`."""
     groups = [
-        (list(group), utterance)
-        for utterance in sorted(recording.utterances, key=lambda u: u.start)
+        (group, utterance.speaker)
+        for utterance in recording.utterances
         for group in ([[word] for word in _words(utterance)] if by_word else _grouped(_words(utterance)))
     ]
+    groups.sort(key=lambda item: item[0][0].start)  # speakers may talk at once
     before: str | None = None
-    for i, (group, utterance) in enumerate(groups):
+    for i, (group, speaker) in enumerate(groups):
         start, end = group[0].start, max(word.end for word in group)
         next_start = groups[i + 1][0][0].start if i + 1 < len(groups) else float("inf")
         if not by_word:
             end = max(end, min(start + SHORTEST, next_start))
-        yield Cue(start, end, tuple(_lines(group)), utterance.speaker, turn=utterance.speaker != before)
-        before = utterance.speaker
+        yield Cue(start, max(end, start + 0.001), tuple(_lines(group)), speaker, turn=speaker != before)
+        before = speaker
 
 
 def _words(utterance: Utterance) -> list[Word]:
@@ -67,14 +68,27 @@ def _words(utterance: Utterance) -> list[Word]:
 
 def _grouped(words: Sequence[Word]) -> list[list[Word]]:
     """The words in cues: as few as fit, of about the same width, preferably ending where a sentence or a clause does."""
+    alone = [width(word.text) for word in words]
+    until = [0, *accumulate(width(word.text + word.after) for word in words)]
+
+    def wide(start: int, end: int) -> int:
+        return until[end - 1] - until[start] + alone[end - 1]
+
+    def fits(start: int, end: int) -> bool:
+        halves = (max(wide(start, i), wide(i, end)) for i in range(start + 1, end))
+        return wide(start, end) <= LINE or any(widest <= LINE for widest in halves)
+
+    def cost(start: int, end: int) -> float:
+        empty = max(0.0, 1 - wide(start, end) / (2 * LINE))
+        return 1 + empty**2 + (0.0 if end == len(words) else _ending(words[end - 1]))
+
     best, first_of = [0.0], [0]  # for each number of words: the cost of showing them, and the first word of the last cue
     for end in range(1, len(words) + 1):
-        costs = {end - 1: best[end - 1] + _cost(words[end - 1 : end], last=end == len(words))}
+        costs = {end - 1: best[end - 1] + cost(end - 1, end)}
         for start in range(end - 2, -1, -1):
-            cue = words[start:end]
-            if _is_too_wide(cue) or cue[-1].end - cue[0].start > LONGEST:
+            if words[end - 1].end - words[start].start > LONGEST or not fits(start, end):
                 break
-            costs[start] = best[start] + _cost(cue, last=end == len(words))
+            costs[start] = best[start] + cost(start, end)
         first = min(costs, key=lambda start: costs[start])
         best.append(costs[first])
         first_of.append(first)
@@ -85,10 +99,9 @@ def _grouped(words: Sequence[Word]) -> list[list[Word]]:
     return groups[::-1]
 
 
-def _cost(cue: Sequence[Word], *, last: bool) -> float:
-    empty = max(0.0, 1 - _width(cue) / (2 * LINE))
-    ending = 0.0 if last or _ENDS_SENTENCE.search(cue[-1].text) else 0.1 if _ENDS_CLAUSE.search(cue[-1].text) else 0.3
-    return 1 + empty**2 + ending
+def _ending(word: Word) -> float:
+    """What it costs to end a cue with the word, unless it is the last one."""
+    return 0.0 if _ENDS_SENTENCE.search(word.text) else 0.1 if _ENDS_CLAUSE.search(word.text) else 0.3
 
 
 def _lines(words: Sequence[Word]) -> list[tuple[Word, ...]]:
@@ -97,10 +110,6 @@ def _lines(words: Sequence[Word]) -> list[tuple[Word, ...]]:
         return [tuple(words)]
     at = min(range(1, len(words)), key=lambda i: max(_width(words[:i]), _width(words[i:])))
     return [tuple(words[:at]), tuple(words[at:])]
-
-
-def _is_too_wide(words: Sequence[Word]) -> bool:
-    return max(map(_width, _lines(words))) > LINE
 
 
 def _width(words: Sequence[Word]) -> int:

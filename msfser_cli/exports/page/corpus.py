@@ -78,7 +78,7 @@ class Corpus:
         return {
             "dimensions": self._dimensions,
             "scale": list(self._scale),
-            "seconds": self._seconds,
+            "seconds": self._seconds + sum(row[2] or 0.0 for row in silent),
             "counts": {
                 "recordings": len(self._rows) + len(silent),
                 "utterances": self._utterances,

@@ -114,15 +114,28 @@
       return [at * step, Math.min((at + 1) * step, duration), mean, Math.min(...values), Math.max(...values)];
     });
   };
+  /** Where stretches overlap, because several speakers talk, the one that began last. In order, none overlapping. */
+  const apart = (/** @type {number[][]} */ all) => {
+    const [pieces, open] = /** @type {number[][][]} */ ([[], []]);
+    const until = (/** @type {number} */ time) => {  // what is open, up to the time
+      while (open.length) {
+        const [from, to, ...values] = open[open.length - 1];
+        if (Math.min(to, time) > from) pieces.push([from, Math.min(to, time), ...values]);
+        if (to > time) { open[open.length - 1][0] = time; return; }
+        open.pop();
+        if (open.length) open[open.length - 1][0] = Math.max(open[open.length - 1][0], to);
+      }
+    };
+    for (const stretch of all) { until(stretch[0]); open.push([...stretch]); }
+    until(Infinity);
+    return pieces;
+  };
   const curve = (/** @type {number} */ dimension, /** @type {number} */ step) => {
     const columns = /** @type {(number | null)[][]} */ ([[], [], [], []]);
-    let before = -Infinity;
-    for (const [from, to, ...score] of stretches(dimension, step)) {
-      const start = Math.max(from, before + 0.001), end = Math.max(to, start + 0.001);
-      for (const time of [start, end]) [time, ...score].forEach((value, i) => columns[i].push(value));
-      columns[0].push(end + 0.0005);  // a gap where nobody speaks
+    for (const [from, to, ...score] of apart(stretches(dimension, step))) {
+      for (const time of [from + 0.0001, to - 0.0002]) [time, ...score].forEach((value, i) => columns[i].push(value));
+      columns[0].push(to - 0.0001);  // a gap where nobody speaks
       for (const i of [1, 2, 3]) columns[i].push(null);
-      before = end + 0.0005;
     }
     return columns;
   };
@@ -197,7 +210,9 @@
         series: [{}, {stroke: color(name), width: 2.5, points, spanGaps: false}, line, line],
       }, curve(i, step), i);
     }
-    wide.setAttribute("aria-label", `Curves of ${known.join(", ") || "the sound"} over time. The table at the end of the page has the same numbers.`);
+    wide.hidden = !charts.length;
+    wide.setAttribute("aria-label", known.length
+      ? `Curves of ${known.join(", ")} over time. The table at the end of the page has the same numbers.` : "The waveform of the sound");
     move();
   };
 
@@ -218,6 +233,12 @@
 
   // ---- the moment -------------------------------------------------------------------------------------------------------------
   let moment = 0, current = -1, word = -1;
+  /** The index of the utterance at the time, or of the last one before: of several, the one that began last. */
+  const spokenAt = (/** @type {number} */ time) => {
+    const last = lastBefore(utterances, time, u => u.start);
+    for (let at = last; at >= 0 && at > last - 20; at--) if (utterances[at].end > time) return at;
+    return last;
+  };
   /** Show the moment: its time, a line in each chart, the utterance and the word. */
   const move = () => {
     byId("clock").textContent = `${clock(moment)} / ${clock(duration)}`;
@@ -226,7 +247,7 @@
       head.style.left = `${left}px`;
       head.style.visibility = left < 0 || left > plot.over.clientWidth ? "hidden" : "visible";
     }
-    const at = lastBefore(utterances, moment, u => u.start);
+    const at = spokenAt(moment);
     if (at !== current) {
       shown[current]?.box.classList.remove("now");
       shown[current]?.words[word]?.box.classList.remove("now");
@@ -252,40 +273,41 @@
     box.style.scrollMarginTop = `${covered + 24}px`;
     box.scrollIntoView({block: "start", behavior: "instant"});  // heights above are estimates until they are drawn
   };
-  const seek = (/** @type {number} */ time, /** @type {boolean} */ play) => {
+  const seek = (/** @type {number} */ time, /** @type {boolean} */ andPlay) => {
     moment = Math.min(Math.max(time, 0), duration);
-    if (audio.src) audio.currentTime = moment;
-    if (play && audio.src) audio.play();
+    if (isPlayable) audio.currentTime = moment;
+    if (andPlay) play();
     if (moment < range.min || moment > range.max) zoom(moment - (range.max - range.min) / 2, moment + (range.max - range.min) / 2);
     remember();
     move();
   };
   const remember = () => { history.replaceState(null, "", `#t=${moment.toFixed(1)}`); };
   const fromAddress = () => {
-    const found = /^#t=([0-9.]+)$/.exec(location.hash);
+    const found = /^#t=([0-9]+(?:\.[0-9]*)?)$/.exec(location.hash);
     if (!found) return;
     seek(Number(found[1]), false);
     if (duration > 60) zoom(moment - 15, moment + 15);
     requestAnimationFrame(() => { if (shown[current]) center(shown[current].box); });
   };
-  const ticking = () => {
-    moment = audio.currentTime;
-    move();
-    if (!audio.paused) requestAnimationFrame(ticking);
+  const here = () => { moment = audio.currentTime; move(); };
+  let isTicking = false;  // one loop only, however often one seeks
+  const tick = () => {
+    here();
+    isTicking = !audio.paused;
+    if (isTicking) requestAnimationFrame(tick);
   };
 
   // ---- the player -------------------------------------------------------------------------------------------------------------
-  const toggle = () => { if (audio.src) { if (audio.paused) audio.play(); else audio.pause(); } };
-  if (data.audio) {
-    audio.src = data.audio;
-  } else {
-    byId("play").disabled = byId("rate").disabled = true;
-  }
+  let isPlayable = Boolean(data.audio);
+  const silence = () => { isPlayable = false; byId("play").disabled = byId("rate").disabled = true; };
+  const play = () => { if (isPlayable) audio.play().catch(() => {}); };  // the event `error` says why
+  const toggle = () => { if (audio.paused) play(); else audio.pause(); };
+  if (isPlayable) audio.src = data.audio; else silence();
   byId("silent").textContent = data.note ?? "";
-  audio.addEventListener("error", () => { byId("silent").textContent = `The sound cannot be played: ${data.audio_name} is not where the page expects it.`; });
-  audio.addEventListener("play", () => { byId("play").textContent = "Pause"; requestAnimationFrame(ticking); });
+  audio.addEventListener("error", () => { silence(); byId("silent").textContent = `The sound cannot be played: ${data.audio_name} is not where the page expects it.`; });
+  audio.addEventListener("play", () => { byId("play").textContent = "Pause"; if (!isTicking) tick(); });
   audio.addEventListener("pause", () => { byId("play").textContent = "Play"; remember(); });
-  audio.addEventListener("seeked", ticking);
+  audio.addEventListener("seeked", here);
   byId("play").addEventListener("click", toggle);
   byId("rate").addEventListener("change", () => { audio.playbackRate = Number(byId("rate").value); });
   const by = (/** @type {number} */ factor) => {
@@ -299,6 +321,7 @@
   for (const [i, dimension] of dimensions.entries()) {
     for (const end of ["high", "low"]) byId("kind").append(new Option(`${end} ${dimension}`, `${i} ${end}`));
   }
+  for (const name of ["kind", "previous", "next"]) byId(name).disabled = !utterances.some((/** @type {any} */ u) => u.scores.some(Boolean));
   /** The tenth of the utterances with the most extreme scores, at least one, in order of time. */
   const extremes = () => {
     const [i, end] = byId("kind").value.split(" "), scored = utterances.filter((/** @type {any} */ u) => u.scores[i]);
@@ -311,8 +334,8 @@
 
   addEventListener("keydown", event => {
     const target = /** @type {HTMLElement} */ (event.target);
-    if (event.ctrlKey || event.metaKey || event.altKey || target.closest("select, input, textarea")) return;
-    if (event.key === " " && !target.closest("button, summary, a")) toggle();
+    if (event.ctrlKey || event.metaKey || event.altKey || target.closest("select, input:not([type=checkbox]), textarea")) return;
+    if (event.key === " " && !target.closest("button, summary, a, input")) toggle();
     else if (event.key === "ArrowRight" && event.shiftKey) jump(utterances.find((/** @type {any} */ u) => u.start > moment + 0.01));
     else if (event.key === "ArrowLeft" && event.shiftKey) jump([...utterances].reverse().find(u => u.start < moment - 0.01));
     else if (event.key === "ArrowRight") seek(moment + 5, !audio.paused);

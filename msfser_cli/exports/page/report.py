@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +12,7 @@ from urllib.parse import quote
 from msfser_cli import __version__
 from msfser_cli.errors import UsageError
 from msfser_cli.exports.files import Folder
+from msfser_cli.exports.names import folders, whole_path
 from msfser_cli.exports.page.corpus import Corpus
 from msfser_cli.exports.page.page import filled
 from msfser_cli.exports.page.sound import KINDS, Sound, sound
@@ -50,8 +51,10 @@ def report(
     table = Table.open(scores, root)
     corpus, silent = Corpus(table), 0
     with Folder.open(out, overwrite=overwrite) as folder:
+        taken = folders(table.stems.values())
         for recording in table.recordings():
-            name = f"{_PAGES}/{recording.stem}.html"
+            stem = whole_path(recording.id) if f"{recording.stem}.html" in taken else recording.stem
+            name = f"{_PAGES}/{stem}.html"
             heard = sound(recording, table, name, folder, audio)
             silent += heard.source is None
             folder.write(name, [_page(recording, heard, table)])
@@ -83,10 +86,11 @@ def _data(recording: Recording, heard: Sound, table: Table) -> dict[str, Any]:
     speakers = [speaker for speaker in recording.speakers if speaker is not None]
     numbers = {speaker: i for i, speaker in enumerate(speakers)}
     wave = heard.waveform
+    dimensions = [d for d in DIMENSIONS if d in table.names]
     return {
         "duration": max(recording.end, len(wave.peaks) / wave.per_second if wave else 0.0),
         "speakers": speakers,
-        "dimensions": [d for d in DIMENSIONS if d in table.names],
+        "dimensions": dimensions,
         "scale": table.lineage.extra.get("scale", [0, 1]),
         "audio": heard.source,
         "audio_name": PurePosixPath(recording.id).name,
@@ -94,13 +98,13 @@ def _data(recording: Recording, heard: Sound, table: Table) -> dict[str, Any]:
         "peaks": base64.b64encode(wave.peaks).decode() if wave else "",
         "peaks_per_second": wave.per_second if wave else 1,
         "utterances": [
-            _utterance(u, numbers) for u in sorted(recording.utterances, key=lambda u: (u.start, u.end))
+            _utterance(u, numbers, dimensions) for u in sorted(recording.utterances, key=lambda u: (u.start, u.end))
         ],
     }  # fmt: skip
 
 
-def _utterance(utterance: Utterance, speakers: Mapping[str, int]) -> dict[str, Any]:
-    scores = [utterance.scores.get(d) for d in DIMENSIONS]
+def _utterance(utterance: Utterance, speakers: Mapping[str, int], dimensions: Sequence[str]) -> dict[str, Any]:
+    scores = [utterance.scores.get(d) for d in dimensions]
     return {
         "start": round(utterance.start, 3), "end": round(utterance.end, 3),
         "speaker": None if utterance.speaker is None else speakers[utterance.speaker],
