@@ -97,7 +97,7 @@ def calibrate(scores: np.ndarray, ratings: np.ndarray, speakers: Sequence[str], 
     scores must not have been trained on these speakers. speakers: n names. A dimension with fewer ratings than `least` gets no
     interval. ValueError if all have fewer.
     """
-    ways = scores.reshape(-1, *ratings.shape)
+    ways = scores if scores.ndim == 3 else scores[None]
     speaker = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)[1]
     reach: list[tuple[float | None, float | None]] = []
     for d, rating in enumerate(ratings.T):
