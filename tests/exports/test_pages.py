@@ -202,12 +202,12 @@ def test_hours_are_summed_up_until_they_are_zoomed_into(tmp_path: Path, corpus: 
     folder = made(tmp_path, rows, corpus, audio="none")
     page = opened(folder / "recordings" / "a b#?.html", viewport={"width": 1200, "height": 900})
     names = "[...document.querySelectorAll('#charts .name')].map(e => e.textContent)"
-    assert page.run(names) == [f"{d}: mean and range of 30 seconds each" for d in ("valence", "arousal", "dominance")]
+    assert page.run(names) == [f"{d}: mean and range of 1 min each" for d in ("valence", "arousal", "dominance")]
     for _ in range(4):
         page.page.click("#in")
     assert page.run(names) == ["valence", "arousal", "dominance"]
     page.page.click("#all")
-    assert page.run(names)[0] == "valence: mean and range of 30 seconds each"
+    assert page.run(names)[0] == "valence: mean and range of 1 min each"
 
 
 def test_a_table_without_rows_has_a_page(tmp_path: Path, opened: Callable[..., Opened]) -> None:

@@ -86,17 +86,32 @@
   const color = (/** @type {string} */ name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const faint = (/** @type {string} */ name) => `color-mix(in srgb, ${color(name)} 22%, transparent)`;
   const peaks = Uint8Array.from(atob(data.peaks), c => c.charCodeAt(0));
-  const wave = () => {
+  /** @type {Map<number, number[][]>} */
+  const waves = new Map();
+  /** The waveform in `each` peaks at a time, the highest of them: hours have many more than the screen has columns. */
+  const wave = (/** @type {number} */ each) => {
+    const known = waves.get(each);
+    if (known) return known;
     const [times, high, low] = /** @type {number[][]} */ ([[], [], []]);
-    peaks.forEach((peak, i) => { times.push(i / data.peaks_per_second); high.push(peak / 255); low.push(-peak / 255); });
+    for (let i = 0; i < peaks.length; i += each) {
+      let peak = 0;
+      for (let k = i; k < Math.min(i + each, peaks.length); k++) peak = Math.max(peak, peaks[k]);
+      times.push(i / data.peaks_per_second);
+      high.push(peak / 255);
+      low.push(-peak / 255);
+    }
+    waves.set(each, [times, high, low]);
     return [times, high, low];
   };
-  const STEPS = [15, 30, 60, 120, 300, 600, 1200, 1800];
+  /** How many peaks are drawn as one in a stretch of `length` seconds: a power of two. */
+  const eachFor = (/** @type {number} */ length) =>
+    2 ** Math.max(0, Math.ceil(Math.log2(length * data.peaks_per_second / byId("charts").clientWidth)));
+  const STEPS = [15, 30, 60, 120, 180, 300, 600, 1200, 1800];
   /** The seconds that are summed up where a stretch of `length` seconds has more utterances than there is room for; else 0. */
   const stepFor = (/** @type {number} */ length) => {
     const width = byId("charts").clientWidth;
     if (utterances.length * length / duration < width / 5) return 0;
-    return STEPS.find(step => step >= 4 * length / width) ?? 3600;
+    return STEPS.find(step => step >= 8 * length / width) ?? 3600;
   };
   /** Stretches with a mean, a lowest and a highest value: those of utterances with their intervals, or of `step` seconds each. */
   const stretches = (/** @type {number} */ dimension, /** @type {number} */ step) => {
@@ -142,7 +157,7 @@
   const titled = (/** @type {string} */ dimension, /** @type {number} */ step) =>
     step ? `${dimension}: mean and range of ${step < 60 ? `${step} seconds` : `${step / 60} min`} each` : dimension;
 
-  let range = {min: 0, max: duration}, step = 0;
+  let range = {min: 0, max: duration}, step = 0, each = 1;
   /** @typedef {{plot: any, box: HTMLElement, label: HTMLElement, head: HTMLElement, whole: boolean, dimension: number}} Chart */
   /** dimension: -1 for the sound. @type {Chart[]} */
   let charts = [];
@@ -197,9 +212,9 @@
       series: [{}, {stroke: color("wave"), width: 0.5, points}, {stroke: color("wave"), width: 0.5, points}],
     };
     if (peaks.length) {
-      const columns = wave();
-      add(byId("overview"), "", {...waveform, height: 48, axes: [axis(false), side(false)]}, columns);
-      add(wide, "sound", {...waveform, height: 70, axes: [axis(false), side(false)]}, columns);
+      each = eachFor(range.max - range.min);
+      add(byId("overview"), "", {...waveform, height: 48, axes: [axis(false), side(false)]}, wave(eachFor(duration)));
+      add(wide, "sound", {...waveform, height: 70, axes: [axis(false), side(false)]}, wave(each));
     }
     step = stepFor(range.max - range.min);
     const known = dimensions.filter((/** @type {string} */ _, /** @type {number} */ i) => utterances.some((/** @type {any} */ u) => u.scores[i]));
@@ -219,13 +234,14 @@
   const zoom = (/** @type {number} */ from, /** @type {number} */ to) => {
     const length = Math.min(Math.max(to - from, 1), duration), min = Math.min(Math.max(from, 0), duration - length);
     range = {min, max: min + length};
-    if (step !== stepFor(length)) {
-      step = stepFor(length);
-      for (const {plot, label, dimension} of charts) {
-        if (dimension < 0) continue;
-        label.textContent = titled(dimensions[dimension], step);
-        plot.setData(curve(dimension, step), false);
-      }
+    const isOther = {step: step !== stepFor(length), each: each !== eachFor(length)};
+    step = stepFor(length);
+    each = eachFor(length);
+    for (const {plot, label, dimension, whole} of charts) {
+      if (dimension < 0 && isOther.each && !whole) plot.setData(wave(each), false);
+      if (dimension < 0 || !isOther.step) continue;
+      label.textContent = titled(dimensions[dimension], step);
+      plot.setData(curve(dimension, step), false);
     }
     for (const {plot, whole} of charts) if (!whole) plot.setScale("x", range);
     move();
