@@ -185,15 +185,16 @@ def _words(row: Mapping[str, Any]) -> tuple[Word, ...]:
     prominence = row.get("emphasis") or [None] * len(words)
     spans = row.get("emphasis_spans") or ()
     emphasised = {i for span in spans for i in range(span["first_word"], span["last_word"] + 1)}
-    blanks = between(row.get("text") or "", [word["word"] for word in words])
-    return tuple(
-        Word(w["word"], w["start"], w["end"], w["score"], w["aligned"], prominence[i], i in emphasised, blanks[i])
-        for i, w in enumerate(words)
-    )
+    texts = [word["word"] for word in words]
+    marked = [i in emphasised for i in range(len(words))]
+    starts, ends, scores, aligned = ([word[name] for word in words] for name in ("start", "end", "score", "aligned"))
+    return tuple(map(Word, texts, starts, ends, scores, aligned, prominence, marked, between(row.get("text") or "", texts)))
 
 
 def between(text: str, words: Sequence[str]) -> list[str]:
     """What stands in `text` after each word and before the next; nothing after the last. A blank if the words are not in it."""
+    if " ".join(words) == text:
+        return [" "] * (len(words) - 1) + [""] * bool(words)
     ends, at = [], 0
     for word in words:
         start = text.find(word, at)

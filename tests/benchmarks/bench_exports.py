@@ -80,7 +80,8 @@ def main(recordings: int, utterances: int) -> None:
         one = f"show {(recordings - 1) // 100:03d}/episode {recordings - 1:05d}.mp3"
         commands = {
             "show": ["show", scores], "show RECORDING": ["show", scores, one],
-            "report": ["report", scores, "--out", str(out)], "export srt": ["export", scores, "--to", "srt", "--out", str(out)],
+            "report": ["report", scores, "--out", str(out), "--audio", "none"],
+            "export srt": ["export", scores, "--to", "srt", "--out", str(out)],
             "export csv": ["export", scores, "--to", "csv", "--out", str(out)],
             "export hf": ["export", scores, "--to", "hf", "--out", str(out)],
         }  # fmt: skip

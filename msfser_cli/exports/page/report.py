@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -108,22 +108,25 @@ def _utterance(utterance: Utterance, speakers: Mapping[str, int], dimensions: Se
     return {
         "start": round(utterance.start, 3), "end": round(utterance.end, 3),
         "speaker": None if utterance.speaker is None else speakers[utterance.speaker],
-        "language": utterance.language, "text": "" if utterance.words else utterance.text, "words": list(_words(utterance)),
+        "language": utterance.language, "text": "" if utterance.words else utterance.text, "words": _words(utterance),
         "emphasised": [i for i, word in enumerate(utterance.words) if word.emphasised], "description": utterance.description,
         "scores": [s and [_rounded(s.value), _rounded(s.low), _rounded(s.high)] for s in scores],
     }  # fmt: skip
 
 
-def _words(utterance: Utterance) -> Iterator[list[Any]]:
+def _words(utterance: Utterance) -> list[list[Any]]:
     """Each word as [text, ms after the end of the one before, ms long, prominence in hundredths], and what stands after it if
     that is no blank. A recording has tens of thousands of words, so they are short.
     """
+    rows: list[list[Any]] = []
     at = round(utterance.start * 1000)
     for word in utterance.words:
         start, end = round(word.start * 1000), round(word.end * 1000)
-        prominence = None if word.prominence is None else round(word.prominence * 100)
-        yield [word.text, start - at, end - start, prominence, *([] if word.after == " " else [word.after])]
+        rows.append([word.text, start - at, end - start, None if word.prominence is None else round(word.prominence * 100)])
+        if word.after != " ":
+            rows[-1].append(word.after)
         at = end
+    return rows
 
 
 def _rounded(value: float | None) -> float | None:
