@@ -264,6 +264,8 @@ def _warnings(result: Evaluation) -> Iterator[str]:
             yield f"{dimension}: matched labels without a score: {a.unscored}"
         if a.not_defined:
             yield f"{dimension}: {a.not_defined}"
+    if result.is_calibrated_on_gold and result.coverage:
+        yield "the prediction intervals were calibrated on these labels, so their share is no evidence for other speech"
     clusters = sum(result.clusters.values())
     if clusters < LEAST_CLUSTERS:
         yield f"no intervals: they need at least {LEAST_CLUSTERS} clusters, and there are {in_words(result.clusters)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from msfser_cli import settings as st
 from msfser_cli.errors import LabelError
 from msfser_cli.evaluation.joining import match_names, nothing_matches
 from msfser_cli.evaluation.labels import Labels, Scale, read_labels, resolve_scale
-from msfser_cli.evaluation.pairing import COLUMNS, ENDS, pair
+from msfser_cli.evaluation.pairing import COLUMNS, ENDS, identity_of, pair
 from msfser_cli.model.weights import load_config
 from msfser_cli.runs.chain import Chain
 from msfser_cli.runs.runner import annotated
@@ -47,7 +46,7 @@ def calibrate(
     labels = resolved.labels
     if resolved.ignored:
         logger.warning("labels far outside their scale, %s, counted as missing: %d", resolved.scale, resolved.ignored)
-    settings = replace(settings, calibrated_on=hashlib.sha256(gold.read_bytes()).hexdigest() if gold.is_file() else str(gold))
+    settings = replace(settings, calibrated_on=identity_of(gold))
     reach = _earlier(chain, settings, out, level)
     if reach is None:
         config = load_config(chain.models["head"].path)

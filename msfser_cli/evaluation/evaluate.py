@@ -21,7 +21,7 @@ from msfser_cli.errors import LabelError
 from msfser_cli.evaluation.clusters import cluster_kind, kinds
 from msfser_cli.evaluation.joining import Unmatched, unmatched
 from msfser_cli.evaluation.labels import Labels, Scale, read_labels, resolve_scale
-from msfser_cli.evaluation.pairing import level_of, pair, read_scores, to_scale
+from msfser_cli.evaluation.pairing import is_calibrated_on, level_of, pair, read_scores, to_scale
 from msfser_cli.statistics import bootstrap, metrics
 from msfser_cli.statistics.bootstrap import Interval
 
@@ -112,7 +112,8 @@ class Evaluation:
     """The result of `evaluate`.
 
     label_scale_source: how the labels' scale was determined. clusters: the number of clusters by kind. splits: the number of
-    labels by split, matched or not. pairs: the frame of `Pairs`, with the scores in the labels' scale.
+    labels by split, matched or not. is_calibrated_on_gold: whether the prediction intervals come from these
+    labels. pairs: the frame of `Pairs`, with the scores in the labels' scale.
     """
 
     scores: str
@@ -137,6 +138,7 @@ class Evaluation:
     seed: int
     dimensions: dict[str, Agreement]
     coverage: dict[str, Coverage]
+    is_calibrated_on_gold: bool
     other: str | None
     differences: dict[str, Difference]
     groups: tuple[Groups, ...]
@@ -226,6 +228,7 @@ def evaluate(
         seed=seed,
         dimensions={d: agreement(pairs[d], pairs[f"{d}_score"], pairs["cluster"], sampling) for d in rated},
         coverage=_coverage(pairs, rated, level_of(scores)),
+        is_calibrated_on_gold=is_calibrated_on(scores, gold),
         other=None if vs is None else str(vs),
         differences=differences,
         groups=tuple(groups(labels, pairs, column, sampling) for column in by),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,16 @@ def level_of(path: Path) -> float | None:
     """The level of the prediction intervals in the table at `path`, 0..1; None if its lineage does not say."""
     level = tables.read_lineage(path).extra.get("level")
     return float(level) if isinstance(level, int | float) else None
+
+
+def identity_of(gold: Path) -> str:
+    """By which a table remembers the labels that it was calibrated on: the sha256 of the file, or the path of a folder."""
+    return hashlib.sha256(gold.read_bytes()).hexdigest() if gold.is_file() else str(gold)
+
+
+def is_calibrated_on(path: Path, gold: Path) -> bool:
+    """Whether the prediction intervals in the table at `path` come from the labels `gold`."""
+    return tables.read_lineage(path).settings.get("predict", {}).get("calibrated_on") == identity_of(gold)
 
 
 def pair(scores: pl.DataFrame, labels: Labels) -> Pairs:

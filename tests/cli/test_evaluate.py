@@ -98,7 +98,7 @@ def test_json_holds_everything_and_only_json(folder: Path) -> None:
         "scores", "gold", "label_format", "columns", "label_scale", "label_scale_source", "labels_ignored",
         "labels_outside_scale", "score_scale", "splits", "split", "unit", "matched", "matched_by",
         "unmatched_labels", "unmatched_recordings", "unmatched_utterances",
-        "clusters", "resamples", "seed", "dimensions", "coverage", "other", "differences", "groups",
+        "clusters", "resamples", "seed", "dimensions", "coverage", "is_calibrated_on_gold", "other", "differences", "groups",
     }
     assert document["columns"] == {"recording": "file", "valence": "V", "arousal": "A", "dominance": "D"}
     assert document["unmatched_labels"] == {"count": 1, "of": 3, "examples": ["z.flac"]}

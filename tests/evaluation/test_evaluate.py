@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -499,6 +501,12 @@ def test_the_scores_own_intervals_are_checked_in_the_labels_scale(tmp_path: Path
         inside = float(((known[f"{d}_rated"] - known[d]).abs() <= 1.23).mean())
         assert found[d].share == pytest.approx(inside)
         assert (found[d].n, found[d].width, found[d].level) == (96, pytest.approx(2.46), 0.9)
+    assert not stage.evaluate(scored, gold, resamples=FEW).is_calibrated_on_gold
+    lineage = tables.read_lineage(scored)
+    same = replace(lineage, settings={"predict": {"calibrated_on": hashlib.sha256(gold.read_bytes()).hexdigest()}})
+    kinds = [c for c in (*COLUMNS, *ENDS) if c.name in tables.open_file(scored)[0].schema_arrow.names]
+    tables.write_rows(scored, tables.read(scored, kinds).to_pylist(), kinds, same)
+    assert stage.evaluate(scored, gold, resamples=FEW).is_calibrated_on_gold
     plain = scores(("a.wav", 0, 1, 0.2), ("b.wav", 0, 1, 0.9))
     (tmp_path / "plain.csv").write_text("file,V\na,0\nb,1\n")
     assert stage.evaluate(write_scores(tmp_path / "plain.parquet", plain), tmp_path / "plain.csv", resamples=FEW).coverage == {}
