@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import stat
 import unicodedata
@@ -379,6 +380,9 @@ def test_nothing_is_written_elsewhere(place: Path, monkeypatch: pytest.MonkeyPat
     if what == "calibrating":  # the sample is decoded there, into a file without a name
         allowed.append(str(place / "temporary"))
     seen = [line.partition(" ")[2].strip("'") for line in writes.read_text().splitlines()]
+    # torch imports dill where that is installed, and dill asks Python for a folder for temporary files, which tries it out
+    probe = re.compile(re.escape(str(place / "temporary")) + "/[a-z0-9_]{8}")
+    seen = [path for path in seen if not probe.fullmatch(path)]
     assert [path for path in seen if not any(path == a or path.startswith(f"{a}/") for a in allowed)] == []
     if what != "failing":
         assert any(path.startswith(str(place / "out" / "deep")) for path in seen)

@@ -169,7 +169,7 @@ def test_the_episode_is_cut_into_utterances(predicted: tuple[Path, Process]) -> 
 
 def test_the_readme_s_first_command_prints_the_head(predicted: tuple[Path, Process]) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [(predict, code)] = re.findall(r'\.venv/bin/msfser (.*?) &&\s+\.venv/bin/python -c "(.*?)"\n', readme, re.DOTALL)
+    [(predict, code)] = re.findall(r'\.venv/bin/msfser (.*?) &&\s+\.venv/bin/python -c "(.*?)" &&\n', readme, re.DOTALL)
     assert predict == "predict recipes/quickstart/corpus --out scores.parquet"
     done = subprocess.run([sys.executable, "-c", code], cwd=predicted[0], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("shape: (5, 5)\n")
