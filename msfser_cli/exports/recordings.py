@@ -32,7 +32,7 @@ COLUMNS: tuple[Column, ...] = tuple(
 """The columns that exports use. A table needs only the first four of them."""
 
 
-@dataclass(slots=True)  # not frozen: a table has millions of them, and that would take three times as long
+@dataclass(slots=True)  # not frozen: a table has millions of them, and frozen ones take four times as long to make
 class Word:
     """A word. start, end: seconds in the recording. score: its probability. prominence: as the column `emphasis`.
 
