@@ -175,6 +175,26 @@ def test_speakers_who_talk_at_once_are_marked_while_they_talk(
         assert opened(path, f"#t={moment}").run(NOW) == word
 
 
+def test_of_speakers_who_talk_at_once_the_curve_is_of_the_one_who_began_last(
+    tmp_path: Path, corpus: Path, opened: Callable[..., Opened]
+) -> None:
+    rows = [scored_row("a b#?.wav", 0, [("long", 0.0, 120.0)], speaker="Ann", valence=0.1, valence_low=None, valence_high=None),
+            scored_row("a b#?.wav", 1, [("yes", 30.0, 60.0)], speaker="Bo", valence=0.9, valence_low=None, valence_high=None)]
+    page = opened(made(tmp_path, rows, corpus, audio="none") / "recordings" / "a b#?.html")
+    drawn = """() => {
+      const chart = document.querySelector('#charts .chart'), canvas = chart.querySelector('canvas');
+      const plot = chart.querySelector('.u-over'), scale = canvas.width / canvas.getBoundingClientRect().width;
+      const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+      return [0.1, 0.4, 0.9].map(share => {
+        const x = Math.round((plot.offsetLeft + share * plot.clientWidth) * scale);
+        const isBlue = y => pixels[4 * (y * canvas.width + x) + 2] - pixels[4 * (y * canvas.width + x)] > 90;
+        const line = [...Array(canvas.height).keys()].filter(isBlue);
+        return 1 - (line.reduce((a, b) => a + b, 0) / line.length / scale - plot.offsetTop) / plot.clientHeight;
+      });
+    }"""
+    assert page.page.evaluate(drawn) == pytest.approx([0.1, 0.9, 0.1], abs=0.05)
+
+
 @pytest.mark.parametrize("address", ["#t=1.2.3", "#t=.", "#t=", "#else"])
 def test_an_address_without_a_moment_leads_to_the_start(
     tmp_path: Path, corpus: Path, opened: Callable[..., Opened], address: str
