@@ -55,7 +55,8 @@ def show(
         return
     found = _find(table, recording)
     if json:
-        _print_json(asdict(found) | {"path": None if found.path is None else str(found.path)})
+        values = {"id": found.id, "stem": found.stem, "utterances": list(map(asdict, found.utterances))}
+        _print_json(values | {"duration": found.duration, "path": None if found.path is None else str(found.path)})
     else:
         _print_recording(console, found)
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from msfser_cli.errors import RecordingError
 from msfser_cli.exports.names import stems
 from msfser_cli.schemas import DESCRIBE, DIMENSIONS, EMPHASIZE, PREDICT, TRANSCRIBE, Column
 from msfser_cli.store import tables
+from msfser_cli.store.arrow import flat, numbers, truths
 from msfser_cli.store.audio import Audio
 from msfser_cli.store.ledger import read_ledger
 from msfser_cli.store.lineage import Lineage
@@ -54,8 +57,8 @@ class Score:
     """A score on the checkpoint's scale, with the ends of its prediction interval."""
 
     value: float
-    low: float | None = None
-    high: float | None = None
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,53 @@ class Utterance:
     id: str
     start: float
     end: float
-    speaker: str | None = None
-    channel: int | None = None
-    language: str | None = None
-    text: str = ""
-    words: tuple[Word, ...] = ()
-    emphasized_text: str | None = None
-    description: str | None = None
-    scores: Mapping[str, Score] = field(default_factory=dict)
+    speaker: str | None
+    channel: int | None
+    language: str | None
+    text: str
+    words: tuple[Word, ...]
+    emphasized_text: str | None
+    description: str | None
+    scores: Mapping[str, Score]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Words:
+    """The words of a recording, by column: those of `Word`. NaN: unknown."""
+
+    text: list[str]
+    start: np.ndarray
+    end: np.ndarray
+    score: np.ndarray
+    aligned: np.ndarray
+    prominence: np.ndarray
+    emphasised: np.ndarray
+    after: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The n utterances of a recording, by column: those of `Utterance`.
+
+    words: those of all utterances. bounds: int [n+1]; the words of utterance i are those from `bounds[i]` to before
+    `bounds[i+1]`. scores: float64 [n, 3, 3], for each of `DIMENSIONS` the score and the ends of its interval. NaN: unknown.
+    """
+
+    id: list[str]
+    start: np.ndarray
+    end: np.ndarray
+    speaker: list[str | None]
+    channel: list[int | None]
+    language: list[str | None]
+    text: list[str]
+    words: Words
+    bounds: np.ndarray
+    emphasized_text: list[str | None]
+    description: list[str | None]
+    scores: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Recording:
     """A recording with rows.
 
@@ -85,20 +124,33 @@ class Recording:
 
     id: str
     stem: str
-    utterances: tuple[Utterance, ...]
+    rows: Rows
     duration: float | None = None
     path: Location | None = None
 
     @cached_property
+    def utterances(self) -> tuple[Utterance, ...]:
+        """The rows as objects. A large table has millions of words, so they take most of the time of what uses them."""
+        rows, words = self.rows, self.rows.words
+        said = list(map(
+            Word, words.text, words.start.tolist(), words.end.tolist(), _known(words.score), words.aligned.tolist(),
+            _known(words.prominence), words.emphasised.tolist(), words.after,
+        ))  # fmt: skip
+        return tuple(map(
+            Utterance, rows.id, rows.start.tolist(), rows.end.tolist(), rows.speaker, rows.channel, rows.language, rows.text,
+            (tuple(said[start:end]) for start, end in pairwise(rows.bounds.tolist())), rows.emphasized_text, rows.description,
+            map(_scores, rows.scores.reshape(-1, 9)),
+        ))  # fmt: skip
+
+    @property
     def end(self) -> float:
         """The duration, or the end of the last word or utterance, whichever is later."""
-        ends = (end for u in self.utterances for end in (u.end, *(word.end for word in u.words)))
-        return max(self.duration or 0.0, *ends)
+        return max(self.duration or 0.0, float(self.rows.end.max()), float(self.rows.words.end.max(initial=0.0)))
 
     @property
     def speakers(self) -> list[str | None]:
         """The speakers in order of their first utterance. None: unknown."""
-        return list(dict.fromkeys(u.speaker for u in self.utterances))
+        return list(dict.fromkeys(self.rows.speaker))
 
 
 @dataclass(frozen=True)
@@ -139,10 +191,10 @@ class Table:
 
     def recordings(self, only: str | None = None) -> Iterator[Recording]:
         """The recordings with rows, in order, one in memory at a time. only: the one to read; None: all."""
-        for recording_id, rows in tables.iter_recordings(self.path, self.columns, only):
+        for recording_id, rows in tables.slices(self.path, self.columns, only):
             duration = self.ledger.get(recording_id, {}).get("duration")
             path = self.place(recording_id)
-            yield Recording(recording_id, self.stems[recording_id], tuple(map(_utterance, rows)), duration, path)
+            yield Recording(recording_id, self.stems[recording_id], _rows(rows), duration, path)
 
     def place(self, recording_id: str) -> Location | None:
         """Where the file of the recording lies; None if unknown."""
@@ -165,30 +217,72 @@ class Table:
             return media.audio(channels=channels, audio_track=heard.get("audio_track"))
 
 
-def _utterance(row: Mapping[str, Any]) -> Utterance:
-    scores = {d: Score(value, _number(row, f"{d}_low"), _number(row, f"{d}_high"))
-              for d in DIMENSIONS if (value := _number(row, d)) is not None}  # fmt: skip
-    return Utterance(
-        row["utterance_id"], row["start"], row["end"], row.get("speaker"), row.get("channel"), row.get("language"),
-        row.get("text") or "", _words(row), row.get("emphasized_text"), row.get("description"), scores,
+def _known(values: np.ndarray) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
+
+
+def _scores(values: np.ndarray) -> dict[str, Score]:
+    """values: [9], as in `Rows.scores`."""
+    known = _known(values)
+    of = zip(DIMENSIONS, known[::3], known[1::3], known[2::3], strict=True)
+    return {dimension: Score(value, low, high) for dimension, value, low, high in of if value is not None}
+
+
+def _rows(table: Any) -> Rows:
+    """The rows of an Arrow table."""
+
+    def column(name: str) -> list[Any]:
+        return table.column(name).to_pylist() if name in table.column_names else [None] * len(table)
+
+    def of_scores(name: str) -> np.ndarray:
+        return numbers(table.column(name)) if name in table.column_names else np.full(len(table), np.nan)
+
+    text = [text or "" for text in column("text")]
+    words, bounds = _words(table, text)
+    scores = [of_scores(f"{dimension}{end}") for dimension in DIMENSIONS for end in ("", "_low", "_high")]
+    return Rows(
+        column("utterance_id"), numbers(table.column("start")), numbers(table.column("end")), column("speaker"),
+        column("channel"), column("language"), text, words, bounds, column("emphasized_text"), column("description"),
+        np.stack(scores, 1).reshape(-1, 3, 3),
     )  # fmt: skip
 
 
-def _number(row: Mapping[str, Any], name: str) -> float | None:
-    """The value of the column; None if it is null or not a number, or the table does not have it."""
-    value = row.get(name)
-    return None if value is None or math.isnan(value) else value
+def _words(table: Any, texts: Sequence[str]) -> tuple[Words, np.ndarray]:
+    """The words, and their bounds as in `Rows`."""
+    if "words" not in table.column_names:
+        nothing = np.zeros(0)
+        return Words([], nothing, nothing, nothing, nothing, nothing, nothing, []), np.zeros(len(table) + 1, int)
+    bounds, of = flat(table.column("words"))
+    spoken = of["word"].to_pylist()
+    places = zip(texts, pairwise(bounds.tolist()), strict=True)
+    after = [mark for text, (start, end) in places for mark in between(text, spoken[start:end])]
+    words = Words(
+        spoken, numbers(of["start"]), numbers(of["end"]), numbers(of["score"]), truths(of["aligned"]),
+        _prominence(table, bounds), _emphasised(table, bounds), after,
+    )  # fmt: skip
+    return words, bounds
 
 
-def _words(row: Mapping[str, Any]) -> tuple[Word, ...]:
-    words: Sequence[Mapping[str, Any]] = row.get("words") or ()
-    prominence = row.get("emphasis") or [None] * len(words)
-    spans = row.get("emphasis_spans") or ()
-    emphasised = {i for span in spans for i in range(span["first_word"], span["last_word"] + 1)}
-    texts = [word["word"] for word in words]
-    marked = [i in emphasised for i in range(len(words))]
-    starts, ends, scores, aligned = ([word[name] for word in words] for name in ("start", "end", "score", "aligned"))
-    return tuple(map(Word, texts, starts, ends, scores, aligned, prominence, marked, between(row.get("text") or "", texts)))
+def _prominence(table: Any, bounds: np.ndarray) -> np.ndarray:
+    """The prominence of each word, NaN in rows that do not have one for each."""
+    prominence = np.full(bounds[-1], np.nan)
+    if "emphasis" in table.column_names:
+        own, values = flat(table.column("emphasis"))
+        fits = np.diff(own) == np.diff(bounds)
+        prominence[np.repeat(fits, np.diff(bounds))] = numbers(values[""])[np.repeat(fits, np.diff(own))]
+    return prominence
+
+
+def _emphasised(table: Any, bounds: np.ndarray) -> np.ndarray:
+    """Whether each word is emphasised."""
+    emphasised = np.zeros(bounds[-1], bool)
+    if "emphasis_spans" in table.column_names:
+        own, spans = flat(table.column("emphasis_spans"))
+        before = np.repeat(bounds[:-1], np.diff(own))
+        first, last = (numbers(spans[name]).astype(int) + before for name in ("first_word", "last_word"))
+        for start, end in zip(first.tolist(), (last + 1).tolist(), strict=True):
+            emphasised[start:end] = True
+    return emphasised
 
 
 def between(text: str, words: Sequence[str]) -> list[str]:

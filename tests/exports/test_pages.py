@@ -175,6 +175,25 @@ def test_speakers_who_talk_at_once_are_marked_while_they_talk(
         assert opened(path, f"#t={moment}").run(NOW) == word
 
 
+def test_utterances_are_in_the_order_of_time_each_with_its_words(
+    tmp_path: Path, corpus: Path, opened: Callable[..., Opened]
+) -> None:
+    rows = [
+        scored_row("a b#?.wav", 0, [("今天", 40.0, 41.0), ("好", 42.5, 43.0)], emphasised=[1], between=""),
+        scored_row("a b#?.wav", 1, [], times=(20.0, 21.0)) | {"text": "no words"},
+        scored_row("a b#?.wav", 2, [("one", 10.5, 11.0), ("two", 11.0, 12.0)], times=(10.0, 12.0), emphasised=[0]),
+    ]
+    page = opened(made(tmp_path, rows, corpus) / "recordings" / "a b#?.html")
+    assert page.run("[...document.querySelectorAll('.utterance .text')].map(e => e.textContent.trim())") == [
+        "one two", "no words", "今天好"]  # fmt: skip
+    assert page.run("[...document.querySelectorAll('.text b')].map(e => e.textContent)") == ["one", "好"]
+    assert page.run("[...document.querySelectorAll('.text span')].map(e => e.title.split(',')[0])") == [
+        "0:10", "0:11", "0:40", "0:42"]  # fmt: skip
+    for moment, word in (("10.7", "one"), ("11.5", "two"), ("40.5", "今天"), ("42.8", "好")):
+        page.run(f"location.hash = '#t={moment}'")
+        page.wait(f"{NOW} === '{word}'")
+
+
 def test_of_speakers_who_talk_at_once_the_curve_is_of_the_one_who_began_last(
     tmp_path: Path, corpus: Path, opened: Callable[..., Opened]
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from msfser_cli.errors import REASONS
-from msfser_cli.exports.recordings import Recording, Table, Utterance
+from msfser_cli.exports.recordings import Recording, Table
 from msfser_cli.schemas import DIMENSIONS
 
 _BINS, _CELLS, _EXTREMES, _SHOWN, _TEXT = 40, 30, 10, 50, 160
@@ -21,6 +21,7 @@ class Corpus:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._dimensions = [d for d in DIMENSIONS if d in table.names]
+        self._places = [DIMENSIONS.index(d) for d in self._dimensions]
         low, high = table.lineage.extra.get("scale", [0.0, 1.0])
         self._scale = (float(low), float(high))
         self._rows: list[list[Any]] = []
@@ -34,10 +35,10 @@ class Corpus:
 
     def add(self, recording: Recording, page: str) -> None:
         """Count `recording`, whose page has the address `page`."""
-        scores = np.array([[_value(u, d) for d in self._dimensions] for u in recording.utterances], float)
-        scores = scores.reshape(len(recording.utterances), len(self._dimensions))
+        rows = recording.rows
+        scores = rows.scores[:, self._places, 0]
         self._seconds += recording.end
-        self._utterances += len(recording.utterances)
+        self._utterances += len(scores)
         for i in range(len(self._dimensions)):
             known = scores[~np.isnan(scores[:, i]), i]
             self._histograms[i] += np.histogram(np.clip(known, *self._scale), _BINS, self._scale)[0]
@@ -45,24 +46,26 @@ class Corpus:
         if {"valence", "arousal"} <= set(self._dimensions):
             both = np.clip(scores[~np.isnan(scores[:, :2]).any(axis=1), :2], *self._scale)
             self._density += np.histogram2d(both[:, 1], both[:, 0], _CELLS, (self._scale, self._scale))[0].astype(int)
-        for utterance in recording.utterances:
-            self._compare(utterance, recording, page)
-        languages = Counter(u.language for u in recording.utterances if u.language)
+        for (end, dimension), heap in self._extremes.items():
+            place = self._dimensions.index(dimension)
+            keys = scores[:, place] * (1 if end == "highest" else -1)
+            least = heap[0][0] if len(heap) == _EXTREMES else -np.inf
+            for row in np.flatnonzero(keys >= least).tolist():  # most are no extremes
+                self._compare(heap, float(keys[row]), float(scores[row, place]), recording, row, page)
+        languages = Counter(language for language in rows.language if language)
         speakers = len([speaker for speaker in recording.speakers if speaker is not None])
         spreads = [[round(float(x), 4) for x in (known.mean(), known.std())] if len(known := column[~np.isnan(column)]) else None
                    for column in scores.T]  # fmt: skip
         language = max(sorted(languages), key=lambda code: languages[code], default=None)
-        self._rows.append([recording.id, page, recording.duration, len(recording.utterances), language, speakers, *spreads])
+        self._rows.append([recording.id, page, recording.duration, len(scores), language, speakers, *spreads])
 
-    def _compare(self, utterance: Utterance, recording: Recording, page: str) -> None:
-        for (end, dimension), heap in self._extremes.items():
-            if (score := utterance.scores.get(dimension)) is None:
-                continue
-            key = score.value if end == "highest" else -score.value
-            if len(heap) < _EXTREMES or (key, utterance.id) > heap[0][:2]:
-                text = utterance.text if len(utterance.text) <= _TEXT else utterance.text[:_TEXT] + "..."
-                item = (key, utterance.id, [round(score.value, 4), page, round(utterance.start, 1), recording.id, text])
-                (heapq.heappush if len(heap) < _EXTREMES else heapq.heappushpop)(heap, item)
+    def _compare(self, heap: list[Any], key: float, score: float, recording: Recording, row: int, page: str) -> None:
+        identity, start, text = recording.rows.id[row], float(recording.rows.start[row]), recording.rows.text[row]
+        if len(heap) == _EXTREMES and (key, identity) <= heap[0][:2]:
+            return
+        shown = text if len(text) <= _TEXT else text[:_TEXT] + "..."
+        item = (key, identity, [round(score, 4), page, round(start, 1), recording.id, shown])
+        (heapq.heappush if len(heap) < _EXTREMES else heapq.heappushpop)(heap, item)
 
     def data(self) -> dict[str, Any]:
         """What `index.js` reads."""
@@ -116,11 +119,6 @@ class Corpus:
         settings = [(f"{stage}: {name}", str(x)) for stage, values in lineage.settings.items() for name, x in values.items()]
         about = [("msfser", lineage.tool_version), ("stage", lineage.stage), ("corpus", lineage.corpus_root or "unknown")]
         return [*about, *((f"model {name}", version) for name, version in lineage.models.items()), *settings]
-
-
-def _value(utterance: Utterance, dimension: str) -> float:
-    score = utterance.scores.get(dimension)
-    return float("nan") if score is None else score.value
 
 
 def _or_none(value: float) -> float | None:

@@ -5,7 +5,12 @@
   const {byId, element, clock, count} = common, {uPlot} = /** @type {any} */ (window);
   const data = JSON.parse(byId("data").textContent);
   const audio = /** @type {HTMLAudioElement} */ (byId("audio"));
-  const {utterances, duration, dimensions, scale} = data;
+  const {duration, dimensions, scale} = data, columns = data.utterances;
+  const utterances = columns.start.map((/** @type {number} */ start, /** @type {number} */ i) => ({
+    start, end: columns.end[i], speaker: columns.speaker[i], language: columns.language[i], text: columns.text[i],
+    words: columns.words[i], after: columns.after[i], description: columns.description[i],
+    scores: columns.scores.map((/** @type {any} */ ends) => ends[0][i] === null ? null : ends.map((/** @type {any} */ of) => of[i])),
+  }));
 
   const number = (/** @type {number | null} */ value) => value === null ? "" : value.toFixed(2);
   /** The index of the last of `items` whose start is not after `time`; -1 if there is none. */
@@ -20,6 +25,8 @@
 
   // ---- the transcript ---------------------------------------------------------------------------------------------------------
   const transcript = byId("transcript");
+  const emphasised = new Set(data.words.emphasised);
+  let next = 0;  // the number of the next word, of those of all utterances
   /** @type {{box: HTMLElement, text: HTMLElement, words: {box: HTMLElement, start: number, end: number}[]}[]} */
   const shown = utterances.map((/** @type {any} */ u) => {
     const box = element("section", "utterance", undefined);
@@ -40,17 +47,18 @@
     const text = element("div", "text", undefined);
     if (u.language) text.lang = u.language;
     text.dir = "auto";
-    const emphasised = new Set(u.emphasised);
     let before = Math.round(u.start * 1000);
-    const words = u.words.map((/** @type {any} */ [word, gap, length, prominence, after], /** @type {number} */ i) => {
-      const start = (before + gap) / 1000, end = (before + gap + length) / 1000;
-      before += gap + length;
+    const words = Array.from({length: u.words}, (_, i) => {
+      const word = data.words.text[next], prominence = data.words.prominence[next];
+      const start = before + data.words.gap[next], end = start + data.words.length[next];
+      before = end;
       const span = element("span", "", undefined);
-      span.append(emphasised.has(i) ? element("b", "", word) : document.createTextNode(word));
-      if (prominence !== null) span.title = `${clock(start)}, prominence ${number(prominence / 100)}`;
-      span.addEventListener("click", () => seek(start, true));
-      text.append(span, after ?? " ");
-      return {box: span, start, end};
+      span.append(emphasised.has(next) ? element("b", "", word) : document.createTextNode(word));
+      if (prominence !== null) span.title = `${clock(start / 1000)}, prominence ${number(prominence / 100)}`;
+      span.addEventListener("click", () => seek(start / 1000, true));
+      text.append(span, u.after?.[i] ?? " ");
+      next += 1;
+      return {box: span, start: start / 1000, end: end / 1000};
     });
     if (!words.length) text.textContent = u.text;
     const said = element("div", "", undefined);

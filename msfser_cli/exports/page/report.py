@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
+
+import numpy as np
 
 from msfser_cli import __version__
 from msfser_cli.errors import UsageError
@@ -16,7 +19,7 @@ from msfser_cli.exports.names import folders, whole_path
 from msfser_cli.exports.page.corpus import Corpus
 from msfser_cli.exports.page.page import filled
 from msfser_cli.exports.page.sound import KINDS, Sound, sound
-from msfser_cli.exports.recordings import Recording, Table, Utterance
+from msfser_cli.exports.recordings import Recording, Rows, Table
 from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.store.objects import Location
 
@@ -84,9 +87,9 @@ def _footer() -> str:
 def _data(recording: Recording, heard: Sound, table: Table) -> dict[str, Any]:
     """What `recording.js` reads. Times are seconds, rounded to milliseconds."""
     speakers = [speaker for speaker in recording.speakers if speaker is not None]
-    numbers = {speaker: i for i, speaker in enumerate(speakers)}
     wave = heard.waveform
     dimensions = [d for d in DIMENSIONS if d in table.names]
+    order = np.lexsort((recording.rows.end, recording.rows.start))
     return {
         "duration": max(recording.end, len(wave.peaks) / wave.per_second if wave else 0.0),
         "speakers": speakers,
@@ -97,37 +100,58 @@ def _data(recording: Recording, heard: Sound, table: Table) -> dict[str, Any]:
         "note": heard.note,
         "peaks": base64.b64encode(wave.peaks).decode() if wave else "",
         "peaks_per_second": wave.per_second if wave else 1,
-        "utterances": [
-            _utterance(u, numbers, dimensions) for u in sorted(recording.utterances, key=lambda u: (u.start, u.end))
-        ],
-    }  # fmt: skip
+        "utterances": _utterances(recording.rows, order, speakers, dimensions),
+        "words": _words(recording.rows, order),
+    }
 
 
-def _utterance(utterance: Utterance, speakers: Mapping[str, int], dimensions: Sequence[str]) -> dict[str, Any]:
-    scores = [utterance.scores.get(d) for d in dimensions]
-    return {
-        "start": round(utterance.start, 3), "end": round(utterance.end, 3),
-        "speaker": None if utterance.speaker is None else speakers[utterance.speaker],
-        "language": utterance.language, "text": "" if utterance.words else utterance.text, "words": _words(utterance),
-        "emphasised": [i for i, word in enumerate(utterance.words) if word.emphasised], "description": utterance.description,
-        "scores": [s and [_rounded(s.value), _rounded(s.low), _rounded(s.high)] for s in scores],
-    }  # fmt: skip
+def _utterances(rows: Rows, order: np.ndarray, speakers: Sequence[str], dimensions: Sequence[str]) -> dict[str, list[Any]]:
+    """The utterances in `order`, by column: a recording has thousands. words: how many they have. text: of those without words.
 
-
-def _words(utterance: Utterance) -> list[list[Any]]:
-    """Each word as [text, ms after the end of the one before, ms long, prominence in hundredths], and what stands after it if
-    that is no blank. A recording has tens of thousands of words, so they are short.
+    after: what stands after each word; null if that is a blank between words. scores: of each dimension, the values, the lower
+    and the upper ends.
     """
-    rows: list[list[Any]] = []
-    at = round(utterance.start * 1000)
-    for word in utterance.words:
-        start, end = round(word.start * 1000), round(word.end * 1000)
-        rows.append([word.text, start - at, end - start, None if word.prominence is None else round(word.prominence * 100)])
-        if word.after != " ":
-            rows[-1].append(word.after)
-        at = end
-    return rows
+    numbers = {speaker: i for i, speaker in enumerate(speakers)}
+    places = order.tolist()
+    counts = np.diff(rows.bounds)[order].tolist()
+    first = rows.bounds[order].tolist()
+    after = [rows.words.after[start : start + count] for start, count in zip(first, counts, strict=True)]
+    scores = rows.scores[order][:, [DIMENSIONS.index(d) for d in dimensions]].round(4)
+    return {
+        "start": rows.start[order].round(3).tolist(),
+        "end": rows.end[order].round(3).tolist(),
+        "speaker": [None if (speaker := rows.speaker[i]) is None else numbers[speaker] for i in places],
+        "language": [rows.language[i] for i in places],
+        "text": ["" if count else rows.text[i] for i, count in zip(places, counts, strict=True)],
+        "words": counts,
+        "after": [None if set(marks[:-1]) <= {" "} else marks for marks in after],
+        "description": [rows.description[i] for i in places],
+        "scores": [[list(map(_or_null, ends)) for ends in of.T.tolist()] for of in scores.transpose(1, 0, 2)],
+    }
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+def _words(rows: Rows, order: np.ndarray) -> dict[str, list[Any]]:
+    """The words of the utterances in `order`, by column: a recording has tens of thousands, so their times are short.
+
+    gap: ms after the end of the word before, or the start of the utterance. length: in ms. prominence: in hundredths.
+    emphasised: the numbers of words.
+    """
+    counts = np.diff(rows.bounds)[order]
+    firsts = np.cumsum(counts) - counts  # the numbers, in order, of the first word of each utterance
+    places = np.arange(counts.sum()) + np.repeat(rows.bounds[order] - firsts, counts)
+    words = rows.words
+    starts, ends = (np.rint(times[places] * 1000).astype(int) for times in (words.start, words.end))
+    before = np.concatenate([[0], ends])[:-1]
+    spoken = counts > 0
+    before[firsts[spoken]] = np.rint(rows.start[order][spoken] * 1000)
+    return {
+        "text": [words.text[i] for i in places.tolist()],
+        "gap": (starts - before).tolist(),
+        "length": (ends - starts).tolist(),
+        "prominence": list(map(_or_null, (words.prominence[places] * 100).round().tolist())),
+        "emphasised": np.flatnonzero(words.emphasised[places]).tolist(),
+    }
+
+
+def _or_null(value: float) -> float | None:
+    return None if isnan(value) else value
