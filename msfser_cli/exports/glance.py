@@ -12,6 +12,7 @@ import numpy as np
 from msfser_cli.exports.recordings import COLUMNS, Table
 from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.store import tables
+from msfser_cli.store.arrow import numbers
 
 BINS, EXTREMES = 24, 3
 
@@ -64,15 +65,14 @@ def glance(path: Path) -> Glance:
     low, high = table.lineage.extra.get("scale", (0.0, 1.0))
     scale = (float(low), float(high))
     lines = list(table.ledger.values())
-    start, end = (_numbers(rows, name) for name in ("start", "end"))
-    ids = rows.column("recording_id").unique().to_pylist()
-    durations = {line["recording_id"]: line["duration"] or 0.0 for line in lines}
+    start, end = (numbers(rows.column(name)) for name in ("start", "end"))
+    seconds = sum(line["duration"] or 0.0 for line in lines)
     if not lines:
-        durations = dict(zip(rows.column("recording_id").to_pylist(), end.tolist(), strict=True))
+        seconds = sum(dict(zip(rows.column("recording_id").to_pylist(), end.tolist(), strict=True)).values())
     return Glance(
-        recordings=len(lines) or len(ids),
+        recordings=len(lines) or len(rows.column("recording_id").unique()),
         utterances=len(rows),
-        seconds=float(sum(durations.values())),
+        seconds=float(seconds),
         speech_seconds=float((end - start).sum()),
         statuses=dict(Counter(line["status"] for line in lines)),
         reasons=dict(Counter(line["reason"] for line in lines if line["reason"]).most_common()),
@@ -91,23 +91,24 @@ def _counted(rows: Any, name: str) -> dict[str, int]:
     return dict(sorted(((value, count) for value, count in pairs if value is not None), key=lambda pair: (-pair[1], pair[0])))
 
 
-def _numbers(rows: Any, name: str) -> np.ndarray:
-    """The column as float64, NaN for null. pyarrow's own way loads pandas, which takes half a second."""
-    return np.array(rows.column(name).to_pylist(), float)
-
-
 def _scores(rows: Any, dimension: str, scale: tuple[float, float]) -> Scores | None:
-    values = _numbers(rows, dimension)
+    values = numbers(rows.column(dimension))
     known = np.flatnonzero(~np.isnan(values))
     if not len(known):
         return None
-    order = known[np.argsort(values[known], kind="stable")]
     histogram = np.histogram(np.clip(values[known], *scale), BINS, scale)[0]
     return Scores(
         len(known), float(values[known].mean()), float(values[known].std()), tuple(histogram.tolist()),
-        tuple(_extreme(rows, int(i), values[i]) for i in order[::-1][:EXTREMES]),
-        tuple(_extreme(rows, int(i), values[i]) for i in order[:EXTREMES]),
+        tuple(_extreme(rows, int(known[i]), values[known[i]]) for i in _lowest(-values[known])),
+        tuple(_extreme(rows, int(known[i]), values[known[i]]) for i in _lowest(values[known])),
     )  # fmt: skip
+
+
+def _lowest(values: np.ndarray) -> np.ndarray:
+    """The places of the `EXTREMES` lowest values, the lowest first; of equal ones, those that come first."""
+    count = min(EXTREMES, len(values))
+    candidates = np.flatnonzero(values <= np.partition(values, count - 1)[count - 1])
+    return np.asarray(candidates[np.argsort(values[candidates], kind="stable")[:count]])
 
 
 def _extreme(rows: Any, i: int, score: float) -> Extreme:

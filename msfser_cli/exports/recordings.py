@@ -158,7 +158,7 @@ class Table:
     """A table, and its ledger if it has one.
 
     columns: those of `COLUMNS` that it has. stored: the names of all its columns. root: the folder of the corpus, None if
-    unknown. stems: recording -> its `stem`, in order.
+    unknown.
     """
 
     path: Path
@@ -167,7 +167,6 @@ class Table:
     lineage: Lineage
     root: Location | None
     ledger: Mapping[str, Mapping[str, Any]]
-    stems: Mapping[str, str]
 
     @staticmethod
     def open(path: Path, root: Location | None = None) -> Table:
@@ -176,13 +175,18 @@ class Table:
         root: where the corpus lies now; None: where the table says.
         """
         needed = [column for column in COLUMNS if column.name in _NEEDED]
-        files = [tables.open_file(file, needed)[0] for file in tables.files(path)]
-        stored = frozenset.intersection(*(frozenset(file.schema_arrow.names) for file in files))
+        files = [tables.open_file(file, needed) for file in tables.files(path)]
+        stored = frozenset.intersection(*(frozenset(file.schema_arrow.names) for file, _ in files))
         columns = tuple(column for column in COLUMNS if column.name in stored)
-        lineage = tables.read_lineage(path)
+        lineage = files[-1][1]  # of a folder, that of the newest part
         if root is None and lineage.corpus_root is not None:
             root = location(lineage.corpus_root)
-        return Table(path, columns, stored, lineage, root, read_ledger(path), stems(tables.recording_ids(path)))
+        return Table(path, columns, stored, lineage, root, read_ledger(path))
+
+    @cached_property
+    def stems(self) -> dict[str, str]:
+        """Recording -> its `stem`, for the recordings with rows, in order. Raises TableError if their rows are not adjacent."""
+        return stems(tables.recording_ids(self.path))
 
     @property
     def names(self) -> frozenset[str]:

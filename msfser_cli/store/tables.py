@@ -9,10 +9,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from msfser_cli.errors import TableError
@@ -190,13 +192,11 @@ def slices(path: Path, columns: Sequence[Column], only: str | None = None) -> It
 def _runs(file: Path, columns: Sequence[Column], only: str | None) -> Iterator[tuple[str, pa.Table]]:
     """Runs of rows with the same recording_id: `only` that one, if it is given."""
     for table in _row_groups(file, columns, only):
-        ids = table.column("recording_id").to_pylist()
-        start = 0
-        for end in range(1, len(ids) + 1):
-            if end == len(ids) or ids[end] != ids[start]:
-                if only in (None, ids[start]):
-                    yield ids[start], table.slice(start, end - start)
-                start = end
+        runs = pc.run_end_encode(table.column("recording_id").combine_chunks())
+        places = pairwise([0, *runs.run_ends.to_pylist()])
+        for recording_id, (start, end) in zip(runs.values.to_pylist(), places, strict=True):
+            if only in (None, recording_id):
+                yield recording_id, table.slice(start, end - start)
 
 
 def _row_groups(file: Path, columns: Sequence[Column], recording: str | None = None) -> Iterator[pa.Table]:
