@@ -17,8 +17,9 @@ PACKAGE = ROOT / "msfser_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 PYTHON_RECIPES = sorted((ROOT / "recipes").rglob("*.py"))
 
-GROUND = {"errors", "processors", "schemas", "settings"}
+GROUND = {"background", "errors", "processors", "schemas", "settings"}
 BELOW = {
+    "background": {"errors"},
     "errors": set[str](),
     "processors": set[str](),
     "schemas": set[str](),

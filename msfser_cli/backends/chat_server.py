@@ -25,7 +25,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from msfser_cli import __version__
-from msfser_cli.backends.background import start
+from msfser_cli.background import start
 from msfser_cli.errors import ModelError, UsageError
 
 T = TypeVar("T")

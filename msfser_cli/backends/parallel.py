@@ -13,7 +13,7 @@ from threading import Lock, Semaphore
 from typing import Any, TypeVar
 
 from msfser_cli import processors
-from msfser_cli.backends.background import start
+from msfser_cli.background import start
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -55,10 +55,14 @@ class Folder:
                 manifest.seek(0)
                 yield Folder(path, manifest, overwrite=overwrite)
 
+    def has(self, name: str) -> bool:
+        """Whether the file `name` is there as msfser wrote it."""
+        return (name, _sha256(self.path / name)) in self._ours
+
     def write(self, name: str, content: Iterable[bytes]) -> None:
         """Write the file `name`, with `/` between folders, unless somebody else's is there. ResourceError if that fails."""
         path = self.path / name
-        if not self._overwrite and path.exists() and (name, _sha256(path)) not in self._ours:
+        if not self._overwrite and path.exists() and not self.has(name):
             self.kept.append(name)
             return
         with resources(path):

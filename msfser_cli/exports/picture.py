@@ -139,7 +139,7 @@ def _page(result: Evaluation, svg: bytes) -> bytes:
     )
     few = " They are unreliable, because there are so few." if sum(result.clusters.values()) < FEW_CLUSTERS else ""
     return filled(
-        "evaluation.html", {}, allowed="img-src data:", markup={"rows": rows},
+        "evaluation.html", {}, {}, allowed="img-src data:", markup={"rows": rows},
         # as an image, because the page's policy forbids the styles inside of it
         picture=f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}",
         title=f"{result.scores} against {result.gold}" + (f", {result.split}" if result.split else ""),

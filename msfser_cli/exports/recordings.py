@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -204,21 +205,32 @@ class Table:
         """Where the file of the recording lies; None if unknown."""
         return None if self.root is None else path_of(self.root, recording_id)
 
-    def audio(self, recording_id: str, *, split: bool = False) -> Audio:
-        """The sound of the recording, at the times of the table. split: with the channels that msfser listened to; else a mix.
-
-        Raises RecordingError if the file cannot be read, or has changed since it was annotated; ResourceError if the machine runs
-        short.
-        """
+    @contextmanager
+    def media(self, recording_id: str) -> Iterator[Media]:
+        """The file of the recording. Raises RecordingError if it cannot be read, or has changed since it was annotated."""
         if (place := self.place(recording_id)) is None:
             raise RecordingError("missing", "the table does not say where it lies")
-        heard = self.lineage.settings.get("transcribe", {})
         sha256 = self.ledger.get(recording_id, {}).get("sha256")
         with Media(place) as media:
             if sha256 is not None and media.content().sha256 != sha256:
                 raise RecordingError("changed", "the file has changed since it was annotated")
-            channels = heard.get("channels", "mix") if split else "mix"
-            return media.audio(channels=channels, audio_track=heard.get("audio_track"))
+            yield media
+
+    @property
+    def audio_track(self) -> int | None:
+        """The audio track that msfser listened to; None: the likeliest."""
+        track: int | None = self._listened.get("audio_track")
+        return track
+
+    def decoded(self, media: Media, *, split: bool = False) -> Audio:
+        """Its sound at the table's times. split: with the channels that msfser listened to; else a mix. Raises as `decode`."""
+        channels = self._listened.get("channels", "mix") if split else "mix"
+        return media.audio(channels=channels, audio_track=self.audio_track)
+
+    @property
+    def _listened(self) -> Mapping[str, Any]:
+        """The settings with which msfser listened."""
+        return self.lineage.settings.get("transcribe", {})
 
 
 def _known(values: np.ndarray) -> list[float | None]:

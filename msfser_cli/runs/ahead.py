@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
-from threading import Condition, Lock
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 
-from msfser_cli.backends.background import start
+from msfser_cli import background
 from msfser_cli.runs.task import Task
 
 RECORDINGS, SECONDS = 64, 600.0
@@ -13,63 +12,12 @@ RECORDINGS, SECONDS = 64, 600.0
 
 
 def ahead(tasks: Iterable[Task], prepare: Callable[[Task], Task], threads: int = 1) -> Generator[Task, None, None]:
-    """The tasks prepared, in order. Threads prepare up to `RECORDINGS` or `SECONDS` ahead of the caller, one task each at a time.
+    """The tasks prepared, in order. Threads prepare up to `RECORDINGS` or `SECONDS` ahead of the caller, one task at a time."""
 
-    If the caller stops early, the threads are abandoned, not joined: they may be decoding long files.
-    """
-    source = iter(tasks)
-    ready: dict[int, Task | BaseException | None] = {}
-    taking, change = Lock(), Condition()
-    taken = given = 0
-    is_over = False
+    def has_room(taken: int, ready: Collection[Task]) -> bool:
+        return taken < RECORDINGS and sum(task.work.audio.duration for task in ready) < SECONDS
 
-    def has_room() -> bool:
-        seconds = sum(task.work.audio.duration for task in ready.values() if isinstance(task, Task))
-        return is_over or (taken - given < RECORDINGS and seconds < SECONDS)
-
-    def work() -> None:
-        nonlocal taken
-        result: Task | BaseException | None = None
-        while not is_over:
-            with taking:
-                with change:
-                    change.wait_for(has_room)
-                    number, taken = taken, taken + 1
-                try:
-                    task = None if is_over else next(source, None)
-                except BaseException as error:
-                    task, result = None, error
-            if task:
-                try:
-                    result = prepare(task)
-                except BaseException as error:
-                    result = error
-            with change:
-                ready[number] = result
-                change.notify_all()
-            if not isinstance(result, Task):
-                return
-            result = None
-
-    for _ in range(threads):
-        start(work)
-    try:
-        while True:
-            with change:
-                while given not in ready:
-                    change.wait()
-                result = ready.pop(given)
-                given += 1
-                change.notify_all()
-            if result is None:
-                return
-            if isinstance(result, BaseException):
-                raise result
-            yield result
-    finally:
-        with change:
-            is_over = True
-            change.notify_all()
+    return background.ahead(tasks, prepare, threads, has_room)
 
 
 def batches(prepared: Iterable[Task]) -> Iterator[list[Task]]:

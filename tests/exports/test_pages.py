@@ -18,6 +18,7 @@ from kit.scored import LINEAGE, scored_row, write_scores
 from msfser_cli.exports.page.report import report
 from msfser_cli.schemas import SAMPLE_RATE_HZ, LedgerLine
 from msfser_cli.store.audio import decode
+from msfser_cli.store.media import Media
 
 pytestmark = pytest.mark.process
 
@@ -132,6 +133,43 @@ def test_a_copy_has_each_sound_where_the_recording_has_it(tmp_path: Path, corpus
     for second in (0, 56, 118):
         assert np.abs(copy.clip(second + 0.02, second + 0.48)).max() > 0.2
         assert np.abs(copy.clip(second + 0.52, second + 0.98)).max() < 0.05
+
+
+@pytest.mark.parametrize("audio", ["link", "copy", "embed"])
+def test_sound_that_an_earlier_report_has_is_not_decoded_again(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, audio: str
+) -> None:
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / "report" / "recordings").iterdir()}
+
+    def refuse(*given: object, **more: object) -> None:
+        raise AssertionError("decoded again")
+
+    made(tmp_path, episode(), corpus, audio=audio)
+    first = files()
+    with monkeypatch.context() as patch:
+        patch.setattr(Media, "audio", refuse)
+        made(tmp_path, episode(), corpus, audio=audio)
+        assert files() == first
+        page = tmp_path / "report" / "recordings" / "a b#?.html"
+        page.write_bytes(first[page.name].partition(b'"made_from"')[0])
+        with pytest.raises(AssertionError, match="decoded again"):
+            made(tmp_path, episode(), corpus, audio=audio, overwrite=True)
+    made(tmp_path, episode(), corpus, audio=audio, overwrite=True)
+    assert files() == first
+    samples = np.full(60 * SAMPLE_RATE_HZ, 0.1, np.float32)
+    samples[: SAMPLE_RATE_HZ // 2] = np.sin(np.arange(SAMPLE_RATE_HZ // 2) / 10)
+    soundfile.write(corpus / "a b#?.wav", samples, SAMPLE_RATE_HZ)
+    made(tmp_path, episode(), corpus, audio=audio)
+    assert all(files()[name] != content for name, content in first.items())
+
+
+def test_a_copy_that_is_gone_is_made_again(tmp_path: Path, corpus: Path) -> None:
+    copy = made(tmp_path, episode(), corpus, audio="copy") / "recordings" / "a b#?.opus"
+    content = copy.read_bytes()
+    copy.unlink()
+    made(tmp_path, episode(), corpus, audio="copy")
+    assert copy.read_bytes() == content
 
 
 @pytest.mark.parametrize("size", [(1200, 900), (420, 850)])

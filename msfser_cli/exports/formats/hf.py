@@ -62,7 +62,8 @@ def _with_sound(table: Table, columns: list[Column], say: Callable[[str], None])
     for recording_id, rows in tables.slices(table.path, columns):
         clip: Callable[[dict[str, Any]], dict[str, Any] | None]
         try:
-            clip = partial(_clip, table.audio(recording_id, split=True), silent)
+            with table.media(recording_id) as media:
+                clip = partial(_clip, table.decoded(media, split=True), silent)
         except RecordingError as error:
             silent += [f"{recording_id}: {error.detail}"] * len(rows)
             clip = _no_clip

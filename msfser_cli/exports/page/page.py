@@ -9,9 +9,11 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 _NONE = "'none'"
+_DATA, _END = '<script type="application/json" id="{}">', "</script>"
 _HERE = resources.files(__package__)
 
 
@@ -21,10 +23,11 @@ def _part(name: str) -> str:
 
 
 def filled(
-    template: str, scripts: Mapping[str, str], data: Any = None, *, allowed: str = "", markup: Mapping[str, str] | None = None,
-    **values: str,
+    template: str, scripts: Mapping[str, str], data: Mapping[str, Any], *, allowed: str = "",
+    markup: Mapping[str, str] | None = None, **values: str,
 ) -> bytes:
-    """The page `template`. scripts: place -> file, in the page's order. data: what its script reads. values: texts by place.
+    """The page `template`. scripts: place -> file, in the page's order. data: place -> what its script reads, each in an element
+    with the place as its id (see `data_of`). values: texts by place.
 
     markup: place -> what is no text. The policy lets the browser run these scripts and no other, and fetch nothing but what
     `allowed`, a part of a policy, allows.
@@ -35,12 +38,25 @@ def filled(
         f"default-src 'none'; script-src {' '.join(map(_hash, inside.values())) or _NONE}; style-src {_hash(style)}; "
         f"base-uri 'none'; form-action 'none'; {allowed}"
     )
-    # Inside of a script element, only "</script" and "<!--" are not data.
-    content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    places = {**inside, "style": style, "policy": policy, "data": content, **(markup or {})}
+    places = {**inside, "style": style, "policy": policy, **(markup or {})}
+    places |= {place: _DATA.format(place) + _json(content) + _END for place, content in data.items()}
     places |= {place: html.escape(text) for place, text in values.items()}
     first, *rest = _part(template).split("{{")
     return "".join([first, *(places[place] + after for place, _, after in (piece.partition("}}") for piece in rest))]).encode()
+
+
+def _json(content: Any) -> str:
+    # Inside of a script element, only "</script" and "<!--" are not data.
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def data_of(page: Path, place: str) -> Any:
+    """What the page was filled with at `place`; None if there is no such page, or if it does not have that."""
+    try:
+        content = page.read_text(encoding="utf-8")
+        return json.loads(content.partition(_DATA.format(place))[2].partition(_END)[0])
+    except (OSError, ValueError):
+        return None
 
 
 @lru_cache

@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   const {byId, element, clock, count} = common, {uPlot} = /** @type {any} */ (window);
-  const data = JSON.parse(byId("data").textContent);
+  const data = JSON.parse(byId("data").textContent), sound = JSON.parse(byId("sound").textContent);
   const audio = /** @type {HTMLAudioElement} */ (byId("audio"));
   const {duration, dimensions, scale} = data, columns = data.utterances;
   const utterances = columns.start.map((/** @type {number} */ start, /** @type {number} */ i) => ({
@@ -93,7 +93,7 @@
   // ---- the curves -------------------------------------------------------------------------------------------------------------
   const color = (/** @type {string} */ name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const faint = (/** @type {string} */ name) => `color-mix(in srgb, ${color(name)} 22%, transparent)`;
-  const peaks = Uint8Array.from(atob(data.peaks), c => c.charCodeAt(0));
+  const peaks = Uint8Array.from(atob(sound.peaks), c => c.charCodeAt(0));
   /** @type {Map<number, number[][]>} */
   const waves = new Map();
   /** The waveform in `each` peaks at a time, the highest of them: hours have many more than the screen has columns. */
@@ -104,7 +104,7 @@
     for (let i = 0; i < peaks.length; i += each) {
       let peak = 0;
       for (let k = i; k < Math.min(i + each, peaks.length); k++) peak = Math.max(peak, peaks[k]);
-      times.push(i / data.peaks_per_second);
+      times.push(i / sound.peaks_per_second);
       high.push(peak / 255);
       low.push(-peak / 255);
     }
@@ -113,7 +113,7 @@
   };
   /** How many peaks are drawn as one in a stretch of `length` seconds: a power of two. */
   const eachFor = (/** @type {number} */ length) =>
-    2 ** Math.max(0, Math.ceil(Math.log2(length * data.peaks_per_second / byId("charts").clientWidth)));
+    2 ** Math.max(0, Math.ceil(Math.log2(length * sound.peaks_per_second / byId("charts").clientWidth)));
   const STEPS = [15, 30, 60, 120, 180, 300, 600, 1200, 1800];
   /** The seconds that are summed up where a stretch of `length` seconds has more utterances than there is room for; else 0. */
   const stepFor = (/** @type {number} */ length) => {
@@ -322,13 +322,13 @@
   };
 
   // ---- the player -------------------------------------------------------------------------------------------------------------
-  let isPlayable = Boolean(data.audio);
+  let isPlayable = Boolean(sound.source);
   const silence = () => { isPlayable = false; byId("play").disabled = byId("rate").disabled = true; };
   const play = () => { if (isPlayable) audio.play().catch(() => {}); };  // the event `error` says why
   const toggle = () => { if (audio.paused) play(); else audio.pause(); };
-  if (isPlayable) audio.src = data.audio; else silence();
-  byId("silent").textContent = data.note ?? "";
-  audio.addEventListener("error", () => { silence(); byId("silent").textContent = `The sound cannot be played: ${data.audio_name} is not where the page expects it.`; });
+  if (isPlayable) audio.src = sound.source; else silence();
+  byId("silent").textContent = sound.note ?? "";
+  audio.addEventListener("error", () => { silence(); byId("silent").textContent = `The sound cannot be played: ${data.name} is not where the page expects it.`; });
   audio.addEventListener("play", () => { byId("play").textContent = "Pause"; if (!isTicking) tick(); });
   audio.addEventListener("pause", () => { byId("play").textContent = "Play"; remember(); });
   audio.addEventListener("seeked", here);

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path, PurePosixPath
@@ -12,13 +12,14 @@ from urllib.parse import quote
 
 import numpy as np
 
-from msfser_cli import __version__
+from msfser_cli import __version__, processors
+from msfser_cli.background import ahead
 from msfser_cli.errors import UsageError
 from msfser_cli.exports.files import Folder
 from msfser_cli.exports.names import folders, whole_path
 from msfser_cli.exports.page.corpus import Corpus
 from msfser_cli.exports.page.page import filled
-from msfser_cli.exports.page.sound import KINDS, Sound, sound
+from msfser_cli.exports.page.sound import KINDS, Sound, copy_of, sound
 from msfser_cli.exports.recordings import Recording, Rows, Table
 from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.store.objects import Location
@@ -53,29 +54,40 @@ def report(
         raise UsageError(f"--audio takes {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {audio!r}")
     table = Table.open(scores, root)
     corpus, silent = Corpus(table), 0
-    with Folder.open(out, overwrite=overwrite) as folder:
-        taken = folders(table.stems.values())
-        for recording in table.recordings():
-            stem = whole_path(recording.id) if f"{recording.stem}.html" in taken else recording.stem
-            name = f"{_PAGES}/{stem}.html"
-            heard = sound(recording, table, name, folder, audio)
-            silent += heard.source is None
-            folder.write(name, [_page(recording, heard, table)])
+    with Folder.open(out, overwrite=overwrite) as folder, closing(_with_sound(table, folder, audio)) as heard:
+        for recording, name, of in heard:
+            silent += of.source is None
+            if of.copy is not None:
+                folder.write(copy_of(name), [of.copy])
+            folder.write(name, [_page(recording, of, table)])
             corpus.add(recording, quote(name))
         folder.write("index.html", [_index(corpus, table)])
     return Reported(len(table.stems), silent, tuple(folder.kept))
 
 
+def _with_sound(table: Table, folder: Folder, audio: str) -> Generator[tuple[Recording, str, Sound], None, None]:
+    """Each recording with the name of its page and its sound. Most of the time goes into decoders, processes of their own."""
+    taken = folders(table.stems.values())
+
+    def heard(recording: Recording) -> tuple[Recording, str, Sound]:
+        stem = whole_path(recording.id) if f"{recording.stem}.html" in taken else recording.stem
+        name = f"{_PAGES}/{stem}.html"
+        return recording, name, sound(recording, table, name, folder, audio)
+
+    threads = 1 if audio == "none" else processors.available()
+    return ahead(table.recordings(), heard, threads, lambda in_hand, _: in_hand <= 2 * threads)
+
+
 def _index(corpus: Corpus, table: Table) -> bytes:
     return filled(
-        "index.html", _SCRIPTS, corpus.data(), title=table.path.name, caution=_CAUTION, footer=_footer(),
+        "index.html", _SCRIPTS, {"data": corpus.data()}, title=table.path.name, caution=_CAUTION, footer=_footer(),
     )  # fmt: skip
 
 
 def _page(recording: Recording, heard: Sound, table: Table) -> bytes:
     depth = len(PurePosixPath(recording.stem).parts)
     return filled(
-        "recording.html", _RECORDING_SCRIPTS, _data(recording, heard, table), allowed=_SOUND,
+        "recording.html", _RECORDING_SCRIPTS, {"sound": heard.data(), "data": _data(recording, heard, table)}, allowed=_SOUND,
         title=recording.id, index="../" * depth + "index.html", footer=_footer(),
     )  # fmt: skip
 
@@ -95,11 +107,7 @@ def _data(recording: Recording, heard: Sound, table: Table) -> dict[str, Any]:
         "speakers": speakers,
         "dimensions": dimensions,
         "scale": table.lineage.extra.get("scale", [0, 1]),
-        "audio": heard.source,
-        "audio_name": PurePosixPath(recording.id).name,
-        "note": heard.note,
-        "peaks": base64.b64encode(wave.peaks).decode() if wave else "",
-        "peaks_per_second": wave.per_second if wave else 1,
+        "name": PurePosixPath(recording.id).name,
         "utterances": _utterances(recording.rows, order, speakers, dimensions),
         "words": _words(recording.rows, order),
     }

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
+from msfser_cli import __version__
 from msfser_cli.errors import RecordingError
 from msfser_cli.exports.codecs import opus
 from msfser_cli.exports.files import Folder
+from msfser_cli.exports.page.page import data_of
 from msfser_cli.exports.recordings import Recording, Table
 from msfser_cli.schemas import SAMPLE_RATE_HZ
 from msfser_cli.store.audio import Audio
@@ -23,6 +28,7 @@ KINDS = ("link", "copy", "embed", "none")
 _MOST_PEAKS = 500_000
 _PEAKS_PER_SECOND = 50.0
 _BLOCK = 60 * SAMPLE_RATE_HZ
+_EMBEDDED = "data:audio/ogg;base64,"
 
 
 @dataclass(frozen=True)
@@ -49,32 +55,69 @@ def waveform(audio: Audio) -> Waveform:
 
 @dataclass(frozen=True)
 class Sound:
-    """source: the address for the browser, None without sound. note: a sentence for the reader of the page."""
+    """The sound of a page.
+
+    source: the address for the browser; None: the page has no sound. note: a sentence for the reader of the page. copy: what to
+    write to `copy_of(page)`; None: nothing. made_from: what the waveform and the copy were made from.
+    """
 
     source: str | None = None
     waveform: Waveform | None = None
     note: str | None = None
+    copy: bytes | None = None
+    made_from: Sequence[Any] = ()
+
+    def data(self) -> dict[str, Any]:
+        """What `recording.js` reads, and `_earlier`."""
+        peaks, per_second = (self.waveform.peaks, self.waveform.per_second) if self.waveform else (b"", 1)
+        return {
+            "source": self.source, "note": self.note, "peaks": base64.b64encode(peaks).decode(), "peaks_per_second": per_second,
+            "made_from": list(self.made_from),
+        }  # fmt: skip
+
+
+def copy_of(page: str) -> str:
+    """The name of the copy of the sound for the page of that name."""
+    return f"{page.removesuffix('.html')}.opus"
 
 
 def sound(recording: Recording, table: Table, page: str, folder: Folder, kind: str) -> Sound:
-    """The sound for the page `page` in `folder`, by `kind`, one of `KINDS`. A copy is written to the folder."""
+    """The sound for the page `page` in `folder`, by `kind`, one of `KINDS`.
+
+    What an earlier page was made from is not decoded again: an hour takes a machine half a minute.
+    """
     if kind == "none":
         return Sound()
     try:
-        audio = table.audio(recording.id)
+        with table.media(recording.id) as media:
+            made_from = [__version__, media.content().sha256, table.audio_track]
+            earlier = _earlier(folder.path / page, made_from)
+            is_embedded = earlier is not None and earlier.source is not None and earlier.source.startswith(_EMBEDDED)
+            has_all = kind == "link" or (is_embedded if kind == "embed" else folder.has(copy_of(page)))
+            encoded = None
+            if earlier is None or not has_all:
+                audio = table.decoded(media)
+                earlier = Sound(waveform=waveform(audio))
+                encoded = None if kind == "link" else b"".join(opus(audio.samples))
     except RecordingError as error:
         return Sound(note=f"The page has no sound. {PurePosixPath(recording.id).name}: {error.detail}.")
-    wave = waveform(audio)
-    if kind == "link":
-        if not isinstance(recording.path, Path):
-            return Sound(None, wave, "The page has no sound, because the recording lies in an object store; pass --audio copy.")
-        address = os.path.relpath(recording.path, (folder.path / page).parent)
-        return Sound(quote(os.fsencode(address)), wave, _about_seeking(recording.path))
+    made = partial(Sound, waveform=earlier.waveform, made_from=made_from)
     if kind == "embed":
-        return Sound(f"data:audio/ogg;base64,{base64.b64encode(b''.join(opus(audio.samples))).decode()}", wave)
-    name = f"{page.removesuffix('.html')}.opus"
-    folder.write(name, opus(audio.samples))
-    return Sound(quote(name.rpartition("/")[2]), wave)
+        return made(earlier.source if encoded is None else _EMBEDDED + base64.b64encode(encoded).decode())
+    if kind == "copy":
+        return made(quote(copy_of(page).rpartition("/")[2]), copy=encoded)
+    if not isinstance(recording.path, Path):
+        return made(note="The page has no sound, because the recording lies in an object store; pass --audio copy.")
+    address = os.path.relpath(recording.path, (folder.path / page).parent)
+    return made(quote(os.fsencode(address)), note=_about_seeking(recording.path))
+
+
+def _earlier(page: Path, made_from: Sequence[Any]) -> Sound | None:
+    """The sound of the page, if it was made from the same."""
+    data = data_of(page, "sound")
+    if not isinstance(data, dict) or data.get("made_from") != made_from or not data.get("peaks"):
+        return None
+    return Sound(data["source"], Waveform(base64.b64decode(data["peaks"]), data["peaks_per_second"]))
 
 
 def _about_seeking(path: Path) -> str | None:

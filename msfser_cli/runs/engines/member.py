@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, cast
 
 from msfser_cli import __version__, processors
-from msfser_cli.backends.background import start
+from msfser_cli.background import start
 from msfser_cli.errors import ModelError, MsfserError, ResourceError
 from msfser_cli.runs import chain as chains
 from msfser_cli.runs.engines.pool import Died

@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple, cast
 
-from msfser_cli.backends.background import start
+from msfser_cli.background import start
 from msfser_cli.errors import innocent
 from msfser_cli.runs.chain import Chain
 from msfser_cli.runs.engines.serial import Serial

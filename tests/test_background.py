@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from msfser_cli.backends import background
+from msfser_cli import background
 from msfser_cli.errors import ResourceError
 
 
