@@ -82,21 +82,20 @@ class Timeline:
                 for piece in self._decoded(packet):
                     if isinstance(piece, float):
                         if resampler:
-                            yield from _sound(resampler.resample(None))
+                            yield from resampler.end()
                         resampler = form = None
                         yield Gap(piece)
                         continue
                     if form != (form := (piece.format.name, piece.layout.name, piece.sample_rate)):
                         if resampler:  # some broadcasts change their sample format, layout or rate
-                            yield from _sound(resampler.resample(None))
-                        # interleaved, because PyAV reads past the planes of a frame with eight channels
-                        resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE_HZ)
-                    yield from _sound(resampler.resample(piece))  # type: ignore[union-attr]
+                            yield from resampler.end()
+                        resampler = _Resampler(piece.layout)
+                    yield from resampler.push(piece)  # type: ignore[union-attr]
         except (av.error.FFmpegError, OSError, ValueError) as error:
             require_readable(error)
             self.ended = error
         if resampler:
-            yield from _sound(resampler.resample(None))
+            yield from resampler.end()
         if self.accounted and self.sound_s:
             average = self.sound_s / self.accounted.sound
             lost = self.accounted.skip_to_end()
@@ -200,7 +199,37 @@ def _require_memory(error: Exception) -> None:
         raise MemoryError from error
 
 
-def _sound(frames: list[Any]) -> Iterator[Sound]:
-    for frame in frames:
-        layout = tuple(channel.name for channel in frame.layout.channels)
-        yield Sound(frame.to_ndarray().reshape(-1, frame.layout.nb_channels), layout)
+class _Resampler:
+    """Resamples frames of one layout to 16 kHz, and joins them, because each piece costs time: an MP3 frame has 26 ms."""
+
+    _LEAST = SAMPLE_RATE_HZ // 2
+
+    def __init__(self, layout: Any) -> None:
+        # interleaved, because PyAV reads past the planes of a frame with eight channels
+        self._resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE_HZ)
+        self._layout = tuple(channel.name for channel in layout.channels)
+        self._waiting: list[np.ndarray] = []
+        self._count = 0
+
+    def push(self, frame: Any) -> Iterator[Sound]:
+        """Take a frame, and yield the sound so far if it is long enough."""
+        self._wait(frame)
+        if self._count >= self._LEAST:
+            yield self._joined()
+
+    def end(self) -> Iterator[Sound]:
+        """Yield the rest."""
+        self._wait(None)
+        if self._count:
+            yield self._joined()
+
+    def _wait(self, frame: Any) -> None:
+        for out in self._resampler.resample(frame):
+            samples = np.frombuffer(out.planes[0], np.float32, out.samples * len(self._layout))
+            self._waiting.append(samples.reshape(-1, len(self._layout)))
+            self._count += out.samples
+
+    def _joined(self) -> Sound:
+        sound = Sound(np.concatenate(self._waiting), self._layout)
+        self._waiting, self._count = [], 0
+        return sound
