@@ -7,7 +7,9 @@ import unicodedata
 
 def on_one_line(text: str) -> str:
     """The text with one blank for each run of white space, control characters and characters that XML does not take."""
-    return " ".join("".join(" " if _is_control(c) else c for c in text).split())
+    if not text.isprintable():
+        text = "".join(" " if _is_control(c) else c for c in text)
+    return " ".join(text.split())
 
 
 def _is_control(character: str) -> bool:
@@ -16,6 +18,8 @@ def _is_control(character: str) -> bool:
 
 def width(text: str) -> int:
     """The columns that the text takes. Chinese, Japanese and Korean characters take two, marks that join none."""
+    if text.isascii():
+        return len(text)
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 

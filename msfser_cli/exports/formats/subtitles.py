@@ -68,19 +68,22 @@ def _words(utterance: Utterance) -> list[Word]:
 
 def _grouped(words: Sequence[Word]) -> list[list[Word]]:
     """The words in cues: as few as fit, of about the same width, preferably ending where a sentence or a clause does."""
-    alone = [width(word.text) for word in words]
-    until = [0, *accumulate(width(word.text + word.after) for word in words)]
+    wide = _widths(words)
+    endings = [*map(_ending, words[:-1]), 0.0]
 
-    def wide(start: int, end: int) -> int:
-        return until[end - 1] - until[start] + alone[end - 1]
+    line_end, lines = 0, []  # of a line that begins with each word, and is as long as may be
+    for start in range(len(words)):
+        line_end = max(line_end, start)
+        while line_end < len(words) and wide(start, line_end + 1) <= LINE:
+            line_end += 1
+        lines.append(line_end)
 
     def fits(start: int, end: int) -> bool:
-        halves = (max(wide(start, i), wide(i, end)) for i in range(start + 1, end))
-        return wide(start, end) <= LINE or any(widest <= LINE for widest in halves)
+        return end <= lines[start] or (start < lines[start] and wide(lines[start], end) <= LINE)
 
     def cost(start: int, end: int) -> float:
         empty = max(0.0, 1 - wide(start, end) / (2 * LINE))
-        return 1 + empty**2 + (0.0 if end == len(words) else _ending(words[end - 1]))
+        return 1 + empty**2 + endings[end - 1]
 
     best, first_of = [0.0], [0]  # for each number of words: the cost of showing them, and the first word of the last cue
     for end in range(1, len(words) + 1):
@@ -106,14 +109,18 @@ def _ending(word: Word) -> float:
 
 def _lines(words: Sequence[Word]) -> list[tuple[Word, ...]]:
     """One line if it is short enough, else two of about the same width."""
-    if _width(words) <= LINE or len(words) == 1:
+    wide = _widths(words)
+    if wide(0, len(words)) <= LINE or len(words) == 1:
         return [tuple(words)]
-    at = min(range(1, len(words)), key=lambda i: max(_width(words[:i]), _width(words[i:])))
+    at = min(range(1, len(words)), key=lambda i: max(wide(0, i), wide(i, len(words))))
     return [tuple(words[:at]), tuple(words[at:])]
 
 
-def _width(words: Sequence[Word]) -> int:
-    return sum(width(word.text + word.after) for word in words[:-1]) + width(words[-1].text)
+def _widths(words: Sequence[Word]) -> Callable[[int, int], int]:
+    """A function: the width of the words from one number to the one before another, without what stands after the last."""
+    alone = [width(word.text) for word in words]
+    until = [0, *accumulate(width(word.text + word.after) for word in words)]
+    return lambda start, end: until[end - 1] - until[start] + alone[end - 1]
 
 
 def _srt(recording: Recording, *, by_word: bool = False) -> dict[str, str]:
