@@ -12,7 +12,7 @@ import numpy as np
 from msfser_cli.exports.recordings import COLUMNS, Table
 from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.store import tables
-from msfser_cli.store.arrow import numbers
+from msfser_cli.store.arrow import numbers, runs
 
 BINS, EXTREMES = 24, 3
 
@@ -57,61 +57,80 @@ class Glance:
 
 
 def glance(path: Path) -> Glance:
-    """Sum up the table at `path`. Raises TableError as `Table.open`."""
+    """Sum up the table at `path`, a row group at a time. Raises TableError as `Table.open`."""
     table = Table.open(path)
     wanted = {"recording_id", "utterance_id", "start", "end", "language", "speaker", "text", *DIMENSIONS}
     columns = [column for column in COLUMNS if column.name in wanted & table.names]
-    rows = tables.read(path, columns)
     low, high = table.lineage.extra.get("scale", (0.0, 1.0))
     scale = (float(low), float(high))
     lines = list(table.ledger.values())
-    start, end = (numbers(rows.column(name)) for name in ("start", "end"))
-    seconds = sum(line["duration"] or 0.0 for line in lines)
-    if not lines:
-        seconds = sum(dict(zip(rows.column("recording_id").to_pylist(), end.tolist(), strict=True)).values())
+    utterances, speech_seconds = 0, 0.0
+    ends: dict[str, float] = {}
+    counts = {name: Counter[str]() for name in ("language", "speaker")}
+    dimensions = {d: _Dimension(d, scale) for d in DIMENSIONS if d in table.names}
+    for rows in tables.row_groups(path, columns):
+        start, end = (numbers(rows.column(name)) for name in ("start", "end"))
+        utterances += len(rows)
+        speech_seconds += float((end - start).sum())
+        ends |= {recording_id: float(end[last - 1]) for recording_id, _, last in runs(rows.column("recording_id"))}
+        for name, counter in counts.items():
+            if name in rows.column_names:
+                counter.update({entry["values"]: entry["counts"] for entry in rows.column(name).value_counts().to_pylist()})
+        for dimension in dimensions.values():
+            dimension.add(rows)
+    languages, speakers = ({value: n for value, n in counter.items() if value is not None} for counter in counts.values())
     return Glance(
-        recordings=len(lines) or len(rows.column("recording_id").unique()),
-        utterances=len(rows),
-        seconds=float(seconds),
-        speech_seconds=float((end - start).sum()),
+        recordings=len(lines) or len(ends),
+        utterances=utterances,
+        seconds=float(sum(line["duration"] or 0.0 for line in lines) if lines else sum(ends.values())),
+        speech_seconds=speech_seconds,
         statuses=dict(Counter(line["status"] for line in lines)),
         reasons=dict(Counter(line["reason"] for line in lines if line["reason"]).most_common()),
-        languages=_counted(rows, "language"),
-        speakers=len(_counted(rows, "speaker")),
+        languages=dict(sorted(languages.items(), key=lambda pair: (-pair[1], pair[0]))),
+        speakers=len(speakers),
         scale=scale,
-        scores={d: scores for d in DIMENSIONS if d in rows.column_names and (scores := _scores(rows, d, scale))},
+        scores={name: scores for name, dimension in dimensions.items() if (scores := dimension.scores())},
     )
 
 
-def _counted(rows: Any, name: str) -> dict[str, int]:
-    """How many rows have each value of the column, the most frequent first; empty if the table does not have it."""
-    if name not in rows.column_names:
-        return {}
-    pairs = ((entry["values"], entry["counts"]) for entry in rows.column(name).value_counts().to_pylist())
-    return dict(sorted(((value, count) for value, count in pairs if value is not None), key=lambda pair: (-pair[1], pair[0])))
+class _Dimension:
+    """Sums up the scores of a dimension."""
+
+    def __init__(self, name: str, scale: tuple[float, float]) -> None:
+        self._name, self._scale = name, scale
+        self._values: list[np.ndarray] = []
+        self._lowest: list[tuple[float, Extreme]] = []
+        self._highest: list[tuple[float, Extreme]] = []
+
+    def add(self, rows: Any) -> None:
+        """Take the scores of an Arrow table. NaN is no score."""
+        values = numbers(rows.column(self._name))
+        self._values.append(values[~np.isnan(values)])
+        self._lowest = _least(self._lowest, values, rows, self._name)
+        self._highest = _least(self._highest, -values, rows, self._name)
+
+    def scores(self) -> Scores | None:
+        """The sum; None if there are no scores."""
+        values = np.concatenate([np.zeros(0), *self._values])
+        if not len(values):
+            return None
+        histogram = np.histogram(np.clip(values, *self._scale), BINS, self._scale)[0]
+        highest, lowest = (tuple(extreme for _, extreme in found) for found in (self._highest, self._lowest))
+        return Scores(len(values), float(values.mean()), float(values.std()), tuple(histogram.tolist()), highest, lowest)
 
 
-def _scores(rows: Any, dimension: str, scale: tuple[float, float]) -> Scores | None:
-    values = numbers(rows.column(dimension))
-    known = np.flatnonzero(~np.isnan(values))
-    if not len(known):
-        return None
-    histogram = np.histogram(np.clip(values[known], *scale), BINS, scale)[0]
-    return Scores(
-        len(known), float(values[known].mean()), float(values[known].std()), tuple(histogram.tolist()),
-        tuple(_extreme(rows, int(known[i]), values[known[i]]) for i in _lowest(-values[known])),
-        tuple(_extreme(rows, int(known[i]), values[known[i]]) for i in _lowest(values[known])),
-    )  # fmt: skip
+def _least(found: list[tuple[float, Extreme]], keys: np.ndarray, rows: Any, dimension: str) -> list[tuple[float, Extreme]]:
+    """The `EXTREMES` with the lowest keys of those found so far and the rows; of equal ones, those that come first."""
+    limit = found[-1][0] if len(found) == EXTREMES else np.inf
+    places = np.flatnonzero(keys < limit)
+    places = places[np.argsort(keys[places], kind="stable")[:EXTREMES]]
+    found = found + [(float(keys[i]), _extreme(rows, int(i), dimension)) for i in places]
+    return sorted(found, key=lambda pair: pair[0])[:EXTREMES]
 
 
-def _lowest(values: np.ndarray) -> np.ndarray:
-    """The places of the `EXTREMES` lowest values, the lowest first; of equal ones, those that come first."""
-    count = min(EXTREMES, len(values))
-    candidates = np.flatnonzero(values <= np.partition(values, count - 1)[count - 1])
-    return np.asarray(candidates[np.argsort(values[candidates], kind="stable")[:count]])
-
-
-def _extreme(rows: Any, i: int, score: float) -> Extreme:
+def _extreme(rows: Any, i: int, dimension: str) -> Extreme:
     text = rows.column("text")[i].as_py() if "text" in rows.column_names else ""
-    utterance, recording, start = (rows.column(name)[i].as_py() for name in ("utterance_id", "recording_id", "start"))
-    return Extreme(float(score), utterance, recording, start, text)
+    score, utterance, recording, start = (
+        rows.column(name)[i].as_py() for name in (dimension, "utterance_id", "recording_id", "start")
+    )
+    return Extreme(score, utterance, recording, start, text)

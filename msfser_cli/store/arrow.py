@@ -84,6 +84,13 @@ def to_rows(table: pa.Table) -> list[Row]:
     return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
+def runs(column: pa.ChunkedArray) -> list[tuple[Any, int, int]]:
+    """The runs of equal values: each value, the number of its first row, and that of the row after its last."""
+    encoded = pc.run_end_encode(column.combine_chunks())
+    ends = encoded.run_ends.to_pylist()
+    return list(zip(encoded.values.to_pylist(), [0, *ends[:-1]], ends, strict=True)) if ends else []
+
+
 def flat(column: pa.ChunkedArray) -> tuple[np.ndarray, dict[str, pa.Array]]:
     """A column of n lists as n+1 ends, of which each list begins at one and ends at the next, and the values of all lists.
 

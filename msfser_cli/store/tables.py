@@ -9,18 +9,16 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from msfser_cli.errors import TableError
 from msfser_cli.schemas import SCHEMA_VERSION, STAGES, Column
 from msfser_cli.store import seal
-from msfser_cli.store.arrow import Row, conform, empty, schema, to_rows, to_table, type_of, vector_lengths
+from msfser_cli.store.arrow import Row, conform, empty, runs, schema, to_rows, to_table, type_of, vector_lengths
 from msfser_cli.store.atomic import replacing
 from msfser_cli.store.bounds import bounded
 from msfser_cli.store.lineage import METADATA_KEY, Lineage, from_values, metadata
@@ -192,9 +190,7 @@ def slices(path: Path, columns: Sequence[Column], only: str | None = None) -> It
 def _runs(file: Path, columns: Sequence[Column], only: str | None) -> Iterator[tuple[str, pa.Table]]:
     """Runs of rows with the same recording_id: `only` that one, if it is given."""
     for table in _row_groups(file, columns, only):
-        runs = pc.run_end_encode(table.column("recording_id").combine_chunks())
-        places = pairwise([0, *runs.run_ends.to_pylist()])
-        for recording_id, (start, end) in zip(runs.values.to_pylist(), places, strict=True):
+        for recording_id, start, end in runs(table.column("recording_id")):
             if only in (None, recording_id):
                 yield recording_id, table.slice(start, end - start)
 
@@ -252,14 +248,23 @@ def _to_rows_of(path: Path, table: pa.Table) -> list[Row]:
 
 def read(path: Path, columns: Sequence[Column]) -> pa.Table:
     """The whole table, verified, with `columns` only."""
+    target, groups = _groups(path, columns)
+    with reading(path):
+        return pa.concat_tables([empty(target), *groups])
+
+
+def row_groups(path: Path, columns: Sequence[Column]) -> Iterator[pa.Table]:
+    """The table, verified, with `columns` only, at most a row group at a time. All files are checked first."""
+    return _groups(path, columns)[1]
+
+
+def _groups(path: Path, columns: Sequence[Column]) -> tuple[pa.Schema, Iterator[pa.Table]]:
     parquet_files = files(path)
     lengths: dict[str, int] = {}
     for file in parquet_files:
         lengths |= vector_lengths(open_file(file, columns)[0].schema_arrow)
     target = schema(columns, lengths)
-    with reading(path):
-        tables = [conform(table, target) for file in parquet_files for table in _row_groups(file, columns)]
-        return pa.concat_tables([empty(target), *tables])
+    return target, (conform(table, target) for file in parquet_files for table in _row_groups(file, columns))
 
 
 def recording_ids(path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,16 @@ def test_a_table_without_scores_or_ledger_has_a_glance(tmp_path: Path) -> None:
     seen = glance(write_scores(tmp_path / "x.parquet", rows, columns=columns_through("transcribe")))
     assert (seen.recordings, seen.utterances, seen.scores) == (1, 1, {})
     assert glance(write_scores(tmp_path / "y.parquet", [])).utterances == 0
+
+
+def test_the_extremes_of_several_row_groups_are_the_first_of_equals(tmp_path: Path) -> None:
+    chance = random.Random(0)
+    rows = [scored_row("a", i, [("Hi", i + 0.0, i + 0.5)], valence=chance.randrange(-1, 2000) / 1000) for i in range(9000)]
+    valence = glance(write_scores(tmp_path / "x.parquet", rows)).scores["valence"]
+    for found, sign in ((valence.lowest, 1), (valence.highest, -1)):
+        expected = sorted(rows, key=lambda row: sign * row["valence"])[:3]
+        assert [(e.utterance_id, e.score) for e in found] == [(row["utterance_id"], row["valence"]) for row in expected]
+    assert valence.mean == pytest.approx(sum(row["valence"] for row in rows) / 9000)
 
 
 def test_bars_show_every_value_above_zero() -> None:
