@@ -55,14 +55,20 @@ class Folder:
                 manifest.seek(0)
                 yield Folder(path, manifest, overwrite=overwrite)
 
-    def has(self, name: str) -> bool:
-        """Whether the file `name` is there as msfser wrote it."""
-        return (name, _sha256(self.path / name)) in self._ours
+    def sha256(self, name: str) -> str:
+        """That of the file `name`; that of no bytes if there is none."""
+        digest = hashlib.sha256()
+        path = self.path / name
+        if path.is_file():
+            with path.open("rb") as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+        return digest.hexdigest()
 
     def write(self, name: str, content: Iterable[bytes]) -> None:
         """Write the file `name`, with `/` between folders, unless somebody else's is there. ResourceError if that fails."""
         path = self.path / name
-        if not self._overwrite and path.exists() and not self.has(name):
+        if not self._overwrite and path.exists() and (name, self.sha256(name)) not in self._ours:
             self.kept.append(name)
             return
         with resources(path):
@@ -90,12 +96,3 @@ def _parsed(line: str) -> tuple[str, str] | None:
     except (ValueError, TypeError):
         return None
     return (name, sha256) if isinstance(name, str) and isinstance(sha256, str) else None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    if path.is_file():
-        with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-    return digest.hexdigest()

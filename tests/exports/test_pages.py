@@ -164,12 +164,16 @@ def test_sound_that_an_earlier_report_has_is_not_decoded_again(
     assert all(files()[name] != content for name, content in first.items())
 
 
-def test_a_copy_that_is_gone_is_made_again(tmp_path: Path, corpus: Path) -> None:
+def test_a_copy_that_is_gone_or_of_other_sound_is_made_again(tmp_path: Path, corpus: Path) -> None:
     copy = made(tmp_path, episode(), corpus, audio="copy") / "recordings" / "a b#?.opus"
     content = copy.read_bytes()
     copy.unlink()
     made(tmp_path, episode(), corpus, audio="copy")
     assert copy.read_bytes() == content
+    soundfile.write(corpus / "a b#?.wav", np.full(60 * SAMPLE_RATE_HZ, 0.1, np.float32), SAMPLE_RATE_HZ)
+    made(tmp_path, episode(), corpus, audio="link")  # its page knows the new sound, and the copy has the old one
+    made(tmp_path, episode(), corpus, audio="copy")
+    assert abs(decode(copy).duration - 60) < 0.1
 
 
 @pytest.mark.parametrize("size", [(1200, 900), (420, 850)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,13 +59,15 @@ class Sound:
     """The sound of a page.
 
     source: the address for the browser; None: the page has no sound. note: a sentence for the reader of the page. copy: what to
-    write to `copy_of(page)`; None: nothing. made_from: what the waveform and the copy were made from.
+    write to `copy_of(page)`; None: nothing. copy_sha256: that of the file of this name; None: the page has none. made_from: what
+    the waveform and the copy were made from.
     """
 
     source: str | None = None
     waveform: Waveform | None = None
     note: str | None = None
     copy: bytes | None = None
+    copy_sha256: str | None = None
     made_from: Sequence[Any] = ()
 
     def data(self) -> dict[str, Any]:
@@ -72,7 +75,7 @@ class Sound:
         peaks, per_second = (self.waveform.peaks, self.waveform.per_second) if self.waveform else (b"", 1)
         return {
             "source": self.source, "note": self.note, "peaks": base64.b64encode(peaks).decode(), "peaks_per_second": per_second,
-            "made_from": list(self.made_from),
+            "copy_sha256": self.copy_sha256, "made_from": list(self.made_from),
         }  # fmt: skip
 
 
@@ -92,8 +95,9 @@ def sound(recording: Recording, table: Table, page: str, folder: Folder, kind: s
         with table.media(recording.id) as media:
             made_from = [__version__, media.content().sha256, table.audio_track]
             earlier = _earlier(folder.path / page, made_from)
-            is_embedded = earlier is not None and earlier.source is not None and earlier.source.startswith(_EMBEDDED)
-            has_all = kind == "link" or (is_embedded if kind == "embed" else folder.has(copy_of(page)))
+            is_embedded = earlier is not None and str(earlier.source).startswith(_EMBEDDED)
+            is_copied = earlier is not None and earlier.copy_sha256 == folder.sha256(copy_of(page))
+            has_all = {"link": True, "embed": is_embedded, "copy": is_copied}[kind]
             encoded = None
             if earlier is None or not has_all:
                 audio = table.decoded(media)
@@ -105,7 +109,8 @@ def sound(recording: Recording, table: Table, page: str, folder: Folder, kind: s
     if kind == "embed":
         return made(earlier.source if encoded is None else _EMBEDDED + base64.b64encode(encoded).decode())
     if kind == "copy":
-        return made(quote(copy_of(page).rpartition("/")[2]), copy=encoded)
+        sha256 = earlier.copy_sha256 if encoded is None else hashlib.sha256(encoded).hexdigest()
+        return made(quote(copy_of(page).rpartition("/")[2]), copy=encoded, copy_sha256=sha256)
     if not isinstance(recording.path, Path):
         return made(note="The page has no sound, because the recording lies in an object store; pass --audio copy.")
     address = os.path.relpath(recording.path, (folder.path / page).parent)
@@ -113,11 +118,15 @@ def sound(recording: Recording, table: Table, page: str, folder: Folder, kind: s
 
 
 def _earlier(page: Path, made_from: Sequence[Any]) -> Sound | None:
-    """The sound of the page, if it was made from the same."""
+    """The sound of the page, if it was made from the same. Somebody may have edited the page."""
     data = data_of(page, "sound")
-    if not isinstance(data, dict) or data.get("made_from") != made_from or not data.get("peaks"):
+    try:
+        if data["made_from"] != made_from:
+            return None
+        waves = Waveform(base64.b64decode(data["peaks"]), float(data["peaks_per_second"]))
+        return Sound(data["source"], waves, copy_sha256=data["copy_sha256"])
+    except (LookupError, TypeError, ValueError):
         return None
-    return Sound(data["source"], Waveform(base64.b64decode(data["peaks"]), data["peaks_per_second"]))
 
 
 def _about_seeking(path: Path) -> str | None:
