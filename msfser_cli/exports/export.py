@@ -38,13 +38,13 @@ def export(
     table = Table.open(scores, root)
     lacking: list[str] = []
     _check(table, formats)
+    taken = folders(table.stems.values())
     with Folder.open(out, overwrite=overwrite) as folder:
         for format_ in formats.values():
             if isinstance(format_, PerTable):
                 for name, pieces in format_.files(table, lacking.append):
                     folder.write(name, pieces)
         renderers = [format_.render for format_ in formats.values() if isinstance(format_, PerRecording)]
-        taken = folders(table.stems.values())
         for recording in table.recordings() if renderers else ():
             for render in renderers:
                 for suffix, content in render(recording).items():

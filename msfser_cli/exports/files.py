@@ -65,10 +65,14 @@ class Folder:
                     digest.update(piece)
         return digest.hexdigest()
 
+    def has(self, name: str) -> bool:
+        """Whether the file `name` is as msfser wrote it."""
+        return (name, self.sha256(name)) in self._ours
+
     def write(self, name: str, content: Iterable[bytes]) -> None:
         """Write the file `name`, with `/` between folders, unless somebody else's is there. ResourceError if that fails."""
         path = self.path / name
-        if not self._overwrite and path.exists() and (name, self.sha256(name)) not in self._ours:
+        if not self._overwrite and path.exists() and not self.has(name):
             self.kept.append(name)
             return
         with resources(path):

@@ -121,8 +121,7 @@ class _Dimension:
 
 def _least(found: list[tuple[float, Extreme]], keys: np.ndarray, rows: Any, dimension: str) -> list[tuple[float, Extreme]]:
     """The `EXTREMES` with the lowest keys of those found so far and the rows; of equal ones, those that come first."""
-    limit = found[-1][0] if len(found) == EXTREMES else np.inf
-    places = np.flatnonzero(keys < limit)
+    places = np.flatnonzero(keys < found[-1][0] if len(found) == EXTREMES else ~np.isnan(keys))
     places = places[np.argsort(keys[places], kind="stable")[:EXTREMES]]
     found = found + [(float(keys[i]), _extreme(rows, int(i), dimension)) for i in places]
     return sorted(found, key=lambda pair: pair[0])[:EXTREMES]

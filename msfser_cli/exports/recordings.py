@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from msfser_cli.errors import RecordingError
+from msfser_cli.errors import RecordingError, TableError
 from msfser_cli.exports.names import stems
 from msfser_cli.schemas import DESCRIBE, DIMENSIONS, EMPHASIZE, PREDICT, TRANSCRIBE, Column
 from msfser_cli.store import tables
@@ -199,19 +199,26 @@ class Table:
         for recording_id, rows in tables.slices(self.path, self.columns, only):
             duration = self.ledger.get(recording_id, {}).get("duration")
             path = self.place(recording_id)
-            yield Recording(recording_id, self.stems[recording_id], _rows(rows), duration, path)
+            recording = Recording(recording_id, self.stems[recording_id], _rows(rows), duration, path)
+            of = recording.rows
+            if not all(np.isfinite(times).all() for times in (of.start, of.end, of.words.start, of.words.end)):
+                raise TableError(self.path, f"an utterance or a word of {recording_id!r} has no time", "make it again")
+            yield recording
 
     def place(self, recording_id: str) -> Location | None:
         """Where the file of the recording lies; None if unknown."""
         return None if self.root is None else path_of(self.root, recording_id)
 
     @contextmanager
-    def media(self, recording_id: str) -> Iterator[Media]:
-        """The file of the recording. Raises RecordingError if it cannot be read, or has changed since it was annotated."""
+    def media(self, recording_id: str, output: Path | None = None) -> Iterator[Media]:
+        """The file of the recording. Raises RecordingError if it cannot be read, or has changed since it was annotated.
+
+        output: as `Media` has it.
+        """
         if (place := self.place(recording_id)) is None:
             raise RecordingError("missing", "the table does not say where it lies")
         sha256 = self.ledger.get(recording_id, {}).get("sha256")
-        with Media(place) as media:
+        with Media(place, output) as media:
             if sha256 is not None and media.content().sha256 != sha256:
                 raise RecordingError("changed", "the file has changed since it was annotated")
             yield media
@@ -294,9 +301,9 @@ def _emphasised(table: Any, bounds: np.ndarray) -> np.ndarray:
     emphasised = np.zeros(bounds[-1], bool)
     if "emphasis_spans" in table.column_names:
         own, spans = flat(table.column("emphasis_spans"))
-        before = np.repeat(bounds[:-1], np.diff(own))
+        before, after = (np.repeat(ends, np.diff(own)) for ends in (bounds[:-1], bounds[1:]))
         first, last = (numbers(spans[name]).astype(int) + before for name in ("first_word", "last_word"))
-        for start, end in zip(first.tolist(), (last + 1).tolist(), strict=True):
+        for start, end in zip(first.tolist(), np.minimum(last + 1, after).tolist(), strict=True):
             emphasised[start:end] = True
     return emphasised
 

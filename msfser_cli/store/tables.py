@@ -168,7 +168,7 @@ def slices(path: Path, columns: Sequence[Column], only: str | None = None) -> It
         open_file(file, columns)
 
     def recordings() -> Iterator[tuple[str, pa.Table]]:
-        seen: set[str] = set()
+        adjacent = _Adjacent()
         for file in parquet_files:
             parts: list[pa.Table] = []  # of a recording that may continue in the next row group
             current = None
@@ -176,15 +176,30 @@ def slices(path: Path, columns: Sequence[Column], only: str | None = None) -> It
                 if recording_id != current:
                     if current is not None:
                         yield current, pa.concat_tables(parts)
-                    if recording_id in seen:
-                        raise TableError(file, f"the rows of {recording_id!r} are not adjacent", "sort the table by recording_id")
-                    seen.add(recording_id)
+                    adjacent.require(file, recording_id)
                     current, parts = recording_id, []
                 parts.append(part)
             if current is not None:
                 yield current, pa.concat_tables(parts)
 
     return recordings()
+
+
+class _Adjacent:
+    """Sees to it that the rows of each recording are adjacent, in one file."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._last: tuple[Path, str] | None = None
+
+    def require(self, file: Path, recording_id: str) -> None:
+        """Take the next rows of the table. Raises TableError if the recording had rows before, and others came between."""
+        if self._last == (file, recording_id):
+            return
+        if recording_id in self._seen:
+            raise TableError(file, f"the rows of {recording_id!r} are not adjacent", "sort the table by recording_id")
+        self._seen.add(recording_id)
+        self._last = (file, recording_id)
 
 
 def _runs(file: Path, columns: Sequence[Column], only: str | None) -> Iterator[tuple[str, pa.Table]]:
@@ -250,21 +265,26 @@ def read(path: Path, columns: Sequence[Column]) -> pa.Table:
     """The whole table, verified, with `columns` only."""
     target, groups = _groups(path, columns)
     with reading(path):
-        return pa.concat_tables([empty(target), *groups])
+        return pa.concat_tables([empty(target), *(rows for _, rows in groups)])
 
 
 def row_groups(path: Path, columns: Sequence[Column]) -> Iterator[pa.Table]:
-    """The table, verified, with `columns` only, at most a row group at a time. All files are checked first."""
-    return _groups(path, columns)[1]
+    """The table with `columns`, one of them `recording_id`, at most a row group at a time. Checks as `slices` does."""
+    adjacent = _Adjacent()
+    for file, rows in _groups(path, columns)[1]:
+        for recording_id, _, _ in runs(rows.column("recording_id")):
+            adjacent.require(file, recording_id)
+        yield rows
 
 
-def _groups(path: Path, columns: Sequence[Column]) -> tuple[pa.Schema, Iterator[pa.Table]]:
+def _groups(path: Path, columns: Sequence[Column]) -> tuple[pa.Schema, Iterator[tuple[Path, pa.Table]]]:
+    """The schema of the table with `columns`, and its row groups, each with its file. All files are checked first."""
     parquet_files = files(path)
     lengths: dict[str, int] = {}
     for file in parquet_files:
         lengths |= vector_lengths(open_file(file, columns)[0].schema_arrow)
     target = schema(columns, lengths)
-    return target, (conform(table, target) for file in parquet_files for table in _row_groups(file, columns))
+    return target, ((file, conform(table, target)) for file in parquet_files for table in _row_groups(file, columns))
 
 
 def recording_ids(path: Path) -> list[str]:

@@ -152,7 +152,7 @@ def test_sound_that_an_earlier_report_has_is_not_decoded_again(
         made(tmp_path, episode(), corpus, audio=audio)
         assert files() == first
         page = tmp_path / "report" / "recordings" / "a b#?.html"
-        page.write_bytes(first[page.name].partition(b'"made_from"')[0])
+        page.write_bytes(first[page.name].replace(b'"peaks":"', b'"peaks":"AAAA'))  # what somebody edited is not believed
         with pytest.raises(AssertionError, match="decoded again"):
             made(tmp_path, episode(), corpus, audio=audio, overwrite=True)
     made(tmp_path, episode(), corpus, audio=audio, overwrite=True)

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.scored import COLUMNS, scored_row, write_scores
+from msfser_cli.errors import TableError
 from msfser_cli.exports.recordings import Recording, Table
 from msfser_cli.schemas import DIMENSIONS
 
@@ -59,3 +61,17 @@ def test_a_table_with_the_least_columns_has_recordings() -> None:
     recording = opened(made, [c for c in COLUMNS if c.name in ("recording_id", "utterance_id", "start", "end")])
     assert [(u.start, u.words, u.text, u.scores) for u in recording.utterances] == [(0, (), "", {}), (1, (), "", {})]
     assert (recording.end, recording.speakers) == (1.5, [None])
+
+
+def test_a_span_marks_no_word_of_the_next_row() -> None:
+    made = [scored_row("a", i, [("Hi", i + 0.0, i + 0.5)], emphasised=[0] if i == 0 else []) for i in range(2)]
+    made[0]["emphasis_spans"][0]["last_word"] = 5
+    assert [[word.emphasised for word in u.words] for u in opened(made).utterances] == [[True], [False]]
+
+
+@pytest.mark.parametrize("time", [None, float("nan")])
+def test_a_word_without_a_time_is_refused(time: float | None) -> None:
+    made = [scored_row("a", 0, [("Hi", 0.0, 0.5)])]
+    made[0]["words"][0]["start"] = time
+    with pytest.raises(TableError, match="a word of 'a' has no time"):
+        opened(made)

@@ -11,6 +11,7 @@ import pytest
 from kit.program import Program, run_afresh
 from kit.scored import scored_row, write_scores
 from msfser_cli.cli.show import bars
+from msfser_cli.errors import TableError
 from msfser_cli.exports.glance import glance
 from msfser_cli.schemas import LedgerLine, columns_through
 
@@ -59,6 +60,14 @@ def test_the_extremes_of_several_row_groups_are_the_first_of_equals(tmp_path: Pa
         expected = sorted(rows, key=lambda row: sign * row["valence"])[:3]
         assert [(e.utterance_id, e.score) for e in found] == [(row["utterance_id"], row["valence"]) for row in expected]
     assert valence.mean == pytest.approx(sum(row["valence"] for row in rows) / 9000)
+
+
+def test_a_table_with_a_recording_in_two_places_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    for name in ("a", "b"):
+        write_scores(tmp_path / "x" / f"{name}.parquet", [scored_row("a.mp3", 0, [("Hello", 0.0, 1.0)])])
+    with pytest.raises(TableError, match=r"'a\.mp3' are not adjacent"):
+        glance(tmp_path / "x")
 
 
 def test_bars_show_every_value_above_zero() -> None:

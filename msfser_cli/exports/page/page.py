@@ -51,12 +51,9 @@ def _json(content: Any) -> str:
 
 
 def data_of(page: Path, place: str) -> Any:
-    """What the page was filled with at `place`; None if there is no such page, or if it does not have that."""
-    try:
-        content = page.read_text(encoding="utf-8")
-        return json.loads(content.partition(_DATA.format(place))[2].partition(_END)[0])
-    except (OSError, ValueError):
-        return None
+    """What msfser filled the page with at `place`; None if this page does not have that."""
+    content = page.read_text(encoding="utf-8").partition(_DATA.format(place))[2].partition(_END)[0]
+    return json.loads(content) if content else None
 
 
 @lru_cache

@@ -56,7 +56,7 @@
       span.append(emphasised.has(next) ? element("b", "", word) : document.createTextNode(word));
       if (prominence !== null) span.title = `${clock(start / 1000)}, prominence ${number(prominence / 100)}`;
       span.addEventListener("click", () => seek(start / 1000, true));
-      text.append(span, u.after?.[i] ?? " ");
+      text.append(span, u.after ? u.after[i] : i + 1 < u.words ? " " : "");
       next += 1;
       return {box: span, start: start / 1000, end: end / 1000};
     });

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from math import isnan
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from msfser_cli.schemas import DIMENSIONS
 from msfser_cli.store.objects import Location
 
 _PAGES = "recordings"
+_MOST_DECODERS = 8  # each fills the disk with 230 MB for an hour
 _SCRIPTS = {"common": "common.js", "script": "index.js"}
 _RECORDING_SCRIPTS = {"plot": "vendor/uPlot.iife.min.js", "common": "common.js", "script": "recording.js"}
 _SOUND = "media-src file: http: https: data:"
@@ -53,8 +54,9 @@ def report(
     if audio not in KINDS:
         raise UsageError(f"--audio takes {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {audio!r}")
     table = Table.open(scores, root)
+    taken = folders(table.stems.values())
     corpus, silent = Corpus(table), 0
-    with Folder.open(out, overwrite=overwrite) as folder, closing(_with_sound(table, folder, audio)) as heard:
+    with Folder.open(out, overwrite=overwrite) as folder, closing(_with_sound(table, taken, folder, audio)) as heard:
         for recording, name, of in heard:
             silent += of.source is None
             if of.copy is not None:
@@ -65,16 +67,20 @@ def report(
     return Reported(len(table.stems), silent, tuple(folder.kept))
 
 
-def _with_sound(table: Table, folder: Folder, audio: str) -> Generator[tuple[Recording, str, Sound], None, None]:
-    """Each recording with the name of its page and its sound. Most of the time goes into decoders, processes of their own."""
-    taken = folders(table.stems.values())
+def _with_sound(
+    table: Table, taken: frozenset[str], folder: Folder, audio: str
+) -> Generator[tuple[Recording, str, Sound], None, None]:
+    """Each recording with the name of its page and its sound. Most of the time goes into decoders, processes of their own.
+
+    taken: names of folders.
+    """
 
     def heard(recording: Recording) -> tuple[Recording, str, Sound]:
         stem = whole_path(recording.id) if f"{recording.stem}.html" in taken else recording.stem
         name = f"{_PAGES}/{stem}.html"
         return recording, name, sound(recording, table, name, folder, audio)
 
-    threads = 1 if audio == "none" else processors.available()
+    threads = 1 if audio == "none" else min(_MOST_DECODERS, processors.available())
     return ahead(table.recordings(), heard, threads, lambda in_hand, _: in_hand <= 2 * threads)
 
 
@@ -116,8 +122,8 @@ def _data(recording: Recording, heard: Sound, table: Table) -> dict[str, Any]:
 def _utterances(rows: Rows, order: np.ndarray, speakers: Sequence[str], dimensions: Sequence[str]) -> dict[str, list[Any]]:
     """The utterances in `order`, by column: a recording has thousands. words: how many they have. text: of those without words.
 
-    after: what stands after each word; null if that is a blank between words. scores: of each dimension, the values, the lower
-    and the upper ends.
+    after: what stands after each word; null if that is a blank between words and nothing after the last. scores: of each
+    dimension, the values, the lower and the upper ends.
     """
     numbers = {speaker: i for i, speaker in enumerate(speakers)}
     places = order.tolist()
@@ -132,7 +138,7 @@ def _utterances(rows: Rows, order: np.ndarray, speakers: Sequence[str], dimensio
         "language": [rows.language[i] for i in places],
         "text": ["" if count else rows.text[i] for i, count in zip(places, counts, strict=True)],
         "words": counts,
-        "after": [None if set(marks[:-1]) <= {" "} else marks for marks in after],
+        "after": [None if set(marks[:-1]) <= {" "} and marks[-1:] in ([], [""]) else marks for marks in after],
         "description": [rows.description[i] for i in places],
         "scores": [[list(map(_or_null, ends)) for ends in of.T.tolist()] for of in scores.transpose(1, 0, 2)],
     }
@@ -156,10 +162,10 @@ def _words(rows: Rows, order: np.ndarray) -> dict[str, list[Any]]:
         "text": [words.text[i] for i in places.tolist()],
         "gap": (starts - before).tolist(),
         "length": (ends - starts).tolist(),
-        "prominence": list(map(_or_null, (words.prominence[places] * 100).round().tolist())),
+        "prominence": [int(x) if isfinite(x) else None for x in (words.prominence[places] * 100).round().tolist()],
         "emphasised": np.flatnonzero(words.emphasised[places]).tolist(),
     }
 
 
 def _or_null(value: float) -> float | None:
-    return None if isnan(value) else value
+    return value if isfinite(value) else None

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from msfser_cli import __version__
 from msfser_cli.errors import RecordingError
 from msfser_cli.exports.codecs import opus
-from msfser_cli.exports.files import Folder
+from msfser_cli.exports.files import MANIFEST, Folder
 from msfser_cli.exports.page.page import data_of
 from msfser_cli.exports.recordings import Recording, Table
 from msfser_cli.schemas import SAMPLE_RATE_HZ
@@ -87,46 +87,54 @@ def copy_of(page: str) -> str:
 def sound(recording: Recording, table: Table, page: str, folder: Folder, kind: str) -> Sound:
     """The sound for the page `page` in `folder`, by `kind`, one of `KINDS`.
 
-    What an earlier page was made from is not decoded again: an hour takes a machine half a minute.
+    What an earlier page was made from is not decoded again: an hour takes a processor half a minute.
     """
     if kind == "none":
         return Sound()
     try:
-        with table.media(recording.id) as media:
+        with table.media(recording.id, folder.path / MANIFEST) as media:
             made_from = [__version__, media.content().sha256, table.audio_track]
-            earlier = _earlier(folder.path / page, made_from)
-            is_embedded = earlier is not None and str(earlier.source).startswith(_EMBEDDED)
-            is_copied = earlier is not None and earlier.copy_sha256 == folder.sha256(copy_of(page))
-            has_all = {"link": True, "embed": is_embedded, "copy": is_copied}[kind]
-            encoded = None
-            if earlier is None or not has_all:
-                audio = table.decoded(media)
-                earlier = Sound(waveform=waveform(audio))
-                encoded = None if kind == "link" else b"".join(opus(audio.samples))
+            heard = _earlier(folder, page, kind, made_from)
+            if heard is None:
+                heard = _made(table.decoded(media), page, kind, made_from)
+                if changed := media.change():
+                    raise changed
     except RecordingError as error:
         return Sound(note=f"The page has no sound. {PurePosixPath(recording.id).name}: {error.detail}.")
-    made = partial(Sound, waveform=earlier.waveform, made_from=made_from)
-    if kind == "embed":
-        return made(earlier.source if encoded is None else _EMBEDDED + base64.b64encode(encoded).decode())
-    if kind == "copy":
-        sha256 = earlier.copy_sha256 if encoded is None else hashlib.sha256(encoded).hexdigest()
-        return made(quote(copy_of(page).rpartition("/")[2]), copy=encoded, copy_sha256=sha256)
-    if not isinstance(recording.path, Path):
-        return made(note="The page has no sound, because the recording lies in an object store; pass --audio copy.")
-    address = os.path.relpath(recording.path, (folder.path / page).parent)
-    return made(quote(os.fsencode(address)), note=_about_seeking(recording.path))
+    return _linked(heard, recording, folder.path / page) if kind == "link" else heard
 
 
-def _earlier(page: Path, made_from: Sequence[Any]) -> Sound | None:
-    """The sound of the page, if it was made from the same. Somebody may have edited the page."""
-    data = data_of(page, "sound")
-    try:
-        if data["made_from"] != made_from:
-            return None
-        waves = Waveform(base64.b64decode(data["peaks"]), float(data["peaks_per_second"]))
-        return Sound(data["source"], waves, copy_sha256=data["copy_sha256"])
-    except (LookupError, TypeError, ValueError):
+def _earlier(folder: Folder, page: str, kind: str, made_from: Sequence[Any]) -> Sound | None:
+    """The sound of the page that msfser wrote earlier, if it was made from the same and has all that `kind` needs."""
+    data = data_of(folder.path / page, "sound") if folder.has(page) else None
+    if data is None or data["made_from"] != made_from:
         return None
+    if kind == "embed" and not str(data["source"]).startswith(_EMBEDDED):
+        return None
+    if kind == "copy" and data["copy_sha256"] != folder.sha256(copy_of(page)):
+        return None
+    waves = Waveform(base64.b64decode(data["peaks"]), data["peaks_per_second"])
+    return Sound(data["source"], waves, copy_sha256=data["copy_sha256"], made_from=made_from)
+
+
+def _made(audio: Audio, page: str, kind: str, made_from: Sequence[Any]) -> Sound:
+    made = partial(Sound, waveform=waveform(audio), made_from=made_from)
+    if kind == "link":
+        return made()
+    encoded = b"".join(opus(audio.samples))
+    if kind == "embed":
+        return made(_EMBEDDED + base64.b64encode(encoded).decode())
+    name = quote(copy_of(page).rpartition("/")[2])
+    return made(name, copy=encoded, copy_sha256=hashlib.sha256(encoded).hexdigest())
+
+
+def _linked(heard: Sound, recording: Recording, page: Path) -> Sound:
+    """The sound with a link from the page to the recording itself."""
+    if isinstance(recording.path, Path):
+        source, note = quote(os.fsencode(os.path.relpath(recording.path, page.parent))), _about_seeking(recording.path)
+    else:
+        source, note = None, "The page has no sound, because the recording lies in an object store; pass --audio copy."
+    return replace(heard, source=source, note=note, copy_sha256=None)
 
 
 def _about_seeking(path: Path) -> str | None:
