@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -162,6 +163,27 @@ def test_sound_that_an_earlier_report_has_is_not_decoded_again(
     soundfile.write(corpus / "a b#?.wav", samples, SAMPLE_RATE_HZ)
     made(tmp_path, episode(), corpus, audio=audio)
     assert all(files()[name] != content for name, content in first.items())
+
+
+def test_a_pipe_in_place_of_a_page_is_kept(tmp_path: Path, corpus: Path) -> None:
+    (tmp_path / "report" / "recordings").mkdir(parents=True)
+    os.mkfifo(tmp_path / "report" / "recordings" / "a b#?.html")
+    made(tmp_path, episode(), corpus)
+    assert (tmp_path / "report" / "recordings" / "a b#?.html").is_fifo()
+
+
+def test_a_recording_that_changes_while_it_is_decoded_has_no_sound(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changing(media: Media, **more: Any) -> Any:
+        audio = decode(corpus / "a b#?.wav")
+        (corpus / "a b#?.wav").write_bytes(b"other")
+        return audio
+
+    monkeypatch.setattr(Media, "audio", changing)
+    page = made(tmp_path, episode(), corpus) / "recordings" / "a b#?.html"
+    assert "changed while it was read" in page.read_text()
+    assert '"peaks":""' in page.read_text()
 
 
 def test_a_copy_that_is_gone_or_of_other_sound_is_made_again(tmp_path: Path, corpus: Path) -> None:
