@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import soundfile
 
 from kit.program import wait_for
 from kit.scored import LINEAGE, scored_row, write_scores
+from msfser_cli.exports.page.page import data_of
 from msfser_cli.exports.page.report import report
 from msfser_cli.schemas import SAMPLE_RATE_HZ, LedgerLine
 from msfser_cli.store.audio import decode
@@ -95,6 +97,7 @@ def episode(recording: str = "a b#?.wav") -> list[dict[str, Any]]:
 
 
 def made(folder: Path, rows: list[dict[str, Any]], root: Path, lines: list[LedgerLine] | None = None, **more: Any) -> Path:
+    folder.mkdir(exist_ok=True)
     write_scores(folder / "scores.parquet", rows, lines or [], lineage=replace(LINEAGE, corpus_root=str(root)))
     report(folder / "scores.parquet", folder / "report", **more)
     return folder / "report"
@@ -163,6 +166,25 @@ def test_sound_that_an_earlier_report_has_is_not_decoded_again(
     soundfile.write(corpus / "a b#?.wav", samples, SAMPLE_RATE_HZ)
     made(tmp_path, episode(), corpus, audio=audio)
     assert all(files()[name] != content for name, content in first.items())
+
+
+def test_each_page_has_its_own_sound_however_many_are_decoded_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = {f"{i}.wav": 1 + i * 5 % 7 for i in range(7)}
+    (tmp_path / "corpus").mkdir()
+    for name, seconds in lengths.items():
+        samples = np.sin(np.arange(seconds * SAMPLE_RATE_HZ) / 10).astype(np.float32)
+        soundfile.write(tmp_path / "corpus" / name, samples, SAMPLE_RATE_HZ)
+    rows = [scored_row(name, 0, [(f"word{name}", 0.0, 0.5)]) for name in lengths]
+    contents = []
+    for processors in (1, 3):
+        monkeypatch.setattr("msfser_cli.processors.available", lambda processors=processors: processors)
+        pages = made(tmp_path / f"{processors}", rows, tmp_path / "corpus") / "recordings"
+        contents.append({page.name: page.read_bytes() for page in pages.iterdir()})
+    assert contents[0] == contents[1]
+    for name, seconds in lengths.items():
+        page = pages / name.replace(".wav", ".html")
+        assert len(base64.b64decode(data_of(page, "sound")["peaks"])) == 50 * seconds
+        assert data_of(page, "data")["words"]["text"] == [f"word{name}"]
 
 
 def test_a_pipe_in_place_of_a_page_is_kept(tmp_path: Path, corpus: Path) -> None:
