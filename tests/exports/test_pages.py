@@ -103,6 +103,10 @@ def made(folder: Path, rows: list[dict[str, Any]], root: Path, lines: list[Ledge
     return folder / "report"
 
 
+IN_VIEW = """(() => {
+  const place = document.querySelector('.utterance.now').getBoundingClientRect();
+  return place.top >= document.getElementById('stand').getBoundingClientRect().bottom && place.bottom <= innerHeight;
+})()"""
 NOW = "document.querySelector('.utterance.now .text .now')?.textContent"
 
 
@@ -229,9 +233,13 @@ def test_a_link_leads_to_a_moment(
     page.wait("document.getElementById('audio').currentTime > 56")
     assert page.run("document.getElementById('clock').textContent") == "0:56 / 2:00"
     assert page.run(NOW) == "four"
-    place = "document.querySelector('.utterance.now').getBoundingClientRect()"
-    covered = "document.getElementById('stand').getBoundingClientRect().bottom"
-    page.wait(f"{place}.top >= {covered} && {place}.bottom <= innerHeight")
+    page.wait(IN_VIEW)
+
+
+def test_a_link_leads_to_a_moment_at_the_end_of_the_window(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:
+    path = made(tmp_path, episode(), corpus) / "recordings" / "a b#?.html"
+    for i in range(6):  # of the last ones in view, the place is only estimated before they are drawn
+        opened(path, f"#t={10 * i + 7}", viewport={"width": 1200, "height": 1300}).wait(IN_VIEW)
 
 
 def test_the_curves_can_be_zoomed_and_the_extremes_found(tmp_path: Path, corpus: Path, opened: Callable[..., Opened]) -> None:

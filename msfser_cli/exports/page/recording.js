@@ -311,7 +311,8 @@
     if (!found) return;
     seek(Number(found[1]), false);
     if (duration > 60) zoom(moment - 15, moment + 15);
-    requestAnimationFrame(() => { if (shown[current]) center(shown[current].box); });
+    // In the second frame: until the first is drawn, the heights of the utterances in view are estimates.
+    requestAnimationFrame(() => requestAnimationFrame(() => { if (shown[current]) center(shown[current].box); }));
   };
   const here = () => { moment = audio.currentTime; move(); };
   let isTicking = false;  // one loop only, however often one seeks
